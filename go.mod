@@ -1,0 +1,3 @@
+module github.com/websopy/relay
+
+go 1.26.0

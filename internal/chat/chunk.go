@@ -1,0 +1,64 @@
+// Package chat is the domain: a request, the chunks of its answer, and the ways an answer can fail.
+// It does no I/O and knows no provider and no wire format; every other package speaks it.
+package chat
+
+// Type says what a Chunk carries.
+type Type uint8
+
+const (
+	// Pause carries nothing. A producer yields it after a chunk with More set when there turned out
+	// to be nothing more to say before it has to wait.
+	Pause     Type = iota
+	Content        // Text: a piece of the answer
+	Reasoning      // Text: a piece of the model's visible thinking
+	Tool           // Tool: one complete tool call
+	Done           // Done: the provider proved that the answer is complete; always the last chunk
+)
+
+// Chunk is one step of an answer.
+type Chunk struct {
+	Type Type
+
+	// More promises that the producer yields again before it waits for anything, so that whoever
+	// writes this chunk may let it share a write with the next one.
+	More bool
+
+	// Text is never empty in a Content or Reasoning chunk. It belongs to the producer and changes
+	// when the next chunk is asked for: copy it to keep it.
+	Text []byte
+
+	Tool *ToolCall
+	Done *Completion
+}
+
+// ToolCall is a call that the model wants made.
+type ToolCall struct {
+	ID        string
+	Name      string
+	Arguments string // complete JSON text, "{}" when there are none
+}
+
+// Completion is what is known at the end of a complete answer.
+type Completion struct {
+	FinishReason FinishReason
+	Model        string // as the provider names it; may be empty
+	Usage        *Usage // nil when the provider did not say
+}
+
+// Usage is counted in tokens, as the provider counts them.
+type Usage struct {
+	PromptTokens     int64
+	CompletionTokens int64
+}
+
+// FinishReason says why the model stopped.
+type FinishReason string
+
+// The finish reasons of the wire contract (docs/protocol.md, 3).
+const (
+	FinishStop          FinishReason = "stop"
+	FinishLength        FinishReason = "length"
+	FinishToolCalls     FinishReason = "tool_calls"
+	FinishContentFilter FinishReason = "content_filter"
+	FinishStopped       FinishReason = "stopped" // by the user
+)
