@@ -1,5 +1,3 @@
-// Package config owns the relay's settings: it reads them from the environment, checks them all and
-// describes them. It starts nothing and logs nothing.
 package config
 
 import (
