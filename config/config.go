@@ -90,6 +90,7 @@ func Load(environ []string) (*Config, error) {
 	if len(l.problems) > 0 {
 		return nil, l.problems
 	}
+	l.warnUnknown(c.settings())
 	c.Warnings = l.warnings
 	return c, nil
 }
