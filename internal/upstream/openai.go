@@ -84,6 +84,7 @@ type openaiDecoder struct {
 type openaiChunk struct {
 	model            []byte
 	content          []byte
+	refusal          []byte
 	thinking         []byte // of Mistral's content parts
 	reasoningContent []byte
 	reasoning        []byte
@@ -132,6 +133,9 @@ func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
 	}
 	out.text(chat.Reasoning, c.anyReasoning())
 	out.text(chat.Content, c.content)
+	if err := out.refusal(c.refusal); err != nil {
+		return err
+	}
 	for _, f := range d.fragments[:c.tools] {
 		if err := out.toolFragment(f.index, f.id, f.name, f.arguments); err != nil {
 			return err
@@ -193,7 +197,7 @@ func reportIn(data []byte) error {
 func (d *openaiDecoder) reset() {
 	c := &d.chunk
 	*c = openaiChunk{
-		model: c.model[:0], content: c.content[:0], thinking: c.thinking[:0], finish: c.finish[:0],
+		model: c.model[:0], content: c.content[:0], refusal: c.refusal[:0], thinking: c.thinking[:0], finish: c.finish[:0],
 		reasoningContent: c.reasoningContent[:0], reasoning: c.reasoning[:0], details: c.details[:0],
 	}
 }
@@ -275,7 +279,7 @@ func (d *openaiDecoder) delta(j *jx.Decoder, key []byte) (err error) {
 		c.content, err = appendString(j, c.content)
 		return err
 	case "refusal":
-		c.content, err = appendString(j, c.content)
+		c.refusal, err = appendString(j, c.refusal)
 		return err
 	case "reasoning_content":
 		c.reasoningContent, err = appendString(j, c.reasoningContent)
