@@ -30,18 +30,18 @@ type eventWriter struct {
 	http2   bool
 	timeout time.Duration
 	beat    time.Duration
-	max     int64 // bytes, 0: no cap
-	metrics *Metrics
+	max     int64                   // bytes, 0: no cap
 	cancel  context.CancelCauseFunc // ends the stream when a write fails, a ping's for instance
 
-	mu     sync.Mutex // held while a frame is made and written; guards the rest
-	buf    []byte     // frames not yet written
-	last   time.Time  // of the last write
-	bytes  int64      // written
-	err    error      // the first one; after it nothing is written
-	closed bool
-	timer  *time.Timer
-	ticks  sync.WaitGroup // ticks that are due or running
+	mu       sync.Mutex // held while a frame is made and written; guards the rest
+	buf      []byte     // frames not yet written
+	last     time.Time  // of the last write
+	deadline time.Time  // of writes on the connection
+	bytes    int64      // written
+	err      error      // the first one; after it nothing is written
+	closed   bool
+	timer    *time.Timer
+	ticks    sync.WaitGroup // ticks that are due or running
 }
 
 // newEventWriter sends the headers and starts the heartbeat. cancel is called with the error when a
@@ -49,7 +49,7 @@ type eventWriter struct {
 func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc) *eventWriter {
 	e := &eventWriter{
 		w: w, rc: http.NewResponseController(w), http2: req.ProtoMajor >= 2,
-		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, metrics: r.Metrics, cancel: cancel,
+		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
@@ -116,7 +116,7 @@ func (e *eventWriter) flush() error {
 		return e.err
 	}
 	began := time.Now()
-	err := e.rc.SetWriteDeadline(began.Add(e.timeout))
+	err := e.extendDeadline(began)
 	if err == nil && len(e.buf) > 0 {
 		_, err = e.w.Write(e.buf)
 	}
@@ -124,7 +124,6 @@ func (e *eventWriter) flush() error {
 		err = e.rc.Flush()
 	}
 	if err == nil && e.http2 {
-		// There a deadline ends the stream when it passes, not only a write that is under way.
 		err = e.rc.SetWriteDeadline(time.Time{})
 	}
 	switch {
@@ -138,12 +137,22 @@ func (e *eventWriter) flush() error {
 		e.cancel(e.err)
 	}
 	e.bytes += int64(len(e.buf))
-	e.metrics.bytes.Add(float64(len(e.buf)))
 	e.last = began
 	if e.buf = e.buf[:0]; cap(e.buf) > maxKept {
 		e.buf = nil
 	}
 	return e.err
+}
+
+// extendDeadline gives a write that begins now its time, and up to an eighth more: on HTTP/1 the deadline
+// is moved only when that is used up, which is not with every chunk. On HTTP/2 it has to be set for
+// every write and cleared after it, because there it ends the stream when it passes, write or no write.
+func (e *eventWriter) extendDeadline(now time.Time) error {
+	if now.Add(e.timeout).Before(e.deadline) && !e.http2 {
+		return nil
+	}
+	e.deadline = now.Add(e.timeout + e.timeout/8)
+	return e.rc.SetWriteDeadline(e.deadline)
 }
 
 // tick writes a ping if it is time, and comes back when the next one may be due.

@@ -50,7 +50,6 @@ func (r *Relay) newRecord(ctx *context.Context, req *http.Request, ask *chat.Req
 func (rec *record) chunk(c chat.Chunk, at time.Time) {
 	if c.Type != chat.Pause {
 		rec.chunks++
-		rec.metrics.chunks.Inc()
 	}
 	switch {
 	case at.IsZero() || rec.chunks == 0:
@@ -68,6 +67,14 @@ func (rec *record) chunk(c chat.Chunk, at time.Time) {
 func (rec *record) complete(done *chat.Completion) {
 	kept := *done
 	rec.done = &kept
+}
+
+// ended is the error of a sequence that ended without one.
+func (rec *record) ended() error {
+	if rec.done == nil {
+		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off", Err: errors.New("the upstream ended with neither done nor an error: a bug there")}
+	}
+	return nil
 }
 
 // end decides how the stream ended.
@@ -98,6 +105,8 @@ func isChatError(err error) bool {
 // count makes the stream's one log line and counts it.
 func (r *Relay) count(rec *record) {
 	r.Metrics.ended.WithLabelValues(rec.reason).Inc()
+	r.Metrics.chunks.Add(float64(rec.chunks))
+	r.Metrics.bytes.Add(float64(rec.bytes))
 	for _, a := range rec.trace.Attempts {
 		r.Metrics.attempts.WithLabelValues(a.Upstream, outcome(a.Err)).Inc()
 	}
