@@ -21,7 +21,6 @@ import (
 
 	"github.com/websopy/relay/config"
 	"github.com/websopy/relay/internal/handler"
-	"github.com/websopy/relay/internal/upstream"
 )
 
 const (
@@ -83,28 +82,26 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 }
 
 func newRelay(cfg *config.Config, log zerolog.Logger, registry prometheus.Registerer) (*handler.Relay, error) {
-	u := cfg.Upstreams[0]
-	provider, err := upstream.New(upstream.Options{
-		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion, Model: u.Model,
-		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout,
-	})
+	metrics := handler.NewMetrics(registry)
+	upstreams, err := newUpstreams(cfg, log, metrics)
 	if err != nil {
 		return nil, err
 	}
-	secrets := []string{u.APIKey.Reveal()}
+	u := cfg.Upstreams[0]
+	secrets := upstreamSecrets(cfg)
 	var keys []handler.APIKey
 	for _, k := range cfg.APIKeys {
 		keys = append(keys, handler.APIKey{Name: k.Name, Key: k.Key.Reveal()})
 		secrets = append(secrets, k.Key.Reveal())
 	}
 	return handler.New(handler.Options{
-		Upstream:     &upstream.Retry{Next: provider, Retries: u.Retries, Budget: cfg.StartBudget},
-		Allows:       func(model string) bool { return model == u.Model || u.Allows(model) },
+		Upstream:     upstreams,
+		Allows:       u.Allows,
 		RequireModel: u.Model == "" && (u.Kind == "openai" || u.Kind == "azure"),
 		APIKeys:      keys, CORSOrigins: cfg.CORSOrigins,
 		MaxBody: int64(cfg.MaxBody), MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
 		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout,
-		Log: log, Metrics: handler.NewMetrics(registry), Secrets: secrets,
+		Log: log, Metrics: metrics, Secrets: secrets,
 	}), nil
 }
 
@@ -215,7 +212,7 @@ func announce(cfg *config.Config, log zerolog.Logger, addr net.Addr) {
 		scheme = "https"
 	}
 	log.Info().Str("version", buildVersion()).Str("addr", addr.String()).Str("scheme", scheme).
-		Str("upstream", u.Kind).Str("base_url", u.BaseURL).Str("model", u.Model).Int("api_keys", len(cfg.APIKeys)).Msg("listening")
+		Str("upstream", u.Kind).Str("base_url", u.BaseURL).Str("model", u.Model).Int("fallbacks", len(cfg.Upstreams)-1).Int("api_keys", len(cfg.APIKeys)).Msg("listening")
 }
 
 // healthcheck asks the relay that runs with the same settings on this machine.

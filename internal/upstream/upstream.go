@@ -4,10 +4,12 @@ package upstream
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"time"
 
@@ -36,13 +38,16 @@ type Options struct {
 	ConnectTimeout    time.Duration // DNS, TCP and TLS
 	FirstChunkTimeout time.Duration // from the request to the first content, reasoning or tool progress
 	IdleTimeout       time.Duration // between two of those
+
+	RootCAs *x509.CertPool // whose certificates are trusted; nil: those that the system trusts
+	Headers http.Header    // of every request, beside and before those of the format
 }
 
 // New returns the upstream that o describes.
 func New(o Options) (Streamer, error) {
 	switch o.Kind {
 	case "demo":
-		return demo{o.IdleTimeout}, nil
+		return demo{o.Name, o.IdleTimeout}, nil
 	case "openai", "azure":
 		return newClient(o, &openai{o}), nil
 	case "websopy":
@@ -85,7 +90,7 @@ type client struct {
 }
 
 func newClient(o Options, f format) *client {
-	return &client{Options: o, format: f, transport: newTransport(o.ConnectTimeout)}
+	return &client{Options: o, format: f, transport: newTransport(o)}
 }
 
 func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
@@ -107,6 +112,7 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 	if err != nil {
 		return chat.AsError(err)
 	}
+	maps.Copy(hreq.Header, c.Headers)
 	res, err := c.transport.RoundTrip(hreq)
 	if err != nil {
 		return c.roundTripError(parent, ctx, err)
