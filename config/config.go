@@ -64,7 +64,7 @@ type Upstream struct {
 	CAFile     string   `env:"CA_FILE" help:"file of PEM certificates to trust beside the system's, for a provider with a private authority"`
 	Headers    []Header `env:"HEADERS,-" help:"further headers of each request, Name: value or Name=value, comma-separated; or one a line, then values may have commas"`
 
-	ConnectTimeout    time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" help:"DNS, TCP and TLS together"`
+	ConnectTimeout    time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" help:"DNS and TCP together, and then TLS"`
 	FirstChunkTimeout time.Duration `env:"FIRST_CHUNK_TIMEOUT" envDefault:"60s" help:"wait for the first piece of the answer"`
 	IdleTimeout       time.Duration `env:"IDLE_TIMEOUT" envDefault:"60s" help:"wait between pieces of the answer; the provider's own pings don't count"`
 	Retries           int           `env:"RETRIES" envDefault:"2" help:"further attempts before the first chunk, 0 to 10"`

@@ -35,7 +35,7 @@ type Options struct {
 	APIVersion string // azure only
 	Model      string // for requests that name none
 
-	ConnectTimeout    time.Duration // DNS, TCP and TLS
+	ConnectTimeout    time.Duration // DNS and TCP together, and then TLS
 	FirstChunkTimeout time.Duration // from the request to the first content, reasoning or tool progress
 	IdleTimeout       time.Duration // between two of those
 
