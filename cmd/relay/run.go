@@ -157,13 +157,17 @@ func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, server 
 	}
 
 	relay.Drain()
-	shut := make(chan error, 1)
-	go func() { shut <- server.Shutdown(context.Background()) }()
+	var err error
+	shut := make(chan struct{}) // closed when Shutdown has returned and err is set
+	go func() {
+		defer close(shut)
+		err = server.Shutdown(context.Background())
+	}()
 	grace := time.NewTimer(cfg.ShutdownGrace)
 	defer grace.Stop()
 	for ended := false; ; ended = true {
 		select {
-		case err := <-shut:
+		case <-shut:
 			log.Info().Msg("drained")
 			return err
 		case <-signals:
