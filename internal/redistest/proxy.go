@@ -22,7 +22,7 @@ type Proxy struct {
 }
 
 // Through makes a way to s, for as long as the test runs.
-func Through(t *testing.T, s *Server) *Proxy {
+func Through(t testing.TB, s *Server) *Proxy {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

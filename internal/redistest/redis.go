@@ -25,7 +25,7 @@ type Server struct {
 
 // Start runs a server until the test ends. The test is skipped when there is none on this machine,
 // and fails for it in CI.
-func Start(t *testing.T, args ...string) *Server {
+func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	name := os.Getenv("RELAY_TEST_REDIS")
 	if name == "" {
@@ -56,7 +56,7 @@ func Start(t *testing.T, args ...string) *Server {
 func (s *Server) URL() string { return "redis://" + s.Addr }
 
 // Restart runs the server again after Kill, empty, and waits until it answers.
-func (s *Server) Restart(t *testing.T) {
+func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	s.cmd = exec.Command(s.args[0], s.args[1:]...)
 	s.cmd.Stderr = os.Stderr
