@@ -45,7 +45,7 @@ type generation struct {
 }
 
 // start runs the provider into the log.
-func (g *generation) start(produce func(context.Context) iter.Seq2[chat.Chunk, error]) {
+func (g *generation) start(produce func(context.Context) iter.Seq2[chat.Chunk, error], ended func(Outcome)) {
 	g.mu.Lock()
 	if d := g.hub.o.MaxDuration; d > 0 && !g.over() {
 		g.deadline = time.AfterFunc(d, func() { g.fail(chat.StreamTooLong, fmt.Sprintf("the answer took longer than %v", d), nil) })
@@ -54,7 +54,9 @@ func (g *generation) start(produce func(context.Context) iter.Seq2[chat.Chunk, e
 	go func() {
 		defer g.hub.settle(g)
 		g.run(produce)
-		g.report()
+		if ended != nil {
+			ended(g.outcome())
+		}
 	}()
 }
 
@@ -153,17 +155,13 @@ func (g *generation) end(done *chat.Completion, err *chat.Error) {
 // over says whether the stream has ended. The caller holds mu.
 func (g *generation) over() bool { return g.done != nil || g.err != nil }
 
-func (g *generation) report() {
-	if g.hub.o.Ended == nil {
-		return
-	}
+func (g *generation) outcome() Outcome {
 	g.mu.Lock()
-	o := Outcome{
-		ID: g.id, Owner: g.owner, Duration: time.Since(g.started), First: g.first,
+	defer g.mu.Unlock()
+	return Outcome{
+		Duration: time.Since(g.started), First: g.first,
 		Chunks: g.chunks, Bytes: g.bytes, Done: g.done, Err: g.err,
 	}
-	g.mu.Unlock()
-	g.hub.o.Ended(o)
 }
 
 // attach counts a follower, who reads from behind position after.

@@ -53,6 +53,9 @@ type Request struct {
 	// Produce is called once, on a goroutine of the Hub. Its context carries the values of Start's,
 	// not its end.
 	Produce func(ctx context.Context) iter.Seq2[chat.Chunk, error]
+
+	// Ended, when set, is called on the same goroutine once the provider has returned.
+	Ended func(Outcome)
 }
 
 // Start begins a stream and follows it from its beginning, or follows the stream that r.Key started
@@ -92,7 +95,7 @@ func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool,
 		}
 	}
 	f = newFollower(h, g.id, 0, g.attach(0))
-	g.start(r.Produce)
+	g.start(r.Produce, r.Ended)
 	return f, false, nil
 }
 

@@ -24,8 +24,6 @@ type Options struct {
 
 	MaxPerOwner int // live streams of one owner; 0: no cap
 
-	// Ended, when set, is called once for each generation, at its end.
-	Ended func(Outcome)
 	// Appended, when set, is called for each round of writing to Redis with the time it took.
 	Appended func(took time.Duration, err error)
 	// Availability, when set, is called when Redis goes away, with the reason, and with nil when it
@@ -35,8 +33,6 @@ type Options struct {
 
 // Outcome is what there is to say about a generation at its end.
 type Outcome struct {
-	ID       string
-	Owner    string
 	Duration time.Duration // since Start
 	First    time.Duration // from Start to the first chunk; 0 when there was none
 	Chunks   uint64        // the terminal one not counted

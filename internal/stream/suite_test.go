@@ -195,6 +195,7 @@ func conformance(t *testing.T, with replicas) {
 		"an error comes back as it was, without its cause":               errorKept,
 		"a provider that just stops makes upstream_truncated":            truncated,
 		"a provider that panics makes an internal error":                 panics,
+		"what came of a generation is told":                              outcome,
 		"nobody's, another's and impossible positions are told":          strangers,
 		"a follower that does not read holds nobody up":                  slowFollower,
 		"a follower waits for what is still to come":                     live,
@@ -306,20 +307,32 @@ func truncated(t *testing.T, with replicas) {
 }
 
 func panics(t *testing.T, with replicas) {
-	o := options()
-	ended := newOutcomes(&o)
-	a, _ := with(t, o)
-	r := read(t, start(t, a, func(context.Context) iter.Seq2[chat.Chunk, error] { panic("boom") }))
+	a, _ := with(t, options())
+	outcomes := make(chan stream.Outcome, 1)
+	f, _, err := a.Start(background(t), stream.Request{
+		Produce: func(context.Context) iter.Seq2[chat.Chunk, error] { panic("boom") },
+		Ended:   func(o stream.Outcome) { outcomes <- o },
+	})
+	require.NoError(t, err)
+	r := read(t, f)
 	requireCode(t, chat.Internal, r.err)
 	require.NotContains(t, r.err.Error(), "boom", "that is for the log")
-	require.ErrorContains(t, (<-ended).Err, "boom")
+	require.ErrorContains(t, (<-outcomes).Err, "boom")
 }
 
-// newOutcomes has o report here.
-func newOutcomes(o *stream.Options) <-chan stream.Outcome {
-	c := make(chan stream.Outcome, 10)
-	o.Ended = func(out stream.Outcome) { c <- out }
-	return c
+func outcome(t *testing.T, with replicas) {
+	a, _ := with(t, options())
+	outcomes := make(chan stream.Outcome, 1)
+	f, _, err := a.Start(background(t), stream.Request{Produce: words(50), Ended: func(o stream.Outcome) { outcomes <- o }})
+	require.NoError(t, err)
+	read(t, f)
+	o := <-outcomes
+	require.Equal(t, uint64(50), o.Chunks)
+	require.Equal(t, int64(len(wordsText(0, 50))+2*50), o.Bytes)
+	require.Equal(t, stop.Done, o.Done)
+	require.Nil(t, o.Err)
+	require.Positive(t, o.First)
+	require.GreaterOrEqual(t, o.Duration, o.First)
 }
 
 func strangers(t *testing.T, with replicas) {
