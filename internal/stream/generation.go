@@ -159,7 +159,7 @@ func (g *generation) outcome() Outcome {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return Outcome{
-		Duration: time.Since(g.started), First: g.first,
+		ID: g.id, Duration: time.Since(g.started), First: g.first,
 		Chunks: g.chunks, Bytes: g.bytes, Done: g.done, Err: g.err,
 	}
 }

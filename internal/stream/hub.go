@@ -28,6 +28,7 @@ type Hub struct {
 
 	released chan struct{} // closed by Release
 	running  sync.WaitGroup
+	closed   sync.Once
 
 	attached               atomic.Int64
 	resumed, expired, lost atomic.Uint64
@@ -183,8 +184,12 @@ func (h *Hub) Release() {
 }
 
 // Close refuses new streams, waits for the running ones until ctx ends, ends what is left with
-// server_shutdown, and lets go of everything.
+// server_shutdown, and lets go of everything. A second call waits for the first.
 func (h *Hub) Close(ctx context.Context) {
+	h.closed.Do(func() { h.close(ctx) })
+}
+
+func (h *Hub) close(ctx context.Context) {
 	h.mu.Lock()
 	h.closing = true
 	h.mu.Unlock()

@@ -33,6 +33,7 @@ type Options struct {
 
 // Outcome is what there is to say about a generation at its end.
 type Outcome struct {
+	ID       string
 	Duration time.Duration // since Start
 	First    time.Duration // from Start to the first chunk; 0 when there was none
 	Chunks   uint64        // the terminal one not counted
