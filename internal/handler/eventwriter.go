@@ -31,19 +31,19 @@ type eventWriter struct {
 	http2   bool
 	timeout time.Duration
 	beat    time.Duration
-	max     int64  // bytes, 0: no cap
-	id      string // of the stream, when its frames carry their positions
-	metrics *Metrics
+	max     int64                   // bytes, 0: no cap
+	id      string                  // of the stream, when its frames carry their positions
 	cancel  context.CancelCauseFunc // ends the stream when a write fails, a ping's for instance
 
-	mu     sync.Mutex // held while a frame is made and written; guards the rest
-	buf    []byte     // frames not yet written
-	wrote  time.Time  // the last time
-	bytes  int64      // written
-	err    error      // the first one; after it nothing is written
-	closed bool
-	timer  *time.Timer
-	ticks  sync.WaitGroup // ticks that are due or running
+	mu       sync.Mutex // held while a frame is made and written; guards the rest
+	buf      []byte     // frames not yet written
+	last     time.Time  // of the last write
+	deadline time.Time  // of writes on the connection
+	bytes    int64      // written
+	err      error      // the first one; after it nothing is written
+	closed   bool
+	timer    *time.Timer
+	ticks    sync.WaitGroup // ticks that are due or running
 }
 
 // newEventWriter sends the headers, with opening behind them, and starts the heartbeat. With an id,
@@ -52,7 +52,7 @@ type eventWriter struct {
 func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc, id string, opening []byte) *eventWriter {
 	e := &eventWriter{
 		w: w, rc: http.NewResponseController(w), http2: req.ProtoMajor >= 2, id: id, buf: opening,
-		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, metrics: r.Metrics, cancel: cancel,
+		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
@@ -93,7 +93,7 @@ func (e *eventWriter) chunk(c chat.Chunk, seq uint64) (at time.Time, err error) 
 		return time.Time{}, errTooBig
 	}
 	err = e.flush()
-	return e.wrote, err
+	return e.last, err
 }
 
 // position appends the id line of a frame. The caller holds mu.
@@ -141,7 +141,7 @@ func (e *eventWriter) flush() error {
 		return e.err
 	}
 	began := time.Now()
-	err := e.rc.SetWriteDeadline(began.Add(e.timeout))
+	err := e.extendDeadline(began)
 	if err == nil && len(e.buf) > 0 {
 		_, err = e.w.Write(e.buf)
 	}
@@ -149,7 +149,6 @@ func (e *eventWriter) flush() error {
 		err = e.rc.Flush()
 	}
 	if err == nil && e.http2 {
-		// There a deadline ends the stream when it passes, not only a write that is under way.
 		err = e.rc.SetWriteDeadline(time.Time{})
 	}
 	switch {
@@ -163,12 +162,22 @@ func (e *eventWriter) flush() error {
 		e.cancel(e.err)
 	}
 	e.bytes += int64(len(e.buf))
-	e.metrics.bytes.Add(float64(len(e.buf)))
-	e.wrote = began
+	e.last = began
 	if e.buf = e.buf[:0]; cap(e.buf) > maxKept {
 		e.buf = nil
 	}
 	return e.err
+}
+
+// extendDeadline gives a write that begins now its time, and up to an eighth more: on HTTP/1 the deadline
+// is moved only when that is used up, which is not with every chunk. On HTTP/2 it has to be set for
+// every write and cleared after it, because there it ends the stream when it passes, write or no write.
+func (e *eventWriter) extendDeadline(now time.Time) error {
+	if now.Add(e.timeout).Before(e.deadline) && !e.http2 {
+		return nil
+	}
+	e.deadline = now.Add(e.timeout + e.timeout/8)
+	return e.rc.SetWriteDeadline(e.deadline)
 }
 
 // tick writes a ping if it is time, and comes back when the next one may be due.
@@ -179,7 +188,7 @@ func (e *eventWriter) tick() {
 	if e.closed || e.err != nil {
 		return
 	}
-	left := e.beat - time.Since(e.wrote)
+	left := e.beat - time.Since(e.last)
 	if left <= 0 {
 		e.buf = sse.AppendData(e.buf)
 		e.buf = dialect.AppendPing(e.buf)

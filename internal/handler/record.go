@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/internal/chat"
@@ -56,7 +55,6 @@ func (r *Relay) newRecord(ctx *context.Context, req *http.Request, ask *chat.Req
 func (rec *record) chunk(c chat.Chunk, at time.Time) {
 	if c.Type != chat.Pause {
 		rec.chunks++
-		rec.metrics.chunks.Inc()
 	}
 	switch {
 	case at.IsZero() || rec.chunks == 0:
@@ -76,6 +74,14 @@ func (rec *record) chunk(c chat.Chunk, at time.Time) {
 func (rec *record) complete(done *chat.Completion) {
 	kept := *done
 	rec.done = &kept
+}
+
+// ended is the error of a sequence that ended without one.
+func (rec *record) ended() error {
+	if rec.done == nil {
+		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off", Err: errors.New("the upstream ended with neither done nor an error: a bug there")}
+	}
+	return nil
 }
 
 // end decides how the stream ended.
@@ -123,9 +129,22 @@ func (rec *record) outcome(o stream.Outcome) {
 	}
 }
 
-// count makes the one log line of a stream or a generation, and counts it.
-func (r *Relay) count(rec *record, ended *prometheus.CounterVec, what string) {
-	ended.WithLabelValues(rec.reason).Inc()
+// countStream counts a stream, once, and makes its log line.
+func (r *Relay) countStream(rec *record) {
+	r.Metrics.ended.WithLabelValues(rec.reason).Inc()
+	r.Metrics.chunks.Add(float64(rec.chunks))
+	r.Metrics.bytes.Add(float64(rec.bytes))
+	r.tell(rec, "stream")
+}
+
+// countGeneration does the same for the generation of a resumable stream, whoever reads it.
+func (r *Relay) countGeneration(rec *record) {
+	r.Metrics.generations.WithLabelValues(rec.reason).Inc()
+	r.tell(rec, "generation")
+}
+
+// tell makes a log line, and counts the requests to providers.
+func (r *Relay) tell(rec *record, what string) {
 	for _, a := range rec.trace.Attempts {
 		r.Metrics.attempts.WithLabelValues(a.Upstream, outcome(a.Err)).Inc()
 	}

@@ -47,7 +47,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 		},
 		Ended: func(o stream.Outcome) {
 			generation.outcome(o)
-			r.count(generation, r.Metrics.generations, "generation")
+			r.countGeneration(generation)
 		},
 	})
 	if errors.Is(startErr, stream.ErrUnavailable) {
@@ -88,7 +88,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 		from.opening = startFrame(f.ID())
 	}
 	r.stream(ctx, cancel, w, req, from, rec)
-	r.count(rec, r.Metrics.ended, "stream")
+	r.countStream(rec)
 	if rec.reason == reasonReleased {
 		// Many readers take a clean end of the body for the end of the answer.
 		panic(http.ErrAbortHandler)

@@ -111,7 +111,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 	} else {
 		r.whole(ctx, w, req, &ask.Request, rec)
 	}
-	r.count(rec, r.Metrics.ended, "stream")
+	r.countStream(rec)
 }
 
 // enter takes a place among the open streams. The caller gives it back with leave.
@@ -167,20 +167,11 @@ func (s source) seq() uint64 {
 	return s.follower.Seq()
 }
 
-// stream writes one answer as frames: the protocol loop.
+// stream writes one answer as frames.
 func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
 	out := r.newEventWriter(w, req, cancel, from.id(), from.opening)
 	defer out.close()
-	err := r.follow(req, from.chunks, func(c chat.Chunk) error {
-		if c.Type == chat.Done {
-			rec.complete(c.Done)
-			return r.writeDone(out, req, c, from.seq())
-		}
-		at, err := out.chunk(c, from.seq())
-		rec.chunk(c, at)
-		return err
-	})
-	rec.end(ctx, req, err)
+	rec.end(ctx, req, r.relay(out, req, from, rec))
 	switch {
 	case rec.failure != nil:
 		_ = out.terminal(from.seq(), r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
@@ -188,6 +179,31 @@ func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w ht
 		_ = out.reconnect(reconnectJitter())
 	}
 	rec.bytes = out.size()
+}
+
+// relay is the protocol loop. It returns nil only after a Done chunk whose frames were written; what the
+// provider does after that does not matter any more.
+func (r *Relay) relay(out *eventWriter, req *http.Request, from source, rec *record) (err error) {
+	defer r.recoverInto(&err, req)
+	for c, err := range from.chunks {
+		switch {
+		case rec.done != nil: // nothing counts any more
+		case err != nil:
+			return err
+		case c.Type == chat.Done:
+			if err := r.writeDone(out, req, c, from.seq()); err != nil {
+				return err
+			}
+			rec.complete(c.Done)
+		default:
+			at, err := out.chunk(c, from.seq())
+			if err != nil {
+				return err
+			}
+			rec.chunk(c, at)
+		}
+	}
+	return rec.ended()
 }
 
 var doneMarker = []byte("[DONE]")
@@ -201,54 +217,42 @@ func (r *Relay) writeDone(out *eventWriter, req *http.Request, c chat.Chunk, seq
 	return out.terminal(seq, data)
 }
 
-// follow hands an answer's chunks to each, until it fails. It returns nil only after a Done chunk that
-// each took; what the provider does after that does not matter any more.
-func (r *Relay) follow(req *http.Request, chunks iter.Seq2[chat.Chunk, error], each func(chat.Chunk) error) (err error) {
-	done := false
-	defer func() {
-		if v := recover(); v != nil {
-			err = r.panicked(req, v)
-		}
-	}()
-	for c, err := range chunks {
-		if done {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if err := each(c); err != nil {
-			return err
-		}
-		done = c.Type == chat.Done
-	}
-	if !done {
-		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off", Err: errors.New("the upstream ended without done or an error: a bug there")}
-	}
-	return nil
-}
-
 // whole answers with one JSON object.
 func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
 	var answer dialect.Answer
-	err := r.follow(req, r.Upstream.Stream(ctx, ask), func(c chat.Chunk) error {
-		answer.Add(c)
-		if c.Type == chat.Done {
-			rec.complete(c.Done)
-			return nil
-		}
-		rec.chunk(c, time.Now())
-		rec.bytes += int64(len(c.Text))
-		if r.MaxStreamBytes > 0 && rec.bytes > r.MaxStreamBytes {
-			return errTooBig
-		}
-		return nil
-	})
-	rec.end(ctx, req, err)
+	rec.end(ctx, req, r.collect(ctx, &answer, req, ask, rec))
 	switch {
 	case rec.failure != nil:
 		r.respondError(w, req, rec.failure)
-	case err == nil:
+	case rec.done != nil:
 		r.body(w, http.StatusOK, "application/json; charset=utf-8", append(answer.AppendJSON(nil), '\n'))
+	}
+}
+
+func (r *Relay) collect(ctx context.Context, answer *dialect.Answer, req *http.Request, ask *chat.Request, rec *record) (err error) {
+	defer r.recoverInto(&err, req)
+	for c, err := range r.Upstream.Stream(ctx, ask) {
+		switch {
+		case rec.done != nil: // nothing counts any more
+			continue
+		case err != nil:
+			return err
+		case c.Type == chat.Done:
+			rec.complete(c.Done)
+		default:
+			rec.chunk(c, time.Now())
+		}
+		answer.Add(c)
+		if rec.bytes += int64(len(c.Text)); r.MaxStreamBytes > 0 && rec.bytes > r.MaxStreamBytes {
+			return errTooBig
+		}
+	}
+	return rec.ended()
+}
+
+// recoverInto turns a panic of a provider's code into the stream's error.
+func (r *Relay) recoverInto(err *error, req *http.Request) {
+	if v := recover(); v != nil {
+		*err = r.panicked(req, v)
 	}
 }

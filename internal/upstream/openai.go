@@ -78,6 +78,7 @@ type openaiDecoder struct {
 	jx        jx.Decoder
 	chunk     openaiChunk
 	fragments []openaiFragment
+	text      template // of the events that carry content only
 }
 
 // openaiChunk is what one event says about choice 0.
@@ -108,6 +109,10 @@ type openaiUsage struct {
 var doneMarker = []byte("[DONE]")
 
 func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
+	if text, ok := d.text.match(ev.Data); ok && len(ev.Type) == 0 && len(ev.Stray) == 0 {
+		out.text(chat.Content, text)
+		return nil
+	}
 	if err := strayError(ev); err != nil {
 		return err
 	}
@@ -127,6 +132,9 @@ func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
 	if c.failed || string(ev.Type) == "error" {
 		return reportIn(ev.Data)
 	}
+	if c.onlyContent() {
+		d.text.learn(ev.Data, `"content":`)
+	}
 	out.model(c.model)
 	if c.usage.known {
 		out.usage(c.usage.prompt, c.usage.completion)
@@ -142,6 +150,11 @@ func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
 		}
 	}
 	return finishOpenAI(c.finish, out)
+}
+
+// onlyContent reports whether the event says nothing but a piece of content (and names the model).
+func (c *openaiChunk) onlyContent() bool {
+	return len(c.content) > 0 && len(c.refusal)+len(c.anyReasoning())+len(c.finish)+c.tools == 0 && !c.usage.known
 }
 
 // anyReasoning picks one of the names that reasoning goes by. Where several are used, they say the same.
