@@ -56,6 +56,6 @@ func TestUsageFitsATerminalOf100Columns(t *testing.T) {
 
 func TestUsageTellsWhichSecretsCanBeFilesAndWhichKindsThereAre(t *testing.T) {
 	text := strings.Join(strings.Fields(usage()), " ")
-	require.Contains(t, text, "_FILE appended: RELAY_API_KEYS, UPSTREAM_API_KEY, OPENAI_API_KEY.")
+	require.Contains(t, text, "_FILE appended: RELAY_API_KEYS, RELAY_REDIS_URL, UPSTREAM_API_KEY, OPENAI_API_KEY.")
 	require.Contains(t, text, "UPSTREAM_KIND is one of demo, openai, azure, websopy.")
 }

@@ -15,7 +15,8 @@ import (
 // Native is a decoded native request body (docs/protocol.md, 2).
 type Native struct {
 	chat.Request
-	Stream bool // false: the caller wants one JSON object
+	Stream    bool // false: the caller wants one JSON object
+	Resumable bool // the stream is to outlive its connection
 }
 
 // maxModel bounds a model's name, which ends up in logs and, for some providers, in a URL.
@@ -80,7 +81,7 @@ func (n *Native) field(d *jx.Decoder, key string) (err error) {
 	case "stream":
 		n.Stream, err = boolean(d)
 	case "resumable":
-		_, err = boolean(d) // streams are not resumable yet; asking is no mistake
+		n.Resumable, err = boolean(d)
 	case "temperature":
 		n.Temperature, err = number(d)
 	case "top_p", "topP":

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/stream"
 )
 
 // Streamer answers requests. See upstream.Streamer for the contract of the sequence.
@@ -24,6 +25,7 @@ type Streamer interface {
 // Options are what a Relay is made of. The zero value of a limit or a time means none.
 type Options struct {
 	Upstream Streamer
+	Streams  *stream.Hub             // nil: no stream is resumable
 	Allows   func(model string) bool // nil: every model
 
 	// RequireModel refuses requests that name no model, because the upstream has no default.
@@ -90,6 +92,9 @@ func (r *Relay) newRoutes() http.Handler {
 		mux.Use(r.checkOrigin, r.authenticate)
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
 			mux.Post(path, r.postStream)
+			mux.Get(path+"/{id}", r.attachStream)
+			mux.Delete(path+"/{id}", r.stopStream)
+			mux.Post(path+"/{id}/stop", r.stopStream)
 		}
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
 			mux.Get(path, r.getStream)
