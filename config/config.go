@@ -1,0 +1,152 @@
+// Package config owns the relay's settings: it reads them from the environment, checks them all and
+// describes them. It starts nothing and logs nothing.
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config is every setting of one relay process, checked. The tags are the documentation of the
+// fields, and what Usage prints: env names the variable, envDefault its default, unset describes a
+// default that depends on other settings, group opens a section of the table.
+type Config struct {
+	Addr      string `env:"RELAY_ADDR" envDefault:":8080" group:"Server" help:"listen address, host:port"`
+	AdminAddr string `env:"RELAY_ADMIN_ADDR" envDefault:"127.0.0.1:9090" help:"metrics and pprof, host:port; set but empty: off"`
+	TLSCert   string `env:"RELAY_TLS_CERT" help:"file of the PEM certificate chain; serves TLS with HTTP/2, needs RELAY_TLS_KEY"`
+	TLSKey    string `env:"RELAY_TLS_KEY" help:"file of the certificate's PEM private key"`
+	UI        bool   `env:"RELAY_UI" envDefault:"true" help:"the demo chat page at /"`
+
+	// env has no form for a list of structs in one variable, so the option "-" keeps it off this field
+	// and the loader fills it.
+	APIKeys     []APIKey `env:"RELAY_API_KEYS,-" group:"Access" help:"accepted bearer keys, comma-separated, each name:key or key; empty: open to all"`
+	CORSOrigins []string `env:"RELAY_CORS_ORIGINS" help:"allowed browser origins, comma-separated, or *"`
+
+	MaxBody        ByteSize      `env:"RELAY_MAX_BODY" envDefault:"1MiB" group:"Limits" help:"request body"`
+	MaxStreams     int           `env:"RELAY_MAX_STREAMS" envDefault:"0" help:"open streams of this process, beyond it 503 overloaded; 0: no cap"`
+	MaxStreamBytes ByteSize      `env:"RELAY_MAX_STREAM_BYTES" envDefault:"64MiB" help:"one answer, as sent to the client; 0: no cap"`
+	MaxDuration    time.Duration `env:"RELAY_MAX_DURATION" envDefault:"15m" help:"one stream, start to end; 0: no cap"`
+
+	Heartbeat     time.Duration `env:"RELAY_HEARTBEAT" envDefault:"15s" group:"Timing" help:"silence before a ping, at least 1s; 0: none"`
+	WriteTimeout  time.Duration `env:"RELAY_WRITE_TIMEOUT" envDefault:"10s" help:"one write and flush; a client that does not read for so long is dropped"`
+	StartBudget   time.Duration `env:"RELAY_START_BUDGET" envDefault:"90s" help:"all attempts of one request together, up to the first chunk: retries, waits and fallbacks"`
+	ShutdownDelay time.Duration `env:"RELAY_SHUTDOWN_DELAY" envDefault:"0s" help:"on SIGTERM, time between not ready and closing the listener"`
+	ShutdownGrace time.Duration `env:"RELAY_SHUTDOWN_GRACE" envDefault:"25s" help:"time that running streams then get to finish"`
+
+	LogLevel  string `env:"RELAY_LOG_LEVEL" envDefault:"info" group:"Logging" help:"trace, debug, info, warn or error"`
+	LogFormat string `env:"RELAY_LOG_FORMAT" envDefault:"auto" help:"json, console or auto: console on a terminal, JSON otherwise"`
+
+	// Upstreams are the providers in the order they are tried; there is always a first.
+	Upstreams []Upstream `env:"-"`
+
+	// Warnings are lines for the start-up log about settings that work but look like mistakes.
+	Warnings []string `env:"-"`
+}
+
+// Upstream is one provider: what it speaks, where it is and how long to wait for it. The names in
+// its tags follow a prefix, UPSTREAM_ for the first provider.
+type Upstream struct {
+	// Name tells upstreams apart in logs and metrics: the kind, for the first.
+	Name string `env:"-"`
+
+	Kind       string   `env:"KIND" unset:"by key, else demo" group:"Provider" help:"what the provider speaks, see below"`
+	BaseURL    string   `env:"BASE_URL" unset:"the provider's own" help:"http or https URL that the provider's paths are appended to; required where the kind has none"`
+	APIKey     Secret   `env:"API_KEY" help:"the relay's own key at the provider"`
+	Model      string   `env:"MODEL" help:"model for requests that name none"`
+	Models     []string `env:"MODELS" help:"models that requests may name, comma-separated, * matches any run of characters; empty: all"`
+	APIVersion string   `env:"API_VERSION" envDefault:"2024-10-21" help:"the azure kind's api-version; empty for the others"`
+
+	ConnectTimeout    time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" help:"DNS, TCP and TLS together"`
+	FirstChunkTimeout time.Duration `env:"FIRST_CHUNK_TIMEOUT" envDefault:"60s" help:"wait for the first piece of the answer"`
+	IdleTimeout       time.Duration `env:"IDLE_TIMEOUT" envDefault:"60s" help:"wait between pieces of the answer; the provider's own pings don't count"`
+	Retries           int           `env:"RETRIES" envDefault:"2" help:"further attempts before the first chunk, 0 to 10"`
+}
+
+// Problems is everything that is wrong with the environment, a line for each, which begins with the
+// variable's name. No line holds a secret.
+type Problems []string
+
+func (p Problems) Error() string { return strings.Join(p, "\n") }
+
+// Load reads the settings from environ, which is like os.Environ(). Space around a value is not part
+// of it. An empty variable counts as not set, except for RELAY_ADMIN_ADDR. A secret can also be the
+// content of the file that its name with _FILE appended points to. The error is of type Problems.
+func Load(environ []string) (*Config, error) {
+	l := newLoader(environ)
+	c := &Config{}
+	l.parse("", c)
+	if addr, set := l.env["RELAY_ADMIN_ADDR"]; set && addr == "" {
+		c.AdminAddr = "" // off; env has put the default here, as it does for every empty variable
+	}
+	c.APIKeys = l.apiKeys("RELAY_API_KEYS")
+	first := l.upstream("UPSTREAM_")
+	first.Name = first.Kind
+	c.Upstreams = []Upstream{first}
+
+	l.check(c)
+	if len(l.problems) > 0 {
+		return nil, l.problems
+	}
+	l.warnUnknown(c.settings())
+	c.Warnings = l.warnings
+	return c, nil
+}
+
+// Redacted returns every setting by variable name for the start-up log. Secrets read "***" and keys
+// are only counted.
+func (c *Config) Redacted() map[string]string {
+	shown := make(map[string]string)
+	for _, s := range c.settings() {
+		shown[s.name] = s.shown()
+	}
+	return shown
+}
+
+// setting is one variable, as its struct field describes it.
+type setting struct {
+	name, group, help string
+	fallback          string // what holds when the variable is not set, for people
+	secret            bool
+	value             reflect.Value
+}
+
+func (c *Config) settings() []setting {
+	all := settingsOf("", c)
+	for i := range c.Upstreams {
+		all = append(all, settingsOf("UPSTREAM_", &c.Upstreams[i])...)
+	}
+	return all
+}
+
+func settingsOf(prefix string, structPtr any) []setting {
+	var all []setting
+	v := reflect.ValueOf(structPtr).Elem()
+	for f, value := range v.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+		if name == "-" {
+			continue
+		}
+		s := setting{name: prefix + name, group: f.Tag.Get("group"), help: f.Tag.Get("help"), value: value}
+		s.fallback = f.Tag.Get("envDefault") + f.Tag.Get("unset")
+		switch value.Interface().(type) {
+		case Secret, []APIKey:
+			s.secret = true
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func (s setting) shown() string {
+	switch v := s.value.Interface().(type) {
+	case []APIKey:
+		return strconv.Itoa(len(v))
+	case []string:
+		return strings.Join(v, ",")
+	default:
+		return fmt.Sprint(v)
+	}
+}

@@ -1,0 +1,138 @@
+package config_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/config"
+)
+
+func load(t *testing.T, environ ...string) *config.Config {
+	t.Helper()
+	c, err := config.Load(environ)
+	require.NoError(t, err)
+	return c
+}
+
+func file(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+	return path
+}
+
+func TestWithoutAnySettingTheDemoServesWithTheDocumentedDefaults(t *testing.T) {
+	t.Setenv("RELAY_ADDR", ":1") // the process's own environment must not be looked at
+	want := &config.Config{
+		Addr: ":8080", AdminAddr: "127.0.0.1:9090", UI: true,
+		MaxBody: 1 << 20, MaxStreamBytes: 64 << 20, MaxDuration: 15 * time.Minute,
+		Heartbeat: 15 * time.Second, WriteTimeout: 10 * time.Second, StartBudget: 90 * time.Second,
+		ShutdownGrace: 25 * time.Second,
+		LogLevel:      "info", LogFormat: "auto",
+		Upstreams: []config.Upstream{{
+			Name: "demo", Kind: "demo", Retries: 2,
+			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute,
+		}},
+	}
+	require.Equal(t, want, load(t))
+	require.Equal(t, want, load(t, "PATH=/bin", "HOME=/root"))
+}
+
+func TestEveryVariableReachesItsField(t *testing.T) {
+	certFile, keyFile := certificate(t)
+	c := load(t,
+		"RELAY_ADDR=127.0.0.1:0", "RELAY_ADMIN_ADDR=[::1]:9091",
+		"RELAY_TLS_CERT="+certFile, "RELAY_TLS_KEY="+keyFile, "RELAY_UI=false",
+		"RELAY_API_KEYS=web:web-key-0123456789, bare-key-0123456789",
+		"RELAY_CORS_ORIGINS=https://App.example.com:443, chrome-extension://abcdef",
+		"RELAY_MAX_BODY=2MB", "RELAY_MAX_STREAMS=7", "RELAY_MAX_STREAM_BYTES=512KiB", "RELAY_MAX_DURATION=0",
+		"RELAY_HEARTBEAT=0", "RELAY_WRITE_TIMEOUT=3s", "RELAY_START_BUDGET=1m30s",
+		"RELAY_SHUTDOWN_DELAY=5s", "RELAY_SHUTDOWN_GRACE=0s", "RELAY_LOG_LEVEL=DEBUG", "RELAY_LOG_FORMAT=json",
+		"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/", "UPSTREAM_API_KEY=az-key",
+		"UPSTREAM_MODEL=gpt-4o", "UPSTREAM_MODELS=gpt-4*,o3", "UPSTREAM_API_VERSION=2025-01-01-preview",
+		"UPSTREAM_CONNECT_TIMEOUT=1s", "UPSTREAM_FIRST_CHUNK_TIMEOUT=2m", "UPSTREAM_IDLE_TIMEOUT=30s", "UPSTREAM_RETRIES=0",
+	)
+	require.Equal(t, &config.Config{
+		Addr: "127.0.0.1:0", AdminAddr: "[::1]:9091", TLSCert: certFile, TLSKey: keyFile,
+		APIKeys:     []config.APIKey{{Name: "web", Key: "web-key-0123456789"}, {Key: "bare-key-0123456789"}},
+		CORSOrigins: []string{"https://app.example.com", "chrome-extension://abcdef"},
+		MaxBody:     2_000_000, MaxStreams: 7, MaxStreamBytes: 512 << 10,
+		WriteTimeout: 3 * time.Second, StartBudget: 90 * time.Second, ShutdownDelay: 5 * time.Second,
+		LogLevel: "debug", LogFormat: "json",
+		Upstreams: []config.Upstream{{
+			Name: "azure", Kind: "azure", BaseURL: "https://x.openai.azure.com/openai", APIKey: "az-key",
+			Model: "gpt-4o", Models: []string{"gpt-4*", "o3"}, APIVersion: "2025-01-01-preview",
+			ConnectTimeout: time.Second, FirstChunkTimeout: 2 * time.Minute, IdleTimeout: 30 * time.Second,
+		}},
+	}, c)
+}
+
+func TestAnEmptyVariableCountsAsNotSet(t *testing.T) {
+	var environ []string
+	for name := range load(t).Redacted() {
+		if name != "RELAY_ADMIN_ADDR" {
+			environ = append(environ, name+"=", name+"_FILE=  ")
+		}
+	}
+	got := load(t, environ...)
+	got.Warnings = nil // of the _FILE variables that are no settings
+	require.Equal(t, load(t), got)
+}
+
+func TestAnEmptyAdminAddressTurnsItOff(t *testing.T) {
+	require.Empty(t, load(t, "RELAY_ADMIN_ADDR=").AdminAddr)
+	require.Empty(t, load(t, "RELAY_ADMIN_ADDR= ").AdminAddr)
+}
+
+func TestSpaceAroundAValueIsNotPartOfIt(t *testing.T) {
+	c := load(t, "RELAY_ADDR= :8081\r", "OPENAI_API_KEY=sk-test\n")
+	require.Equal(t, ":8081", c.Addr)
+	require.Equal(t, "sk-test", c.Upstreams[0].APIKey.Reveal())
+}
+
+func TestSecretsComeFromFiles(t *testing.T) {
+	c := load(t,
+		"RELAY_API_KEYS_FILE="+file(t, "web:web-key-0123456789,app:app-key-0123456789\r\nbare-key-0123456789\n\n"),
+		"UPSTREAM_KIND=openai", "UPSTREAM_API_KEY_FILE="+file(t, "sk-from-file\n"))
+	require.Equal(t, []config.APIKey{
+		{Name: "web", Key: "web-key-0123456789"}, {Name: "app", Key: "app-key-0123456789"}, {Key: "bare-key-0123456789"},
+	}, c.APIKeys)
+	require.Equal(t, "sk-from-file", c.Upstreams[0].APIKey.Reveal())
+	require.Empty(t, c.Warnings)
+
+	c = load(t, "OPENAI_API_KEY_FILE="+file(t, "sk-openai"))
+	require.Equal(t, "openai", c.Upstreams[0].Kind)
+	require.Equal(t, "sk-openai", c.Upstreams[0].APIKey.Reveal())
+}
+
+// env reads slices of structs from numbered variables; such a key would be one nobody gave out.
+func TestNumberedVariablesMakeNoKey(t *testing.T) {
+	require.Empty(t, load(t, "0_=x", "RELAY_API_KEYS_0_KEY=x").APIKeys)
+}
+
+func TestShortKeysAreAcceptedWithAWarning(t *testing.T) {
+	c := load(t, "RELAY_API_KEYS=long-enough-012345,web:short")
+	require.Len(t, c.APIKeys, 2)
+	require.Equal(t, []string{"RELAY_API_KEYS: the key of entry 2 is shorter than 16 characters and may be guessed"}, c.Warnings)
+}
+
+func TestRedactedShowsEverySettingButNoSecret(t *testing.T) {
+	c := load(t, "RELAY_API_KEYS=web:web-key-0123456789", "OPENAI_API_KEY=sk-do-not-show", "UPSTREAM_MODELS=a,b")
+	shown := c.Redacted()
+	require.Equal(t, "***", shown["UPSTREAM_API_KEY"])
+	require.Equal(t, "1", shown["RELAY_API_KEYS"])
+	require.Equal(t, "a,b", shown["UPSTREAM_MODELS"])
+	require.Equal(t, "1MiB", shown["RELAY_MAX_BODY"])
+	require.Equal(t, "15s", shown["RELAY_HEARTBEAT"])
+	require.Equal(t, "true", shown["RELAY_UI"])
+
+	for _, s := range []string{fmt.Sprint(shown), fmt.Sprintf("%+v", *c), fmt.Sprintf("%#v", c.Upstreams)} {
+		require.NotContains(t, s, "do-not-show")
+		require.NotContains(t, s, "web-key")
+	}
+}

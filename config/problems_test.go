@@ -1,0 +1,173 @@
+package config_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/config"
+)
+
+// certificate returns the files of a certificate and its key.
+func certificate(t *testing.T) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	return file(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))),
+		file(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
+}
+
+func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
+	const (
+		noAddress = "is not an address; use host:port or :port, e.g. :8080"
+		noOrigin  = "is not an origin; use * or scheme://host[:port] without a path, e.g. https://app.example.com"
+		noURL     = "UPSTREAM_BASE_URL: not an absolute http or https URL; use e.g. https://llm.example.com/v1"
+		extraURL  = "UPSTREAM_BASE_URL: must not have a user, query or fragment"
+		noSize    = "is not a size; use e.g. 1MiB, 512KiB or 1048576"
+		tokenOnly = "has characters other than printable ASCII without spaces"
+		allKinds  = "use one of demo, openai, azure, websopy"
+		goodKey   = "UPSTREAM_API_KEY=sk-1"
+		azureURL  = "UPSTREAM_BASE_URL=https://x.openai.azure.com"
+	)
+	certFile, keyFile := certificate(t)
+	_, otherKey := certificate(t)
+	absent := t.TempDir() + "/absent"
+
+	for name, tc := range map[string]struct {
+		environ string // variables separated by semicolons
+		want    string
+	}{
+		"a duration without a unit":            {"RELAY_HEARTBEAT=15", `RELAY_HEARTBEAT: "15" is not a duration; use a unit, e.g. 15s`},
+		"a provider's duration without a unit": {"UPSTREAM_IDLE_TIMEOUT=60", `UPSTREAM_IDLE_TIMEOUT: "60" is not a duration; use a unit, e.g. 15s`},
+		"a heartbeat under a second":           {"RELAY_HEARTBEAT=500ms", "RELAY_HEARTBEAT: must be 0 or at least 1s, not 500ms"},
+		"a negative heartbeat":                 {"RELAY_HEARTBEAT=-1s", "RELAY_HEARTBEAT: must be 0 or at least 1s, not -1s"},
+		"no write timeout":                     {"RELAY_WRITE_TIMEOUT=0", "RELAY_WRITE_TIMEOUT: must be more than 0"},
+		"no start budget":                      {"RELAY_START_BUDGET=0s", "RELAY_START_BUDGET: must be more than 0"},
+		"a negative maximal duration":          {"RELAY_MAX_DURATION=-1s", "RELAY_MAX_DURATION: must not be negative"},
+		"a negative shutdown delay":            {"RELAY_SHUTDOWN_DELAY=-1s", "RELAY_SHUTDOWN_DELAY: must not be negative"},
+		"a negative shutdown grace":            {"RELAY_SHUTDOWN_GRACE=-1s", "RELAY_SHUTDOWN_GRACE: must not be negative"},
+		"no connect timeout":                   {"UPSTREAM_CONNECT_TIMEOUT=0", "UPSTREAM_CONNECT_TIMEOUT: must be more than 0"},
+		"no first-chunk timeout":               {"UPSTREAM_FIRST_CHUNK_TIMEOUT=0", "UPSTREAM_FIRST_CHUNK_TIMEOUT: must be more than 0"},
+		"a negative idle timeout":              {"UPSTREAM_IDLE_TIMEOUT=-1s", "UPSTREAM_IDLE_TIMEOUT: must be more than 0"},
+
+		"a size that is a word":        {"RELAY_MAX_BODY=big", `RELAY_MAX_BODY: "big" ` + noSize},
+		"a negative size":              {"RELAY_MAX_STREAM_BYTES=-1", `RELAY_MAX_STREAM_BYTES: "-1" ` + noSize},
+		"a body cap of nothing":        {"RELAY_MAX_BODY=0", "RELAY_MAX_BODY: must be more than 0"},
+		"a number that is a word":      {"RELAY_MAX_STREAMS=many", `RELAY_MAX_STREAMS: "many" is not a whole number`},
+		"a negative number of streams": {"RELAY_MAX_STREAMS=-1", "RELAY_MAX_STREAMS: must not be negative"},
+		"too many retries":             {"UPSTREAM_RETRIES=11", "UPSTREAM_RETRIES: must be 0 to 10, not 11"},
+		"negative retries":             {"UPSTREAM_RETRIES=-1", "UPSTREAM_RETRIES: must be 0 to 10, not -1"},
+		"a switch that is neither":     {"RELAY_UI=maybe", `RELAY_UI: "maybe" is neither true nor false`},
+		"a log level zerolog lacks":    {"RELAY_LOG_LEVEL=loud", `RELAY_LOG_LEVEL: "loud" is not one of trace, debug, info, warn, error`},
+		"an unknown log format":        {"RELAY_LOG_FORMAT=xml", `RELAY_LOG_FORMAT: "xml" is not one of auto, json, console`},
+
+		"an address without a port":       {"RELAY_ADDR=localhost", `RELAY_ADDR: "localhost" ` + noAddress},
+		"an address that is a port":       {"RELAY_ADDR=8080", `RELAY_ADDR: "8080" ` + noAddress},
+		"an address that is a URL":        {"RELAY_ADDR=http://:8080", `RELAY_ADDR: "http://:8080" ` + noAddress},
+		"a port that is too high":         {"RELAY_ADMIN_ADDR=:65536", `RELAY_ADMIN_ADDR: ":65536" ` + noAddress},
+		"the admin address is the public": {"RELAY_ADMIN_ADDR=:8080", `RELAY_ADMIN_ADDR: ":8080" is RELAY_ADDR, too; metrics and pprof need an address of their own`},
+
+		"a certificate without its key":    {"RELAY_TLS_CERT=" + certFile, "RELAY_TLS_KEY: not set, but RELAY_TLS_CERT is; TLS needs both"},
+		"a key without its certificate":    {"RELAY_TLS_KEY=" + keyFile, "RELAY_TLS_CERT: not set, but RELAY_TLS_KEY is; TLS needs both"},
+		"a certificate that is not there":  {"RELAY_TLS_CERT=" + absent + ";RELAY_TLS_KEY=" + keyFile, "RELAY_TLS_CERT: open the file: no such file or directory"},
+		"a key that is not there":          {"RELAY_TLS_CERT=" + certFile + ";RELAY_TLS_KEY=" + absent, "RELAY_TLS_KEY: open the file: no such file or directory"},
+		"a key of another certificate":     {"RELAY_TLS_CERT=" + certFile + ";RELAY_TLS_KEY=" + otherKey, "RELAY_TLS_CERT: with RELAY_TLS_KEY: tls: private key does not match public key"},
+		"a certificate that is not in PEM": {"RELAY_TLS_CERT=" + file(t, "x") + ";RELAY_TLS_KEY=" + keyFile, "RELAY_TLS_CERT: with RELAY_TLS_KEY: tls: failed to find any PEM data in certificate input"},
+
+		"an origin with a path":          {"RELAY_CORS_ORIGINS=https://a.example/", `RELAY_CORS_ORIGINS: "https://a.example/" ` + noOrigin},
+		"an origin without a scheme":     {"RELAY_CORS_ORIGINS=localhost:3000", `RELAY_CORS_ORIGINS: "localhost:3000" ` + noOrigin},
+		"an origin with a wildcard":      {"RELAY_CORS_ORIGINS=https://*.example.com", `RELAY_CORS_ORIGINS: "https://*.example.com" ` + noOrigin},
+		"an origin with an empty port":   {"RELAY_CORS_ORIGINS=https://a.example:", `RELAY_CORS_ORIGINS: "https://a.example:" ` + noOrigin},
+		"an origin with a port too high": {"RELAY_CORS_ORIGINS=https://a.example:70000", `RELAY_CORS_ORIGINS: "https://a.example:70000" ` + noOrigin},
+		"the origin of a sandbox":        {"RELAY_CORS_ORIGINS=null", `RELAY_CORS_ORIGINS: "null" ` + noOrigin},
+		"origins that are commas":        {"RELAY_CORS_ORIGINS=,", "RELAY_CORS_ORIGINS: has only separators"},
+		"each bad origin":                {"RELAY_CORS_ORIGINS=a,http://b.example,c", `RELAY_CORS_ORIGINS: "a" ` + noOrigin + "\n" + `RELAY_CORS_ORIGINS: "c" ` + noOrigin},
+
+		"keys that are commas":            {"RELAY_API_KEYS=,", "RELAY_API_KEYS: has only separators; leave it unset to accept everyone"},
+		"a name without a key":            {"RELAY_API_KEYS=k-0123456789abcdef,web:", "RELAY_API_KEYS: entry 2 is not of the form name:key or key"},
+		"a key with an empty name":        {"RELAY_API_KEYS=:k-0123456789abcdef", "RELAY_API_KEYS: entry 1 is not of the form name:key or key"},
+		"a key with a space":              {"RELAY_API_KEYS=do-not show", "RELAY_API_KEYS: entry 1 " + tokenOnly},
+		"a key that is not ASCII":         {"RELAY_API_KEYS=do-not-schön", "RELAY_API_KEYS: entry 1 " + tokenOnly},
+		"a name twice":                    {"RELAY_API_KEYS=a:do-not-show-0123456789,a:k-0123456789abcdef", "RELAY_API_KEYS: entries 1 and 2 have the same name"},
+		"a key twice":                     {"RELAY_API_KEYS=a:do-not-show-0123456789,do-not-show-0123456789", "RELAY_API_KEYS: entries 1 and 2 have the same key"},
+		"keys in both ways":               {"RELAY_API_KEYS=do-not-show-0123456789;RELAY_API_KEYS_FILE=" + file(t, "x"), "RELAY_API_KEYS_FILE: RELAY_API_KEYS is set, too; set only one of them"},
+		"an empty file of keys":           {"RELAY_API_KEYS_FILE=" + file(t, "\n"), "RELAY_API_KEYS_FILE: the file is empty"},
+		"a file of keys that is a folder": {"RELAY_API_KEYS_FILE=" + t.TempDir(), "RELAY_API_KEYS_FILE: read the file: is a directory"},
+		"a secret where its path belongs": {"UPSTREAM_KIND=openai;UPSTREAM_API_KEY_FILE=do-not-show", "UPSTREAM_API_KEY_FILE: open the file: no such file or directory"},
+		"a file too large for a secret":   {"OPENAI_API_KEY_FILE=" + file(t, strings.Repeat("x", 1<<20+1)), "OPENAI_API_KEY_FILE: the file is larger than 1MiB"},
+		"a provider's key in both ways":   {"OPENAI_API_KEY=do-not-show;OPENAI_API_KEY_FILE=" + file(t, "x"), "OPENAI_API_KEY_FILE: OPENAI_API_KEY is set, too; set only one of them"},
+
+		"a provider's key with a line end inside": {"UPSTREAM_KIND=openai;UPSTREAM_API_KEY_FILE=" + file(t, "do-not\nshow"), "UPSTREAM_API_KEY: " + tokenOnly},
+		"an OpenAI key with a space inside":       {"OPENAI_API_KEY=do-not show", "OPENAI_API_KEY: " + tokenOnly},
+
+		"an unknown kind":                  {"UPSTREAM_KIND=llama", `UPSTREAM_KIND: "llama" is not a kind; ` + allKinds},
+		"a base URL without a kind":        {"UPSTREAM_BASE_URL=http://localhost:8000", "UPSTREAM_KIND: not set, but UPSTREAM_BASE_URL is; " + allKinds},
+		"a key without a kind":             {goodKey, "UPSTREAM_KIND: not set, but UPSTREAM_API_KEY is; " + allKinds},
+		"OpenAI without a key":             {"UPSTREAM_KIND=openai", "UPSTREAM_API_KEY: not set, and neither is OPENAI_API_KEY; https://api.openai.com/v1 needs a key"},
+		"OpenAI by its URL without a key":  {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=https://api.openai.com/v1/", "UPSTREAM_API_KEY: not set, and neither is OPENAI_API_KEY; https://api.openai.com/v1 needs a key"},
+		"azure without a base URL":         {"UPSTREAM_KIND=azure;" + goodKey, "UPSTREAM_BASE_URL: not set; kind azure needs it"},
+		"another relay without a base URL": {"UPSTREAM_KIND=websopy", "UPSTREAM_BASE_URL: not set; kind websopy needs it"},
+		"a base URL without a scheme":      {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=localhost:8000/v1", noURL},
+		"a base URL of another scheme":     {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=ftp://a.example", noURL},
+		"a base URL without a host":        {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=http:///v1", noURL},
+		"a base URL that does not parse":   {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=http://[do-not-show", noURL},
+		"a base URL with a password":       {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=https://me:do-not-show@a.example", extraURL},
+		"a base URL with a query":          {"UPSTREAM_KIND=azure;" + azureURL + "?api-key=do-not-show", extraURL},
+		"a base URL with a fragment":       {"UPSTREAM_KIND=azure;" + azureURL + "#", extraURL},
+		"a default model that is refused":  {"UPSTREAM_MODEL=gpt-4;UPSTREAM_MODELS=o3*", `UPSTREAM_MODEL: "gpt-4" is not among UPSTREAM_MODELS`},
+		"models that are commas":           {"UPSTREAM_MODELS=,", "UPSTREAM_MODELS: has only separators"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := config.Load(strings.Split(tc.environ, ";"))
+			require.EqualError(t, err, tc.want)
+			require.Nil(t, c)
+			require.NotContains(t, err.Error(), "do-not")
+			require.NotContains(t, err.Error(), "show")
+		})
+	}
+}
+
+func TestEverythingWrongIsReportedAtOnceAndOncePerCause(t *testing.T) {
+	_, err := config.Load([]string{
+		"RELAY_WRITE_TIMEOUT=10", "RELAY_MAX_BODY=1M", "RELAY_ADDR=nowhere", "RELAY_API_KEYS_FILE=/absent", "RELAY_LOG_LEVEL=x",
+		"UPSTREAM_KIND=openai", "UPSTREAM_API_KEY_FILE=/absent", "UPSTREAM_CONNECT_TIMEOUT=5", "UPSTREAM_RETRIES=-2",
+	})
+	problems, ok := errors.AsType[config.Problems](err)
+	require.True(t, ok)
+	var names []string
+	for _, p := range problems {
+		name, _, _ := strings.Cut(p, ":")
+		names = append(names, name)
+	}
+	require.ElementsMatch(t, []string{
+		"RELAY_WRITE_TIMEOUT", "RELAY_MAX_BODY", "RELAY_ADDR", "RELAY_API_KEYS_FILE", "RELAY_LOG_LEVEL",
+		"UPSTREAM_API_KEY_FILE", "UPSTREAM_CONNECT_TIMEOUT", "UPSTREAM_RETRIES",
+	}, names)
+	require.Len(t, strings.Split(err.Error(), "\n"), len(names))
+}
+
+func TestAProblemIsOneLineWhateverTheValue(t *testing.T) {
+	_, err := config.Load([]string{"RELAY_HEARTBEAT=1s\n2s", "RELAY_TLS_CERT=-----BEGIN\ndo-not-show", "RELAY_TLS_KEY=\x00"})
+	require.EqualError(t, err, `RELAY_HEARTBEAT: "1s\n2s" is not a duration; use a unit, e.g. 15s
+RELAY_TLS_CERT: open the file: no such file or directory
+RELAY_TLS_KEY: open the file: invalid argument`)
+}
+
+func TestOriginsAreKeptAsBrowsersSendThem(t *testing.T) {
+	c := load(t, "RELAY_CORS_ORIGINS=http://localhost:3000,http://a.example:80,https://[::1]:8443,*,capacitor://localhost")
+	require.Equal(t, []string{"http://localhost:3000", "http://a.example", "https://[::1]:8443", "*", "capacitor://localhost"}, c.CORSOrigins)
+}

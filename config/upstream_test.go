@@ -1,0 +1,96 @@
+package config_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/config"
+)
+
+func TestProviderIsChosenByWhatIsSet(t *testing.T) {
+	for name, tc := range map[string]struct {
+		environ []string
+		want    config.Upstream
+	}{
+		"an OpenAI key alone is enough": {
+			[]string{"OPENAI_API_KEY=sk-1"},
+			config.Upstream{Kind: "openai", BaseURL: "https://api.openai.com/v1", Model: "gpt-4o-mini", APIKey: "sk-1"},
+		},
+		"the demo can be asked for in spite of a key": {
+			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_KIND=demo"},
+			config.Upstream{Kind: "demo"},
+		},
+		"the kind's name may be in capitals": {
+			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_KIND=OpenAI"},
+			config.Upstream{Kind: "openai", BaseURL: "https://api.openai.com/v1", Model: "gpt-4o-mini", APIKey: "sk-1"},
+		},
+		"the upstream's own key comes before OpenAI's": {
+			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_API_KEY=sk-2"},
+			config.Upstream{Kind: "openai", BaseURL: "https://api.openai.com/v1", Model: "gpt-4o-mini", APIKey: "sk-2"},
+		},
+		"an OpenAI key goes to the base URL that is set with it": {
+			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_BASE_URL=https://api.deepseek.com/"},
+			config.Upstream{Kind: "openai", BaseURL: "https://api.deepseek.com", APIKey: "sk-1"},
+		},
+		"a local server needs no key": {
+			[]string{"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL=http://localhost:8000/v1//"},
+			config.Upstream{Kind: "openai", BaseURL: "http://localhost:8000/v1"},
+		},
+		"azure has a default version": {
+			[]string{"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com", "UPSTREAM_API_KEY=k"},
+			config.Upstream{Kind: "azure", BaseURL: "https://x.openai.azure.com", APIKey: "k", APIVersion: "2024-10-21"},
+		},
+		"another relay does not get the OpenAI key": {
+			[]string{"UPSTREAM_KIND=websopy", "UPSTREAM_BASE_URL=https://relay.example.com", "OPENAI_API_KEY=sk-1"},
+			config.Upstream{Kind: "websopy", BaseURL: "https://relay.example.com"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := load(t, tc.environ...)
+			require.Len(t, c.Upstreams, 1)
+			got, defaults := c.Upstreams[0], load(t).Upstreams[0]
+			tc.want.Name = tc.want.Kind
+			tc.want.ConnectTimeout, tc.want.FirstChunkTimeout = defaults.ConnectTimeout, defaults.FirstChunkTimeout
+			tc.want.IdleTimeout, tc.want.Retries = defaults.IdleTimeout, defaults.Retries
+			require.Equal(t, tc.want, got)
+			require.Empty(t, c.Warnings)
+		})
+	}
+}
+
+func TestAVersionWithoutEffectGetsAWarning(t *testing.T) {
+	c := load(t, "OPENAI_API_KEY=sk-1", "UPSTREAM_API_VERSION=2024-10-21")
+	require.Equal(t, []string{"UPSTREAM_API_VERSION has no effect: kind openai has no versions"}, c.Warnings)
+	require.Empty(t, c.Upstreams[0].APIVersion)
+}
+
+func TestAllowlistGlobs(t *testing.T) {
+	for _, tc := range []struct {
+		glob, model string
+		want        bool
+	}{
+		{"gpt-4", "gpt-4", true},
+		{"gpt-4", "gpt-4o", false},
+		{"gpt-4*", "gpt-4", true},
+		{"gpt-4*", "gpt-4o-mini", true},
+		{"gpt-4*", "my-gpt-4", false},
+		{"*", "", true},
+		{"*", "meta-llama/Llama-3", true},
+		{"*/Llama-*", "meta-llama/Llama-3", true},
+		{"*/Llama-*", "Llama-3", false},
+		{"*-mini", "gpt-4o-mini", true},
+		{"*-mini", "gpt-4o-mini-2024", false},
+		{"a*a", "a", false},
+		{"a*a", "aa", true},
+		{"a*b*c", "a-b-b-c", true},
+		{"a*b*c", "a-c-b", false},
+		{"a**c", "abc", true},
+		{"gpt[4]", "gpt4", false},
+		{"gpt?", "gpt4", false},
+	} {
+		got := config.Upstream{Models: []string{"other", tc.glob}}.Allows(tc.model)
+		require.Equal(t, tc.want, got, "%s allows %s", tc.glob, tc.model)
+	}
+	require.True(t, config.Upstream{}.Allows("anything"))
+}

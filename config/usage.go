@@ -1,0 +1,74 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// usageColumns is the width of a terminal that the table fits into.
+const usageColumns = 100
+
+// Usage writes the table of all variables, their defaults and meanings.
+func Usage(w io.Writer) {
+	all := (&Config{Upstreams: make([]Upstream, 1)}).settings()
+	for _, k := range kinds {
+		if k.keyVar != "" {
+			all = append(all, setting{
+				name: k.keyVar,
+				help: fmt.Sprintf("key for kind %s when UPSTREAM_API_KEY is not set, whatever the base URL; "+
+					"chooses the kind when UPSTREAM_KIND is not set", k.name),
+				secret: true,
+			})
+		}
+	}
+
+	var nameWidth, fallbackWidth int
+	for _, s := range all {
+		nameWidth = max(nameWidth, len(s.name))
+		fallbackWidth = max(fallbackWidth, len(s.fallback))
+	}
+	helpWidth := usageColumns - nameWidth - fallbackWidth - len("      ")
+
+	var secrets []string
+	for _, s := range all {
+		if s.group != "" {
+			fmt.Fprintf(w, "\n%s\n", s.group)
+		}
+		if s.secret {
+			secrets = append(secrets, s.name)
+		}
+		name, fallback := s.name, s.fallback
+		for _, line := range wrap(s.help, helpWidth) {
+			fmt.Fprintf(w, "  %-*s  %-*s  %s\n", nameWidth, name, fallbackWidth, fallback, line)
+			name, fallback = "", ""
+		}
+	}
+
+	for _, note := range []string{
+		"UPSTREAM_KIND is one of " + kindNames() + ".",
+		"Durations have a unit (15s, 2m), sizes may have one (1MiB, 512KiB, 1MB).",
+		"A secret can be in a file, whose path is then the value of its name with _FILE appended: " +
+			strings.Join(secrets, ", ") + ".",
+	} {
+		fmt.Fprintf(w, "\n%s\n", strings.Join(wrap(note, usageColumns), "\n"))
+	}
+}
+
+// wrap breaks text between words into lines of at most width bytes. A longer word gets its own line.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case len(line)+1+len(word) <= width:
+			line += " " + word
+		default:
+			lines = append(lines, line)
+			line = word
+		}
+	}
+	return append(lines, line)
+}

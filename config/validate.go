@@ -1,0 +1,161 @@
+package config
+
+import (
+	"crypto/tls"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// check reports values that can be read but not used, and gives those with several spellings one.
+func (l *loader) check(c *Config) {
+	l.checkAddr("RELAY_ADDR", c.Addr)
+	if c.AdminAddr != "" {
+		l.checkAddr("RELAY_ADMIN_ADDR", c.AdminAddr)
+	}
+	if c.AdminAddr == c.Addr && !strings.HasSuffix(c.Addr, ":0") {
+		l.problem("RELAY_ADMIN_ADDR", "%q is RELAY_ADDR, too; metrics and pprof need an address of their own", c.AdminAddr)
+	}
+	l.checkTLS(c.TLSCert, c.TLSKey)
+	for i, origin := range c.CORSOrigins {
+		c.CORSOrigins[i] = l.origin("RELAY_CORS_ORIGINS", origin)
+	}
+
+	if c.MaxBody == 0 {
+		l.problem("RELAY_MAX_BODY", "must be more than 0")
+	}
+	if c.MaxStreams < 0 {
+		l.problem("RELAY_MAX_STREAMS", "must not be negative")
+	}
+	l.checkNotNegative("RELAY_MAX_DURATION", c.MaxDuration)
+	l.checkNotNegative("RELAY_SHUTDOWN_DELAY", c.ShutdownDelay)
+	l.checkNotNegative("RELAY_SHUTDOWN_GRACE", c.ShutdownGrace)
+	l.checkPositive("RELAY_WRITE_TIMEOUT", c.WriteTimeout)
+	l.checkPositive("RELAY_START_BUDGET", c.StartBudget)
+	if c.Heartbeat != 0 && c.Heartbeat < time.Second {
+		l.problem("RELAY_HEARTBEAT", "must be 0 or at least 1s, not %v", c.Heartbeat)
+	}
+
+	c.LogLevel = l.oneOf("RELAY_LOG_LEVEL", c.LogLevel, "trace", "debug", "info", "warn", "error")
+	c.LogFormat = l.oneOf("RELAY_LOG_FORMAT", c.LogFormat, "auto", "json", "console")
+}
+
+func (l *loader) checkUpstream(prefix string, u Upstream) {
+	l.checkPositive(prefix+"CONNECT_TIMEOUT", u.ConnectTimeout)
+	l.checkPositive(prefix+"FIRST_CHUNK_TIMEOUT", u.FirstChunkTimeout)
+	l.checkPositive(prefix+"IDLE_TIMEOUT", u.IdleTimeout)
+	if u.Retries < 0 || u.Retries > 10 {
+		l.problem(prefix+"RETRIES", "must be 0 to 10, not %d", u.Retries)
+	}
+	if u.Model != "" && !u.Allows(u.Model) {
+		l.problem(prefix+"MODEL", "%q is not among %sMODELS", u.Model, prefix)
+	}
+}
+
+func (l *loader) checkNotNegative(name string, d time.Duration) {
+	if d < 0 {
+		l.problem(name, "must not be negative")
+	}
+}
+
+func (l *loader) checkPositive(name string, d time.Duration) {
+	if d <= 0 {
+		l.problem(name, "must be more than 0")
+	}
+}
+
+func (l *loader) oneOf(name, value string, allowed ...string) string {
+	value = strings.ToLower(value)
+	if !slices.Contains(allowed, value) {
+		l.problem(name, "%q is not one of %s", value, strings.Join(allowed, ", "))
+	}
+	return value
+}
+
+func (l *loader) checkAddr(name, addr string) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || !isPort(port) || strings.ContainsAny(host, " /@") {
+		l.problem(name, "%q is not an address; use host:port or :port, e.g. :8080", addr)
+	}
+}
+
+func isPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
+}
+
+func (l *loader) checkTLS(certFile, keyFile string) {
+	switch {
+	case certFile == "" && keyFile == "":
+		return
+	case certFile == "":
+		l.problem("RELAY_TLS_CERT", "not set, but RELAY_TLS_KEY is; TLS needs both")
+		return
+	case keyFile == "":
+		l.problem("RELAY_TLS_KEY", "not set, but RELAY_TLS_CERT is; TLS needs both")
+		return
+	}
+	cert, certErr := os.ReadFile(certFile)
+	if certErr != nil {
+		l.problem("RELAY_TLS_CERT", "%v", unnamed(certErr))
+	}
+	key, keyErr := os.ReadFile(keyFile)
+	if keyErr != nil {
+		l.problem("RELAY_TLS_KEY", "%v", unnamed(keyErr))
+	}
+	if certErr != nil || keyErr != nil {
+		return
+	}
+	if _, err := tls.X509KeyPair(cert, key); err != nil {
+		l.problem("RELAY_TLS_CERT", "with RELAY_TLS_KEY: %v", err)
+	}
+}
+
+// origin returns an allowed origin as a browser sends it: lower case, no default port (RFC 6454, 6.2).
+func (l *loader) origin(name, origin string) string {
+	if origin == "*" {
+		return origin
+	}
+	canonical := strings.ToLower(origin)
+	u, err := url.Parse(canonical)
+	if err != nil || !hasHost(u) || strings.Contains(u.Host, "*") || canonical != u.Scheme+"://"+u.Host {
+		l.problem(name, "%q is not an origin; use * or scheme://host[:port] without a path, e.g. https://app.example.com", origin)
+		return origin
+	}
+	if u.Scheme == "https" {
+		return strings.TrimSuffix(canonical, ":443")
+	}
+	if u.Scheme == "http" {
+		return strings.TrimSuffix(canonical, ":80")
+	}
+	return canonical
+}
+
+// baseURL returns the URL less its trailing slashes. Its problems don't quote it, because the parts
+// that are refused are those that people put passwords into.
+func (l *loader) baseURL(name, raw string) string {
+	if raw == "" {
+		return ""
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || !hasHost(u):
+		l.problem(name, "not an absolute http or https URL; use e.g. https://llm.example.com/v1")
+	case u.User != nil || strings.ContainsAny(raw, "?#"):
+		l.problem(name, "must not have a user, query or fragment")
+	}
+	return strings.TrimRight(raw, "/")
+}
+
+func hasHost(u *url.URL) bool {
+	return u.Hostname() != "" && (isPort(u.Port()) || u.Port() == "" && !strings.HasSuffix(u.Host, ":"))
+}
+
+// isToken tells whether a key can stand in a header as it is: printable ASCII without spaces.
+func isToken(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}

@@ -1,0 +1,114 @@
+package dialect
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// The readers below say what they wanted and what they got, and each level of nesting puts its name
+// in front, so that an error reads `messages[2].content[0].type: want a string, got a number`.
+// They run on JSON that is known to be valid.
+
+// fieldError is an error at a place in the body.
+type fieldError struct {
+	path string
+	err  error
+}
+
+func (e *fieldError) Error() string { return e.path + ": " + e.err.Error() }
+
+// at puts the name of a field, or an index like "[2]", in front of the place of an error.
+func at(name string, err error) error {
+	inner, ok := err.(*fieldError)
+	switch {
+	case !ok:
+		return &fieldError{name, err}
+	case strings.HasPrefix(inner.path, "["):
+		return &fieldError{name + inner.path, inner.err}
+	}
+	return &fieldError{name + "." + inner.path, inner.err}
+}
+
+func object(d *jx.Decoder, field func(d *jx.Decoder, key string) error) error {
+	if d.Next() != jx.Object {
+		return wrongType(d, "an object")
+	}
+	iter, err := d.ObjIter()
+	if err != nil {
+		return err
+	}
+	for iter.Next() {
+		key := string(iter.Key())
+		if err := field(d, key); err != nil {
+			return at(shorten(key), err)
+		}
+	}
+	return iter.Err()
+}
+
+func array(d *jx.Decoder, elem func(d *jx.Decoder, i int) error) error {
+	if d.Next() != jx.Array {
+		return wrongType(d, "an array")
+	}
+	iter, err := d.ArrIter()
+	if err != nil {
+		return err
+	}
+	for i := 0; iter.Next(); i++ {
+		if err := elem(d, i); err != nil {
+			return at("["+strconv.Itoa(i)+"]", err)
+		}
+	}
+	return iter.Err()
+}
+
+func str(d *jx.Decoder) (string, error) {
+	if d.Next() != jx.String {
+		return "", wrongType(d, "a string")
+	}
+	return d.Str()
+}
+
+func boolean(d *jx.Decoder) (bool, error) {
+	if d.Next() != jx.Bool {
+		return false, wrongType(d, "true or false")
+	}
+	return d.Bool()
+}
+
+func number(d *jx.Decoder) (chat.Number, error) {
+	if d.Next() != jx.Number {
+		return "", wrongType(d, "a number")
+	}
+	n, err := d.Num()
+	return chat.Number(n), err
+}
+
+func rawObject(d *jx.Decoder) ([]byte, error) {
+	if d.Next() != jx.Object {
+		return nil, wrongType(d, "an object")
+	}
+	return d.Raw()
+}
+
+func wrongType(d *jx.Decoder, want string) error {
+	got := map[jx.Type]string{
+		jx.String: "a string", jx.Number: "a number", jx.Null: "null",
+		jx.Bool: "a boolean", jx.Array: "an array", jx.Object: "an object",
+	}[d.Next()]
+	return fmt.Errorf("want %s, got %s", want, got)
+}
+
+// shorten keeps a caller's own names out of our messages at length.
+func shorten(key string) string {
+	const longest = 64
+	if len(key) <= longest {
+		return key
+	}
+	return strings.ToValidUTF8(key[:longest], "") + "…"
+}

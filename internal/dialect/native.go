@@ -1,0 +1,139 @@
+// Package dialect turns request bodies into chat requests and chunks into JSON, in the formats that
+// clients speak. It knows nothing of HTTP.
+package dialect
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// AppendChunk appends a chunk in the native format (docs/protocol.md, 3), one JSON object without a
+// line break of any kind. A Pause appends nothing. It does not allocate once dst has grown.
+func AppendChunk(dst []byte, c chat.Chunk) []byte {
+	switch c.Type {
+	case chat.Pause:
+		return dst
+	case chat.Content:
+		dst = append(dst, `{"type":"content","content":`...)
+		dst = appendString(dst, c.Text)
+	case chat.Reasoning:
+		dst = append(dst, `{"type":"reasoning","content":`...)
+		dst = appendString(dst, c.Text)
+	case chat.Tool:
+		dst = append(dst, `{"type":"tool_call","tool":`...)
+		dst = appendToolCall(dst, c.Tool)
+	case chat.Done:
+		dst = append(dst, `{"type":"done",`...)
+		dst = appendCompletion(dst, c.Done)
+	}
+	return append(dst, '}')
+}
+
+// AppendPing appends the chunk that says: still here.
+func AppendPing(dst []byte) []byte { return append(dst, `{"type":"ping"}`...) }
+
+// AppendError appends the error object (docs/protocol.md, 4) of a frame or an HTTP body. The cause
+// stays out of it.
+func AppendError(dst []byte, e *chat.Error, requestID string) []byte {
+	dst = append(dst, `{"type":"error","error":`...)
+	dst = appendString(dst, e.Message)
+	dst = append(dst, `,"code":`...)
+	dst = appendString(dst, string(e.Code))
+	if e.Phase != "" {
+		dst = append(dst, `,"phase":`...)
+		dst = appendString(dst, string(e.Phase))
+	}
+	dst = append(dst, `,"retryable":`...)
+	dst = strconv.AppendBool(dst, e.Code.Retryable())
+	if e.RetryAfter > 0 {
+		dst = append(dst, `,"retryAfter":`...)
+		dst = strconv.AppendInt(dst, RetryAfterSeconds(e.RetryAfter), 10)
+	}
+	dst = append(dst, `,"requestId":`...)
+	dst = appendString(dst, requestID)
+	return append(dst, '}')
+}
+
+// RetryAfterSeconds rounds up: a client that comes back a moment early is refused again.
+func RetryAfterSeconds(d time.Duration) int64 {
+	s := int64(d / time.Second)
+	if d%time.Second > 0 {
+		s++
+	}
+	return s
+}
+
+// Answer collects the chunks of a whole answer, for a client that did not want a stream.
+type Answer struct {
+	content, reasoning []byte
+	tools              []*chat.ToolCall
+	done               chat.Completion
+}
+
+// Add takes the next chunk. It keeps no reference to the chunk's text.
+func (a *Answer) Add(c chat.Chunk) {
+	switch c.Type {
+	case chat.Content:
+		a.content = append(a.content, c.Text...)
+	case chat.Reasoning:
+		a.reasoning = append(a.reasoning, c.Text...)
+	case chat.Tool:
+		a.tools = append(a.tools, c.Tool)
+	case chat.Done:
+		a.done = *c.Done
+	}
+}
+
+// AppendJSON appends the answer as the JSON object of docs/protocol.md, 2. Reasoning and tool calls
+// are left out when there are none.
+func (a *Answer) AppendJSON(dst []byte) []byte {
+	dst = append(dst, `{"content":`...)
+	dst = appendString(dst, a.content)
+	if len(a.reasoning) > 0 {
+		dst = append(dst, `,"reasoning":`...)
+		dst = appendString(dst, a.reasoning)
+	}
+	if len(a.tools) > 0 {
+		dst = append(dst, `,"toolCalls":[`...)
+		for i, t := range a.tools {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendToolCall(dst, t)
+		}
+		dst = append(dst, ']')
+	}
+	dst = append(dst, ',')
+	dst = appendCompletion(dst, &a.done)
+	return append(dst, '}')
+}
+
+func appendToolCall(dst []byte, t *chat.ToolCall) []byte {
+	dst = append(dst, `{"id":`...)
+	dst = appendString(dst, t.ID)
+	dst = append(dst, `,"name":`...)
+	dst = appendString(dst, t.Name)
+	dst = append(dst, `,"arguments":`...)
+	dst = appendString(dst, t.Arguments)
+	return append(dst, '}')
+}
+
+// appendCompletion appends members, not an object: they stand in a done chunk and in a whole answer.
+func appendCompletion(dst []byte, c *chat.Completion) []byte {
+	dst = append(dst, `"finishReason":`...)
+	dst = appendString(dst, string(c.FinishReason))
+	if c.Model != "" {
+		dst = append(dst, `,"model":`...)
+		dst = appendString(dst, c.Model)
+	}
+	if c.Usage != nil {
+		dst = append(dst, `,"usage":{"promptTokens":`...)
+		dst = strconv.AppendInt(dst, c.Usage.PromptTokens, 10)
+		dst = append(dst, `,"completionTokens":`...)
+		dst = strconv.AppendInt(dst, c.Usage.CompletionTokens, 10)
+		dst = append(dst, '}')
+	}
+	return dst
+}

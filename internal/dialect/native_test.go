@@ -1,0 +1,101 @@
+package dialect_test
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/dialect"
+)
+
+func TestChunksLookAsTheContractSays(t *testing.T) {
+	for name, tc := range map[string]struct {
+		chunk chat.Chunk
+		want  string
+	}{
+		"a pause is nothing": {chat.Chunk{Type: chat.Pause}, ``},
+		"content":            {chat.Chunk{Type: chat.Content, Text: []byte("你好 \"x\"\n")}, `{"type":"content","content":"你好 \"x\"\n"}`},
+		"reasoning":          {chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")}, `{"type":"reasoning","content":"hm"}`},
+		"a tool call": {chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "call_1", Name: "weather", Arguments: `{"city":"Paris"}`}},
+			`{"type":"tool_call","tool":{"id":"call_1","name":"weather","arguments":"{\"city\":\"Paris\"}"}}`},
+		"done": {chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Model: "m", Usage: &chat.Usage{PromptTokens: 1, CompletionTokens: 2}}},
+			`{"type":"done","finishReason":"stop","model":"m","usage":{"promptTokens":1,"completionTokens":2}}`},
+		"done without usage": {chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishLength}},
+			`{"type":"done","finishReason":"length"}`},
+		"what some line readers take for a line break is escaped": {chat.Chunk{Type: chat.Content, Text: []byte("a\u2028b\u2029c\u0085d\r")},
+			`{"type":"content","content":"a\u2028b\u2029c\u0085d\r"}`},
+		"bytes that are no UTF-8 are replaced": {chat.Chunk{Type: chat.Content, Text: []byte("a\xffb")},
+			`{"type":"content","content":"a\ufffdb"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := dialect.AppendChunk([]byte("data: "), tc.chunk)
+			require.Equal(t, "data: "+tc.want, string(got))
+		})
+	}
+}
+
+func TestTextSurvivesWhateverItIs(t *testing.T) {
+	var all strings.Builder
+	for r := range rune(0x3000) {
+		all.WriteRune(r)
+	}
+	all.WriteString("😀\U0010ffff")
+	var got struct{ Content string }
+	frame := dialect.AppendChunk(nil, chat.Chunk{Type: chat.Content, Text: []byte(all.String())})
+	require.NoError(t, json.Unmarshal(frame, &got))
+	require.Equal(t, all.String(), got.Content)
+	require.NotContains(t, string(frame), "\n")
+}
+
+func TestEncodingTextDoesNotAllocate(t *testing.T) {
+	buf := make([]byte, 0, 4096)
+	c := chat.Chunk{Type: chat.Content, Text: []byte("a few words, \"quoted\", 和中文\n")}
+	require.Zero(t, testing.AllocsPerRun(1000, func() { buf = dialect.AppendChunk(buf[:0], c) }))
+}
+
+func TestErrorsLookAsTheContractSays(t *testing.T) {
+	e := &chat.Error{Code: chat.UpstreamRateLimited, Message: "slow down", RetryAfter: 1200 * time.Millisecond, Err: errors.New("secret cause")}
+	require.JSONEq(t, `{"type":"error","error":"slow down","code":"upstream_rate_limited","retryable":true,"retryAfter":2,"requestId":"r1"}`,
+		string(dialect.AppendError(nil, e, "r1")))
+	e = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle, Message: "silence"}
+	require.JSONEq(t, `{"type":"error","error":"silence","code":"upstream_timeout","phase":"idle","retryable":true,"requestId":"r2"}`,
+		string(dialect.AppendError(nil, e, "r2")))
+}
+
+func TestRetryAfterSecondsHaveAnEnd(t *testing.T) {
+	require.EqualValues(t, 1, dialect.RetryAfterSeconds(time.Millisecond))
+	require.Positive(t, dialect.RetryAfterSeconds(math.MaxInt64))
+}
+
+func TestAWholeAnswer(t *testing.T) {
+	var a dialect.Answer
+	for _, c := range []chat.Chunk{
+		{Type: chat.Reasoning, Text: []byte("hm")},
+		{Type: chat.Content, Text: []byte("Hel")},
+		{Type: chat.Content, Text: []byte("lo")},
+		{Type: chat.Tool, Tool: &chat.ToolCall{ID: "1", Name: "f", Arguments: "{}"}},
+		{Type: chat.Tool, Tool: &chat.ToolCall{ID: "2", Name: "g", Arguments: "{}"}},
+		{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishToolCalls, Model: "m", Usage: &chat.Usage{PromptTokens: 3, CompletionTokens: 4}}},
+	} {
+		a.Add(c)
+	}
+	require.JSONEq(t, `{"content":"Hello","reasoning":"hm","toolCalls":[{"id":"1","name":"f","arguments":"{}"},{"id":"2","name":"g","arguments":"{}"}],
+		"finishReason":"tool_calls","model":"m","usage":{"promptTokens":3,"completionTokens":4}}`, string(a.AppendJSON(nil)))
+
+	require.JSONEq(t, `{"content":"","finishReason":""}`, string(new(dialect.Answer).AppendJSON(nil)))
+}
+
+func BenchmarkAppendChunk(b *testing.B) {
+	c := chat.Chunk{Type: chat.Content, Text: []byte(" a token or so")}
+	buf := make([]byte, 0, 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = dialect.AppendChunk(buf[:0], c)
+	}
+}

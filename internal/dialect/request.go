@@ -1,0 +1,364 @@
+package dialect
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// Native is a decoded native request body (docs/protocol.md, 2).
+type Native struct {
+	chat.Request
+	Stream bool // false: the caller wants one JSON object
+}
+
+// maxModel bounds a model's name, which ends up in logs and, for some providers, in a URL.
+const maxModel = 256
+
+// DecodeNative decodes and validates a native request body. Its errors are *chat.Error with code
+// invalid_request, and name the field.
+func DecodeNative(body []byte) (*Native, error) {
+	if err := checkJSON(body); err != nil {
+		return nil, invalid("%s", err)
+	}
+	d := jx.DecodeBytes(body)
+	n := &Native{Stream: true}
+	if err := object(d, n.field); err != nil {
+		return nil, invalid("%s", err)
+	}
+	if len(n.Messages) == 0 {
+		return nil, invalid("messages: at least one message is required")
+	}
+	return n, nil
+}
+
+func invalid(format string, args ...any) *chat.Error {
+	return &chat.Error{Code: chat.InvalidRequest, Message: fmt.Sprintf(format, args...)}
+}
+
+func checkJSON(body []byte) error {
+	if len(strings.TrimSpace(string(body[:min(len(body), 64)]))) == 0 {
+		return errors.New("the body is empty; want a JSON object")
+	}
+	if !utf8.Valid(body) {
+		return errors.New("the body is not valid UTF-8")
+	}
+	if jx.DecodeBytes(body).Validate() == nil {
+		return nil
+	}
+	// The standard library's errors read better.
+	var syntax *json.SyntaxError
+	if err := json.Unmarshal(body, new(any)); errors.As(err, &syntax) {
+		return fmt.Errorf("the body is not valid JSON: %s at byte %d", syntax, syntax.Offset)
+	}
+	return errors.New("the body is not valid JSON")
+}
+
+func (n *Native) field(d *jx.Decoder, key string) (err error) {
+	if key != "messages" && d.Next() == jx.Null {
+		return d.Null() // the same as not there
+	}
+	switch key {
+	case "messages":
+		n.Messages = nil // of two members with one name the last counts, as everywhere
+		return array(d, func(d *jx.Decoder, i int) error {
+			m, err := message(d)
+			n.Messages = append(n.Messages, m)
+			return err
+		})
+	case "model":
+		n.Model, err = str(d)
+		if err == nil && (len(n.Model) > maxModel || strings.ContainsFunc(n.Model, func(r rune) bool { return r < ' ' || r == 0x7f })) {
+			err = fmt.Errorf("want at most %d printable characters", maxModel)
+		}
+	case "stream":
+		n.Stream, err = boolean(d)
+	case "resumable":
+		_, err = boolean(d) // streams are not resumable yet; asking is no mistake
+	case "temperature":
+		n.Temperature, err = number(d)
+	case "top_p", "topP":
+		n.TopP, err = number(d)
+	case "max_tokens", "maxTokens":
+		if n.MaxTokens, err = number(d); err == nil && (strings.ContainsAny(string(n.MaxTokens), ".eE-") || n.MaxTokens == "0") {
+			err = errors.New("want a positive integer")
+		}
+	case "seed":
+		if n.Seed, err = number(d); err == nil && strings.ContainsAny(string(n.Seed), ".eE") {
+			err = errors.New("want an integer")
+		}
+	case "stop":
+		n.Stop, err = stop(d)
+	case "tools":
+		n.Tools = nil
+		return array(d, func(d *jx.Decoder, i int) error {
+			t, err := tool(d)
+			n.Tools = append(n.Tools, t)
+			return err
+		})
+	case "tool_choice", "toolChoice":
+		n.ToolChoice, err = toolChoice(d)
+	case "user":
+		n.User, err = str(d)
+	case "response_format", "responseFormat":
+		n.ResponseFormat, err = rawObject(d)
+	case "reasoning_effort", "reasoningEffort":
+		n.ReasoningEffort, err = str(d)
+	default:
+		var raw jx.Raw
+		raw, err = d.Raw()
+		n.Extra = append(n.Extra, chat.Field{Name: key, Value: raw})
+	}
+	return err
+}
+
+func message(d *jx.Decoder) (m chat.Message, err error) {
+	hasContent := false
+	err = object(d, func(d *jx.Decoder, key string) (err error) {
+		if key != "role" && d.Next() == jx.Null {
+			return d.Null()
+		}
+		switch key {
+		case "role":
+			var role string
+			role, err = str(d)
+			m.Role = chat.Role(role)
+			switch m.Role {
+			case chat.RoleSystem, chat.RoleUser, chat.RoleAssistant, chat.RoleTool:
+			default:
+				if err == nil {
+					err = fmt.Errorf("unknown role %.40q; want system, user, assistant or tool", role)
+				}
+			}
+		case "content":
+			hasContent = true
+			m.Content, m.Parts, err = content(d)
+		case "name":
+			m.Name, err = str(d)
+		case "tool_calls":
+			m.ToolCalls = nil
+			return array(d, func(d *jx.Decoder, i int) error {
+				c, err := toolCall(d)
+				m.ToolCalls = append(m.ToolCalls, c)
+				return err
+			})
+		case "tool_call_id":
+			m.ToolCallID, err = str(d)
+		default: // frontends keep ids, dates and more in their messages
+			err = d.Skip()
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+	case m.Role == "":
+		err = at("role", errors.New("is required"))
+	case len(m.ToolCalls) > 0 && m.Role != chat.RoleAssistant:
+		err = at("tool_calls", errors.New("only an assistant message has tool calls"))
+	case m.Role == chat.RoleTool && m.ToolCallID == "":
+		err = at("tool_call_id", errors.New("is required in a tool message"))
+	case !hasContent && len(m.ToolCalls) == 0:
+		err = at("content", errors.New("is required"))
+	}
+	return m, err
+}
+
+func content(d *jx.Decoder) (text string, parts []chat.Part, err error) {
+	switch d.Next() {
+	case jx.String:
+		text, err = d.Str()
+	case jx.Array:
+		err = array(d, func(d *jx.Decoder, i int) error {
+			p, err := part(d)
+			parts = append(parts, p)
+			return err
+		})
+		if err == nil && len(parts) == 0 {
+			err = errors.New("want at least one part")
+		}
+	default:
+		err = wrongType(d, "a string or an array of parts")
+	}
+	return text, parts, err
+}
+
+func part(d *jx.Decoder) (p chat.Part, err error) {
+	var hasText, hasImage bool
+	err = object(d, func(d *jx.Decoder, key string) (err error) {
+		switch key {
+		case "type":
+			var typ string
+			typ, err = str(d)
+			p.Type = chat.PartType(typ)
+			if err == nil && p.Type != chat.PartText && p.Type != chat.PartImage {
+				err = fmt.Errorf("unknown part type %.40q; want text or image_url", typ)
+			}
+		case "text":
+			hasText = true
+			p.Text, err = str(d)
+		case "image_url":
+			hasImage = true
+			p.ImageURL, p.Detail, err = imageURL(d)
+		default:
+			err = d.Skip()
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+	case p.Type == "":
+		err = at("type", errors.New("is required"))
+	case p.Type == chat.PartText && !hasText:
+		err = at("text", errors.New("is required in a text part"))
+	case p.Type == chat.PartImage && !hasImage:
+		err = at("image_url", errors.New("is required in an image_url part"))
+	}
+	return p, err
+}
+
+func imageURL(d *jx.Decoder) (url, detail string, err error) {
+	if d.Next() == jx.String { // seen in the wild, and unambiguous
+		url, err = d.Str()
+	} else {
+		err = object(d, func(d *jx.Decoder, key string) (err error) {
+			switch key {
+			case "url":
+				url, err = str(d)
+			case "detail":
+				detail, err = str(d)
+			default:
+				err = d.Skip()
+			}
+			return err
+		})
+	}
+	if err == nil && !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "data:") {
+		err = at("url", errors.New("want an https: or a data: URL"))
+	}
+	return url, detail, err
+}
+
+func toolCall(d *jx.Decoder) (c chat.ToolCall, err error) {
+	err = object(d, func(d *jx.Decoder, key string) (err error) {
+		switch key {
+		case "id":
+			c.ID, err = str(d)
+		case "function":
+			err = object(d, func(d *jx.Decoder, key string) (err error) {
+				switch key {
+				case "name":
+					c.Name, err = str(d)
+				case "arguments":
+					c.Arguments, err = str(d)
+				default:
+					err = d.Skip()
+				}
+				return err
+			})
+		default:
+			err = d.Skip()
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+	case c.ID == "":
+		err = at("id", errors.New("is required"))
+	case c.Name == "":
+		err = at("function.name", errors.New("is required"))
+	}
+	return c, err
+}
+
+func tool(d *jx.Decoder) (t chat.ToolSpec, err error) {
+	err = object(d, func(d *jx.Decoder, key string) (err error) {
+		switch key {
+		case "type":
+			var typ string
+			if typ, err = str(d); err == nil && typ != "function" {
+				err = fmt.Errorf("unknown tool type %.40q; want function", typ)
+			}
+		case "function":
+			err = object(d, func(d *jx.Decoder, key string) (err error) {
+				if d.Next() == jx.Null {
+					return d.Null()
+				}
+				switch key {
+				case "name":
+					t.Name, err = str(d)
+				case "description":
+					t.Description, err = str(d)
+				case "parameters":
+					t.Parameters, err = rawObject(d)
+				case "strict":
+					var strict bool
+					strict, err = boolean(d)
+					t.Strict = &strict
+				default:
+					err = d.Skip()
+				}
+				return err
+			})
+		default:
+			err = d.Skip()
+		}
+		return err
+	})
+	if err == nil && t.Name == "" {
+		err = at("function.name", errors.New("is required"))
+	}
+	return t, err
+}
+
+func toolChoice(d *jx.Decoder) (c chat.ToolChoice, err error) {
+	switch d.Next() {
+	case jx.String:
+		mode, err := d.Str()
+		c.Mode = chat.ToolChoiceMode(mode)
+		if err == nil && c.Mode != chat.ChooseAuto && c.Mode != chat.ChooseNone && c.Mode != chat.ChooseRequired {
+			err = fmt.Errorf("unknown choice %.40q; want auto, none, required or a function", mode)
+		}
+		return c, err
+	case jx.Object:
+		c.Mode = chat.ChooseFunction
+		err = object(d, func(d *jx.Decoder, key string) (err error) {
+			if key != "function" {
+				return d.Skip()
+			}
+			return object(d, func(d *jx.Decoder, key string) (err error) {
+				if key != "name" {
+					return d.Skip()
+				}
+				c.Name, err = str(d)
+				return err
+			})
+		})
+		if err == nil && c.Name == "" {
+			err = at("function.name", errors.New("is required"))
+		}
+		return c, err
+	}
+	return c, wrongType(d, "a string or an object")
+}
+
+func stop(d *jx.Decoder) (list []string, err error) {
+	switch d.Next() {
+	case jx.String:
+		s, err := d.Str()
+		return []string{s}, err
+	case jx.Array:
+		err = array(d, func(d *jx.Decoder, i int) error {
+			s, err := str(d)
+			list = append(list, s)
+			return err
+		})
+		return list, err
+	}
+	return nil, wrongType(d, "a string or an array of strings")
+}

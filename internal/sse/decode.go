@@ -1,0 +1,234 @@
+// Package sse encodes and decodes event streams. It knows nothing of HTTP, JSON or chat.
+package sse
+
+import (
+	"bytes"
+	"errors"
+	"io"
+)
+
+// ErrTooLong is returned for an event that exceeds the decoder's limit.
+var ErrTooLong = errors.New("sse: event exceeds the size limit")
+
+// DefaultMaxEvent is 16 MiB: inline images make events of that order, and a 13 MB line is in a
+// public test suite.
+const DefaultMaxEvent = 16 << 20
+
+// initialBuffer is the buffer of a stream of ordinary events. It grows only for those that need it.
+const initialBuffer = 4 << 10
+
+// Event is one event. Its slices belong to the Decoder and are valid until the next call of Next.
+type Event struct {
+	Type []byte // the event field; empty means "message"
+	Data []byte // the data lines, joined by LF
+	ID   []byte // the id field of this event
+
+	// Stray holds the lines that are no field of the standard, joined by LF. Providers that fail in
+	// mid-stream write their error there, as `error: {...}` or as a bare JSON object.
+	Stray []byte
+
+	// Partial is set when the stream ended before the event's blank line. The standard drops such an
+	// event; real servers make it necessary to try.
+	Partial bool
+}
+
+// Decoder reads an event stream by the rules of the HTML standard, section 9.2.6: lines end in LF,
+// CRLF or CR, one leading byte order mark is dropped, comments are consumed, unknown fields are kept
+// aside. It is not safe for concurrent use.
+type Decoder struct {
+	r   io.Reader
+	max int
+	err error // of the last read; reported once all that was read is decoded
+
+	buf   []byte // buf[start:] is read and not yet returned
+	start int    // first byte of the event in progress
+	line  int    // first byte of the line in progress
+	scan  int    // nothing before it ends the line in progress
+	end   int    // first byte after the event in progress, 0 while it is not whole
+
+	begun  bool // the first bytes have been looked at for a byte order mark
+	afterR bool // the last line ended in a CR at the very end of what was read: an LF may follow
+
+	data, stray []byte // joined lines, only when there are several
+}
+
+// NewDecoder returns a Decoder that reads from r. An event may have maxEvent bytes; zero means
+// DefaultMaxEvent.
+func NewDecoder(r io.Reader, maxEvent int) *Decoder {
+	if maxEvent <= 0 {
+		maxEvent = DefaultMaxEvent
+	}
+	return &Decoder{r: r, max: maxEvent}
+}
+
+// Next returns the next event that has data or stray lines. At the end of the stream it returns
+// io.EOF, after a last event that may be Partial; any other error of the reader is returned as it is,
+// and an unfinished event before it is dropped.
+func (d *Decoder) Next() (Event, error) {
+	for {
+		if !d.Buffered() {
+			if d.err == nil {
+				d.fill()
+				continue
+			}
+			if d.err != io.EOF || d.start == len(d.buf) {
+				return Event{}, d.err
+			}
+			block := d.buf[d.start:]
+			d.start, d.line, d.scan = len(d.buf), len(d.buf), len(d.buf)
+			if ev, ok := d.parse(block); ok {
+				ev.Partial = true
+				return ev, nil
+			}
+			return Event{}, d.err
+		}
+		block := d.buf[d.start:d.line]
+		d.start, d.line, d.scan, d.end = d.end, d.end, d.end, 0
+		if ev, ok := d.parse(block); ok {
+			return ev, nil
+		}
+	}
+}
+
+// Buffered reports whether a whole event, or a comment, is in hand, so that Next would have no need to
+// read for it. It leaves the last event valid.
+func (d *Decoder) Buffered() bool {
+	for d.end == 0 {
+		i := indexEOL(d.buf[d.scan:])
+		if i < 0 {
+			d.scan = len(d.buf)
+			return false
+		}
+		eol := d.scan + i
+		next := eol + 1
+		if d.buf[eol] == '\r' {
+			if next == len(d.buf) {
+				d.afterR = true
+			} else if d.buf[next] == '\n' {
+				next++
+			}
+		}
+		if eol == d.line {
+			d.end = next
+			return true
+		}
+		d.line, d.scan = next, next
+	}
+	return true
+}
+
+// fill reads once. Before that it makes room: it moves the event in progress to the front, and grows
+// the buffer when that one event fills it.
+func (d *Decoder) fill() {
+	if d.start > 0 {
+		n := copy(d.buf, d.buf[d.start:])
+		d.buf = d.buf[:n]
+		d.line -= d.start
+		d.scan -= d.start
+		d.start = 0
+	}
+	if len(d.buf) == cap(d.buf) {
+		if len(d.buf) >= d.max {
+			d.err = ErrTooLong
+			return
+		}
+		grown := make([]byte, len(d.buf), min(max(2*cap(d.buf), initialBuffer), d.max))
+		copy(grown, d.buf)
+		d.buf = grown
+	}
+	had := len(d.buf)
+	for range 100 { // as bufio does: a reader may return nothing now and then, not for ever
+		n, err := d.r.Read(d.buf[had:cap(d.buf)])
+		d.buf = d.buf[:had+n]
+		if d.err = err; n > 0 || err != nil {
+			d.arrived(had)
+			return
+		}
+	}
+	d.err = io.ErrNoProgress
+}
+
+// arrived settles what only the bytes from had on could tell.
+func (d *Decoder) arrived(had int) {
+	if d.afterR && had < len(d.buf) {
+		d.afterR = false
+		if d.buf[had] == '\n' { // the other half of a CRLF that two reads split
+			if d.start == d.line {
+				d.start++
+			}
+			d.line++
+			d.scan = d.line
+		}
+	}
+	if bom := []byte("\xef\xbb\xbf"); !d.begun {
+		switch {
+		case bytes.HasPrefix(d.buf, bom):
+			d.start, d.line, d.scan = 3, 3, 3
+			d.begun = true
+		case !bytes.HasPrefix(bom, d.buf):
+			d.begun = true
+		}
+	}
+}
+
+// parse reads the fields of one event. ok is false when the standard would not dispatch it.
+func (d *Decoder) parse(block []byte) (ev Event, ok bool) {
+	dataLines, strayLines := 0, 0
+	for len(block) > 0 {
+		line, rest := block, []byte(nil)
+		if i := indexEOL(block); i >= 0 {
+			line, rest = block[:i], block[i+1:]
+			if block[i] == '\r' && len(rest) > 0 && rest[0] == '\n' {
+				rest = rest[1:]
+			}
+		}
+		block = rest
+		name, value := line, []byte(nil)
+		if i := bytes.IndexByte(line, ':'); i >= 0 {
+			name, value = line[:i], line[i+1:]
+			if len(value) > 0 && value[0] == ' ' {
+				value = value[1:]
+			}
+		}
+		switch string(name) {
+		case "data":
+			ev.Data = join(&d.data, ev.Data, value, dataLines)
+			dataLines++
+		case "event":
+			ev.Type = value
+		case "id":
+			ev.ID = value
+		case "", "retry": // a comment; and the relay reconnects to no provider
+		default:
+			ev.Stray = join(&d.stray, ev.Stray, line, strayLines)
+			strayLines++
+		}
+	}
+	return ev, dataLines+strayLines > 0
+}
+
+// join adds a line to what has n lines already. A single line stays where it lies; only a second one
+// makes a copy necessary.
+func join(scratch *[]byte, have, line []byte, n int) []byte {
+	switch n {
+	case 0:
+		return line
+	case 1:
+		*scratch = append((*scratch)[:0], have...)
+	}
+	*scratch = append(*scratch, '\n')
+	*scratch = append(*scratch, line...)
+	return *scratch
+}
+
+// indexEOL finds the first CR or LF. Two searches for one byte each beat one for either.
+func indexEOL(b []byte) int {
+	lf := bytes.IndexByte(b, '\n')
+	if lf >= 0 {
+		b = b[:lf]
+	}
+	if cr := bytes.IndexByte(b, '\r'); cr >= 0 {
+		return cr
+	}
+	return lf
+}

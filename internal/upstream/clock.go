@@ -1,0 +1,69 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+var (
+	errFirstChunk = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseFirstChunk, Message: "the provider did not begin to answer in time"}
+	errIdle       = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle, Message: "the provider stopped in mid-answer"}
+
+	// errGraceOver ends the wait after a finish reason: the answer is complete.
+	errGraceOver = errors.New("upstream: no terminator after the finish reason")
+)
+
+// clock cancels an attempt when a deadline passes. The deadline moves with every chunk, so moving it
+// further away only stores a time: the timer finds out when it fires, and sleeps on.
+type clock struct {
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex // guards the rest
+	timer    *time.Timer
+	fires    time.Time // when the timer fires next
+	deadline time.Time
+	cause    error
+}
+
+// startClock returns a context that ends with parent, or with errFirstChunk after d.
+func startClock(parent context.Context, d time.Duration) (context.Context, *clock) {
+	ctx, cancel := context.WithCancelCause(parent)
+	c := &clock{cancel: cancel, deadline: time.Now().Add(d), cause: errFirstChunk}
+	c.fires = c.deadline
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer = time.AfterFunc(d, c.expire)
+	return ctx, c
+}
+
+// set moves the deadline to d from now.
+func (c *clock) set(d time.Duration, cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline, c.cause = time.Now().Add(d), cause
+	if c.deadline.Before(c.fires) {
+		c.fires = c.deadline
+		c.timer.Reset(d)
+	}
+}
+
+func (c *clock) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if left := time.Until(c.deadline); left > 0 {
+		c.fires = c.deadline
+		c.timer.Reset(left)
+		return
+	}
+	c.cancel(c.cause)
+}
+
+// stop frees the clock and ends its context.
+func (c *clock) stop() {
+	c.timer.Stop()
+	c.cancel(nil)
+}

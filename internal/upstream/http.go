@@ -1,0 +1,228 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// newTransport returns a transport for many long answers at once. It follows no redirect: a
+// RoundTripper never does, so the key goes nowhere but to the configured address.
+func newTransport(connect time.Duration) *http.Transport {
+	dialer := &net.Dialer{Timeout: connect, KeepAlive: 15 * time.Second}
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         dialer.DialContext,
+		TLSHandshakeTimeout: connect,
+		ForceAttemptHTTP2:   true,
+		DisableCompression:  true, // a compressor between the model and the reader only adds delay
+		MaxIdleConns:        0,
+		MaxIdleConnsPerHost: 512,
+		IdleConnTimeout:     90 * time.Second,
+		// A dead HTTP/2 connection carries many answers: ask after 10 s of silence, give up after 5.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
+	}
+}
+
+// setHeaders sets what every request for a stream has.
+func setHeaders(h http.Header) {
+	h.Set("Content-Type", "application/json")
+	h.Set("Accept", "text/event-stream")
+	h.Set("User-Agent", "websopy-relay")
+}
+
+// roundTripError says why there is no response.
+func (c *client) roundTripError(parent, ctx context.Context, err error) error {
+	if parent.Err() != nil {
+		return context.Cause(parent)
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+		return &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseConnect, Message: "the provider could not be reached in time", Err: err}
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &chat.Error{Code: chat.UpstreamUnreachable, Message: "the provider closed the connection without an answer", Err: err}
+	}
+	return &chat.Error{Code: chat.UpstreamUnreachable, Message: "the provider can't be reached", Err: err}
+}
+
+// maxErrorBody bounds what is read of an answer that is no stream.
+const maxErrorBody = 64 << 10
+
+// checkResponse returns the error that a response without a stream stands for.
+func checkResponse(res *http.Response, streamType string) error {
+	typ, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	if res.StatusCode == http.StatusOK && (typ == streamType || typ == "") {
+		return nil
+	}
+	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
+	var report providerReport
+	report.parse(body)
+	report.status = res.StatusCode
+	report.retryAfter = retryAfter(res.Header, time.Now())
+	if res.StatusCode != http.StatusOK {
+		return report.err()
+	}
+	if report.found {
+		report.status = 0
+		return report.err()
+	}
+	return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider did not answer with a stream",
+		Err: errors.New("content type " + strconv.Quote(typ) + ": " + excerpt(body))}
+}
+
+// providerReport is a failure as a provider describes it, in an HTTP body or inside a stream.
+type providerReport struct {
+	status     int // HTTP's, or the code inside the report; 0 when unknown
+	kind       string
+	message    string
+	retryAfter time.Duration
+	found      bool   // there is a report at all
+	raw        string // for the log
+}
+
+// parse reads the shapes that errors come in: {"error": {"message", "type", "code"}}, {"error": "…"},
+// {"message": …} beside {"type": …} or {"code": …}, {"detail": …}, and a list with one of these.
+func (r *providerReport) parse(body []byte) {
+	r.raw = excerpt(body)
+	d := jx.DecodeBytes(body)
+	if d.Next() == jx.Array {
+		_ = d.Arr(func(d *jx.Decoder) error { return r.object(d, 0) })
+		return
+	}
+	_ = r.object(d, 0)
+}
+
+func (r *providerReport) object(d *jx.Decoder, depth int) error {
+	if d.Next() != jx.Object {
+		return d.Skip()
+	}
+	return d.Obj(func(d *jx.Decoder, key string) error {
+		switch key {
+		case "error", "detail", "message":
+			switch d.Next() {
+			case jx.String:
+				s, err := d.Str()
+				r.found = r.found || s != ""
+				if r.message == "" || key == "message" {
+					r.message = s
+				}
+				return err
+			case jx.Object:
+				r.found = true
+				if depth < 3 {
+					return r.object(d, depth+1)
+				}
+			}
+			return d.Skip()
+		case "type", "code", "status", "reason":
+			switch d.Next() {
+			case jx.String:
+				s, err := d.Str()
+				if n, convErr := strconv.Atoi(s); convErr == nil {
+					r.status = n
+				} else if s != "error" && s != "" {
+					r.kind += " " + strings.ToLower(s)
+				}
+				return err
+			case jx.Number:
+				if n, err := d.Int(); err == nil && n >= 400 && n < 600 {
+					r.status = n
+				}
+				return nil
+			}
+		}
+		return d.Skip()
+	})
+}
+
+// err maps a report to one of our errors.
+func (r *providerReport) err() *chat.Error {
+	e := &chat.Error{RetryAfter: r.retryAfter, Err: errors.New("provider: status " + strconv.Itoa(r.status) + ": " + r.raw)}
+	has := func(words ...string) bool {
+		for _, w := range words {
+			if strings.Contains(r.kind, w) {
+				return true
+			}
+		}
+		return false
+	}
+	switch s := r.status; {
+	case has("content_filter", "content_policy", "responsibleaipolicy"):
+		e.Code, e.Message = chat.ContentFiltered, "the provider refused the request on content grounds"
+	case s == 401 || s == 403 || s == 0 && has("authentication", "permission", "invalid_api_key", "unauthenticated"):
+		e.Code, e.Message = chat.UpstreamAuth, "the provider does not accept the relay's credentials"
+	case s == 429 || s == 0 && has("rate_limit", "resource_exhausted", "insufficient_quota", "too_many_requests"):
+		e.Code, e.Message = chat.UpstreamRateLimited, "the provider is limiting the relay's requests"
+	case s == 408 || s == 409 || s == 425 || s >= 500:
+		e.Code, e.Message = chat.UpstreamError, "the provider failed"
+	case s >= 300 && s < 400:
+		e.Code, e.Message = chat.UpstreamRejected, "the provider answered with a redirect, which is not followed"
+	case s >= 400 || s == 0 && has("invalid_request", "invalid_argument", "bad_request", "not_found"):
+		e.Code, e.Message = chat.UpstreamRejected, "the provider rejected the request"
+		if plainSentence(r.message) {
+			e.Message += ": " + r.message
+		}
+	default:
+		e.Code, e.Message = chat.UpstreamError, "the provider reported an error"
+	}
+	return e
+}
+
+// plainSentence reports whether a provider's message may be shown to a user: it is about the request,
+// in words, and tells nothing of keys and addresses.
+func plainSentence(s string) bool {
+	if s == "" || len(s) > 300 || strings.ContainsAny(s, "{}<>\\\n\r\t") || strings.Contains(s, "://") {
+		return false
+	}
+	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune("'\"`,;()[]", r) }) {
+		lower := strings.ToLower(word)
+		if net.ParseIP(strings.TrimRight(word, ".:")) != nil || strings.HasPrefix(lower, "sk-") || strings.HasPrefix(lower, "org-") || lower == "bearer" || strings.Contains(lower, "***") {
+			return false
+		}
+		if host, _, err := net.SplitHostPort(strings.TrimRight(word, ".")); err == nil && host != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// retryAfter reads how long to wait: retry-after-ms, or Retry-After in seconds or as a date. Zero means
+// that the provider did not say.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	const longest = 24 * time.Hour // beyond it a number is a mistake, or would overflow
+	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
+		return time.Duration(min(ms, float64(longest/time.Millisecond)) * float64(time.Millisecond))
+	}
+	v := h.Get("Retry-After")
+	if s, err := strconv.ParseFloat(v, 64); err == nil && s > 0 {
+		return time.Duration(min(s, longest.Seconds()) * float64(time.Second))
+	}
+	if t, err := http.ParseTime(v); err == nil && t.After(now) {
+		return min(t.Sub(now), longest)
+	}
+	return 0
+}
+
+// excerpt is what of a body goes into the log.
+func excerpt(body []byte) string {
+	const longest = 500
+	s := strings.ToValidUTF8(string(body[:min(len(body), longest)]), "\ufffd")
+	if len(body) > longest {
+		s += "…"
+	}
+	return s
+}

@@ -1,0 +1,390 @@
+package upstream
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/sse"
+)
+
+// openai is the chat completions format of OpenAI and its many relatives.
+// https://platform.openai.com/docs/api-reference/chat-streaming
+type openai struct{ Options }
+
+func (f *openai) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
+	target := f.BaseURL + "/chat/completions"
+	model := cmp.Or(req.Model, f.Model)
+	if f.Kind == "azure" {
+		// https://learn.microsoft.com/azure/ai-services/openai/reference: the deployment is in the path.
+		target = f.BaseURL + "/openai/deployments/" + url.PathEscape(model) + "/chat/completions?api-version=" + url.QueryEscape(f.APIVersion)
+	}
+	hreq, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(f.body(model, req)))
+	if err != nil {
+		return nil, err
+	}
+	setHeaders(hreq.Header)
+	if f.APIKey != "" {
+		if f.Kind == "azure" {
+			hreq.Header.Set("Api-Key", f.APIKey)
+		} else {
+			hreq.Header.Set("Authorization", "Bearer "+f.APIKey)
+		}
+	}
+	return hreq, nil
+}
+
+func (f *openai) body(model string, req *chat.Request) []byte {
+	var e jx.Encoder
+	e.ObjStart()
+	if model != "" {
+		e.Field("model", func(e *jx.Encoder) { e.Str(model) })
+	}
+	encodeOpenAIRequest(&e, req, f.maxTokensField())
+	e.Field("stream", func(e *jx.Encoder) { e.Bool(true) })
+	// Mistral refuses the field, and sends usage without being asked.
+	if !strings.Contains(f.BaseURL, "mistral.ai") {
+		e.Field("stream_options", func(e *jx.Encoder) { e.RawStr(`{"include_usage":true}`) })
+	}
+	for _, x := range req.Extra {
+		if x.Name != "stream_options" {
+			e.Field(x.Name, func(e *jx.Encoder) { e.Raw(x.Value) })
+		}
+	}
+	e.ObjEnd()
+	return e.Bytes()
+}
+
+// maxTokensField is OpenAI's new name at OpenAI, whose reasoning models refuse the old one, and the old
+// name elsewhere, where the new one is not known.
+func (f *openai) maxTokensField() string {
+	if strings.HasPrefix(f.BaseURL, "https://api.openai.com/") {
+		return "max_completion_tokens"
+	}
+	return "max_tokens"
+}
+
+func (f *openai) newDecoder() decoder { return new(openaiDecoder) }
+
+// openaiDecoder reads chat.completion.chunk objects. Its buffers are used again for every event.
+type openaiDecoder struct {
+	jx        jx.Decoder
+	chunk     openaiChunk
+	fragments []openaiFragment
+}
+
+// openaiChunk is what one event says about choice 0.
+type openaiChunk struct {
+	model            []byte
+	content          []byte
+	refusal          []byte
+	thinking         []byte // of Mistral's content parts
+	reasoningContent []byte
+	reasoning        []byte
+	details          []byte // of reasoning_details
+	finish           []byte
+	usage            openaiUsage
+	failed           bool
+	tools            int // of fragments in use
+}
+
+type openaiFragment struct {
+	index               int
+	id, name, arguments []byte
+}
+
+type openaiUsage struct {
+	prompt, completion int64
+	known              bool
+}
+
+var doneMarker = []byte("[DONE]")
+
+func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
+	if err := strayError(ev); err != nil {
+		return err
+	}
+	if bytes.Equal(bytes.TrimSpace(ev.Data), doneMarker) {
+		out.complete = true
+		return nil
+	}
+	if len(bytes.TrimSpace(ev.Data)) == 0 {
+		return nil
+	}
+	d.reset()
+	d.jx.ResetBytes(ev.Data)
+	if err := d.jx.ObjBytes(d.field); err != nil {
+		return err
+	}
+	c := &d.chunk
+	if c.failed || string(ev.Type) == "error" {
+		return reportIn(ev.Data)
+	}
+	out.model(c.model)
+	if c.usage.known {
+		out.usage(c.usage.prompt, c.usage.completion)
+	}
+	out.text(chat.Reasoning, c.anyReasoning())
+	out.text(chat.Content, c.content)
+	if err := out.refusal(c.refusal); err != nil {
+		return err
+	}
+	for _, f := range d.fragments[:c.tools] {
+		if err := out.toolFragment(f.index, f.id, f.name, f.arguments); err != nil {
+			return err
+		}
+	}
+	return finishOpenAI(c.finish, out)
+}
+
+// anyReasoning picks one of the names that reasoning goes by. Where several are used, they say the same.
+func (c *openaiChunk) anyReasoning() []byte {
+	for _, b := range [][]byte{c.reasoningContent, c.reasoning, c.details} {
+		if len(b) > 0 {
+			return b
+		}
+	}
+	return c.thinking
+}
+
+func finishOpenAI(reason []byte, out *output) error {
+	switch string(reason) {
+	case "":
+	case "length", "max_tokens", "model_length":
+		out.finish(chat.FinishLength)
+	case "tool_calls", "function_call":
+		out.finish(chat.FinishToolCalls)
+	case "content_filter":
+		out.finish(chat.FinishContentFilter)
+	case "error", "insufficient_system_resource": // OpenRouter; DeepSeek
+		return &chat.Error{Code: chat.UpstreamError, Message: "the provider failed in mid-answer", Err: errors.New("finish reason " + string(reason))}
+	default: // stop, eos, …
+		out.finish(chat.FinishStop)
+	}
+	return nil
+}
+
+// strayError finds an error that a provider wrote outside of the event-stream grammar, as a field of its
+// own (GPUStack) or as a bare JSON object (vLLM, Vertex).
+func strayError(ev sse.Event) error {
+	stray := bytes.TrimSpace(ev.Stray)
+	if rest, ok := bytes.CutPrefix(stray, []byte("error:")); ok {
+		return reportIn(rest)
+	}
+	if len(stray) > 0 && (stray[0] == '{' || stray[0] == '[') {
+		var r providerReport
+		if r.parse(stray); r.found {
+			return r.err()
+		}
+	}
+	return nil
+}
+
+// reportIn reads the failure that data describes.
+func reportIn(data []byte) error {
+	var r providerReport
+	r.parse(data)
+	return r.err()
+}
+
+func (d *openaiDecoder) reset() {
+	c := &d.chunk
+	*c = openaiChunk{
+		model: c.model[:0], content: c.content[:0], refusal: c.refusal[:0], thinking: c.thinking[:0], finish: c.finish[:0],
+		reasoningContent: c.reasoningContent[:0], reasoning: c.reasoning[:0], details: c.details[:0],
+	}
+}
+
+func (d *openaiDecoder) field(j *jx.Decoder, key []byte) (err error) {
+	c := &d.chunk
+	switch string(key) {
+	case "choices":
+		if j.Next() == jx.Array {
+			return j.Arr(d.choice)
+		}
+	case "usage":
+		return c.usage.decode(j)
+	case "x_groq":
+		if j.Next() == jx.Object {
+			return j.ObjBytes(d.groq)
+		}
+	case "model":
+		c.model, err = appendString(j, c.model[:0])
+		return err
+	case "error":
+		c.failed = c.failed || j.Next() != jx.Null
+	case "object": // vLLM: {"object": "error", "message": …}
+		if j.Next() == jx.String {
+			kind, err := j.StrBytes()
+			c.failed = c.failed || string(kind) == "error"
+			return err
+		}
+	}
+	return j.Skip()
+}
+
+func (d *openaiDecoder) groq(j *jx.Decoder, key []byte) error {
+	if string(key) == "usage" {
+		return d.chunk.usage.decode(j)
+	}
+	return j.Skip()
+}
+
+// choice reads one choice. Its index may come last, so what it said is taken back if it is not 0.
+func (d *openaiDecoder) choice(j *jx.Decoder) error {
+	if j.Next() != jx.Object {
+		return j.Skip()
+	}
+	before := d.chunk
+	index := 0
+	err := j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
+		switch string(key) {
+		case "index":
+			if j.Next() == jx.Number {
+				index, err = j.Int()
+				return err
+			}
+		case "delta":
+			if j.Next() == jx.Object {
+				return j.ObjBytes(d.delta)
+			}
+		case "finish_reason":
+			d.chunk.finish, err = appendString(j, d.chunk.finish)
+			return err
+		case "usage": // Moonshot
+			return d.chunk.usage.decode(j)
+		}
+		return j.Skip()
+	})
+	if index != 0 {
+		d.chunk = before
+	}
+	return err
+}
+
+func (d *openaiDecoder) delta(j *jx.Decoder, key []byte) (err error) {
+	c := &d.chunk
+	switch string(key) {
+	case "content":
+		if j.Next() == jx.Array {
+			return j.Arr(d.contentPart)
+		}
+		c.content, err = appendString(j, c.content)
+		return err
+	case "refusal":
+		c.refusal, err = appendString(j, c.refusal)
+		return err
+	case "reasoning_content":
+		c.reasoningContent, err = appendString(j, c.reasoningContent)
+		return err
+	case "reasoning":
+		c.reasoning, err = appendString(j, c.reasoning)
+		return err
+	case "reasoning_details":
+		if j.Next() == jx.Array {
+			return j.Arr(d.reasoningDetail)
+		}
+	case "tool_calls":
+		if j.Next() == jx.Array {
+			return j.Arr(d.toolCall)
+		}
+	}
+	return j.Skip()
+}
+
+// contentPart reads Mistral's {"type": "thinking", "thinking": [{"type": "text", "text": …}]} and
+// {"type": "text", "text": …}.
+func (d *openaiDecoder) contentPart(j *jx.Decoder) error {
+	if j.Next() != jx.Object {
+		return j.Skip()
+	}
+	c := &d.chunk
+	return j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
+		switch string(key) {
+		case "text":
+			c.content, err = appendString(j, c.content)
+			return err
+		case "thinking":
+			if j.Next() == jx.Array {
+				return j.Arr(func(j *jx.Decoder) error { return appendText(j, &c.thinking, "text") })
+			}
+		}
+		return j.Skip()
+	})
+}
+
+// reasoningDetail reads OpenRouter's {"type": "reasoning.text", "text": …} and {"type":
+// "reasoning.summary", "summary": …}. Encrypted ones have neither.
+func (d *openaiDecoder) reasoningDetail(j *jx.Decoder) error {
+	return appendText(j, &d.chunk.details, "text", "summary")
+}
+
+func (d *openaiDecoder) toolCall(j *jx.Decoder) error {
+	if j.Next() != jx.Object {
+		return j.Skip()
+	}
+	n := d.chunk.tools
+	if n == len(d.fragments) {
+		d.fragments = append(d.fragments, openaiFragment{})
+	}
+	d.chunk.tools++
+	f := &d.fragments[n]
+	f.index, f.id, f.name, f.arguments = noIndex, f.id[:0], f.name[:0], f.arguments[:0]
+	return j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
+		switch string(key) {
+		case "index":
+			if j.Next() == jx.Number {
+				f.index, err = j.Int()
+				return err
+			}
+		case "id":
+			f.id, err = appendString(j, f.id)
+			return err
+		case "function":
+			if j.Next() == jx.Object {
+				return j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
+					switch string(key) {
+					case "name":
+						f.name, err = appendString(j, f.name)
+						return err
+					case "arguments":
+						if j.Next() == jx.Object { // seen from servers that forget to encode it
+							raw, err := j.Raw()
+							f.arguments = append(f.arguments, raw...)
+							return err
+						}
+						f.arguments, err = appendString(j, f.arguments)
+						return err
+					}
+					return j.Skip()
+				})
+			}
+		}
+		return j.Skip()
+	})
+}
+
+func (u *openaiUsage) decode(j *jx.Decoder) error {
+	if j.Next() != jx.Object {
+		return j.Skip()
+	}
+	*u = openaiUsage{}
+	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
+		switch string(key) {
+		case "prompt_tokens":
+			u.known = true
+			return tokens(j, &u.prompt)
+		case "completion_tokens":
+			u.known = true
+			return tokens(j, &u.completion)
+		}
+		return j.Skip()
+	})
+}

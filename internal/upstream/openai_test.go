@@ -1,0 +1,326 @@
+package upstream_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream"
+)
+
+// sse makes an event stream of data lines.
+func sse(data ...string) string {
+	var b strings.Builder
+	for _, d := range data {
+		b.WriteString("data: " + d + "\n\n")
+	}
+	return b.String()
+}
+
+func delta(fields string) string {
+	return `{"id":"c1","object":"chat.completion.chunk","model":"m-1","choices":[{"index":0,"delta":{` + fields + `},"finish_reason":null}]}`
+}
+
+func finished(reason string) string {
+	return `{"model":"m-1","choices":[{"index":0,"delta":{},"finish_reason":"` + reason + `"}]}`
+}
+
+const usage = `{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}`
+
+func done(reason chat.FinishReason) *chat.Completion {
+	return &chat.Completion{FinishReason: reason, Model: "m-1", Usage: &chat.Usage{PromptTokens: 7, CompletionTokens: 2}}
+}
+
+func noUsage(c *chat.Completion) *chat.Completion { c.Usage = nil; return c }
+
+var openaiStreams = map[string]struct {
+	body string
+	want answer
+	code chat.Code
+}{
+	"text, usage and the terminator": {
+		body: sse(`{"choices":[],"id":"","prompt_filter_results":[]}`, delta(`"role":"assistant","content":""`), delta(`"content":"Hel"`), delta(`"content":"lo \u4f60\ud83d\ude00"`), finished("stop"), usage, "[DONE]"),
+		want: answer{text: "Hello 你😀", done: done("stop")},
+	},
+	"a finish reason is enough": {
+		body: sse(delta(`"content":"Hi"`), finished("stop")),
+		want: answer{text: "Hi", done: noUsage(done("stop"))},
+	},
+	"the terminator is enough": {
+		body: sse(delta(`"content":"Hi"`), "[DONE]"),
+		want: answer{text: "Hi", done: noUsage(done("stop"))},
+	},
+	"neither is a truncated answer": {
+		body: sse(delta(`"content":"Hi"`)),
+		want: answer{text: "Hi"}, code: chat.UpstreamTruncated,
+	},
+	"a cut through the last event is a truncated answer": {
+		body: sse(delta(`"content":"Hi"`)) + `data: {"choices":[{"delta":{"con`,
+		want: answer{text: "Hi"}, code: chat.UpstreamTruncated,
+	},
+	"a last event may lack its blank line": {
+		body: sse(delta(`"content":"Hi"`)) + "data: " + finished("stop"),
+		want: answer{text: "Hi", done: noUsage(done("stop"))},
+	},
+	"an empty body is a truncated answer": {code: chat.UpstreamTruncated},
+	"garbage is malformed": {
+		body: sse(delta(`"content":"Hi"`), `<html>`),
+		want: answer{text: "Hi"}, code: chat.UpstreamMalformed,
+	},
+	"a later null does not erase the finish reason": {
+		body: sse(delta(`"content":"Hi"`), finished("length"), delta(`"content":""`), usage),
+		want: answer{text: "Hi", done: done("length")},
+	},
+	"the last usage wins": {
+		body: sse(`{"model":"m-1","choices":[{"index":0,"delta":{"content":"Hi"}}],"usage":{"prompt_tokens":7,"completion_tokens":1}}`,
+			`{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":7,"completion_tokens":2}}`, `{"choices":[],"usage":null}`, "[DONE]"),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+	"Groq and Moonshot put usage elsewhere": {
+		body: sse(`{"model":"m-1","choices":[{"delta":{"content":"Hi"},"usage":{"prompt_tokens":1,"completion_tokens":1}}]}`, finished("stop"), `{"x_groq":{"usage":{"prompt_tokens":7,"completion_tokens":2}}}`),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+	"only choice 0 is relayed, wherever its index stands": {
+		body: sse(`{"model":"m-1","choices":[{"delta":{"content":"no","tool_calls":[{"index":0,"id":"x","function":{"name":"x"}}]},"finish_reason":"length","index":1},{"delta":{"content":"Hi"},"finish_reason":"stop","index":0},{"index":2,"delta":{"content":"no"},"finish_reason":"content_filter"}]}`, usage),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+	"reasoning by any name is taken once": {
+		body: sse(delta(`"reasoning_content":"a","reasoning":"a","reasoning_details":[{"type":"reasoning.text","text":"a"}]`),
+			delta(`"reasoning":"b","reasoning_details":[{"text":"b"}]`), delta(`"content":"","reasoning_details":[{"type":"reasoning.summary","summary":"c"},{"type":"reasoning.encrypted","data":"x"}]`),
+			delta(`"content":"Hi"`), finished("stop"), usage),
+		want: answer{reasoning: "abc", text: "Hi", done: done("stop")},
+	},
+	"Mistral sends parts": {
+		body: sse(delta(`"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"},{"type":"ref"}],"closed":true},{"type":"text","text":"Hi"}]`), finished("stop"), usage),
+		want: answer{reasoning: "hm", text: "Hi", done: done("stop")},
+	},
+	"a refusal is content": {
+		body: sse(delta(`"content":null,"refusal":"No"`), delta(`"refusal":"."`), finished("stop"), usage),
+		want: answer{text: "No.", done: done("stop")},
+	},
+	"a refusal that breaks off is no content": {
+		body: sse(delta(`"refusal":"I can't"`)), code: chat.UpstreamTruncated,
+	},
+	"the delta alone counts": {
+		body: sse(`{"model":"m-1","choices":[{"index":0,"text":"Hi","message":{"content":"Hi"},"delta":{"content":"Hi"},"finish_reason":"eos"}],"usage":{"prompt_tokens":7,"completion_tokens":2}}`),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+	"tool calls come in fragments": {
+		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":""}}]`), delta(`"tool_calls":[{"index":0,"function":{"arguments":"{\"x\""}}]`),
+			delta(`"tool_calls":[{"index":0,"id":"","function":{"name":null,"arguments":":1}"}},{"index":1,"id":"b","function":{"name":"g","arguments":null}}]`), finished("tool_calls"), usage, "[DONE]"),
+		want: answer{tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "g", Arguments: "{}"}}, done: done("tool_calls")},
+	},
+	"calls may interleave": {
+		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f"}},{"index":1,"id":"b","function":{"name":"g"}}]`),
+			delta(`"tool_calls":[{"index":1,"function":{"arguments":"{\"y\":"}},{"index":0,"function":{"arguments":"{\"x\":"}}]`),
+			delta(`"tool_calls":[{"index":0,"function":{"arguments":"1}"}},{"index":1,"function":{"arguments":"2}"}}]`), finished("tool_calls"), usage),
+		want: answer{tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "g", Arguments: `{"y":2}`}}, done: done("tool_calls")},
+	},
+	"a new id on an index in use opens a call, a repeated name does not": {
+		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]`), delta(`"tool_calls":[{"index":0,"id":"b","function":{"name":"f","arguments":"{\"x\":"}}]`),
+			delta(`"tool_calls":[{"index":0,"id":"b","function":{"name":"f","arguments":"1}"}}]`), finished("stop"), usage),
+		want: answer{tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{}`}, {ID: "b", Name: "f", Arguments: `{"x":1}`}}, done: done("tool_calls")},
+	},
+	"calls without an index go by id, then by the last": {
+		body: sse(delta(`"tool_calls":[{"id":"a","function":{"name":"f","arguments":"{\"x\":"}}]`), delta(`"tool_calls":[{"function":{"arguments":"1}"}}]`),
+			delta(`"tool_calls":[{"id":"b","function":{"name":"g","arguments":{"y":2}}}]`), finished("tool_calls"), usage),
+		want: answer{tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "g", Arguments: `{"y":2}`}}, done: done("tool_calls")},
+	},
+	"a finish reason may stand between two calls": {
+		body: sse(delta(`"tool_calls":[{"index":-1,"id":"a","function":{"name":"f","arguments":"{}"}}]`), finished("tool_calls"),
+			delta(`"tool_calls":[{"index":-1,"id":"b","function":{"name":"g","arguments":"{}"}}]`), finished("tool_calls"), usage, "[DONE]"),
+		want: answer{tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{}`}, {ID: "b", Name: "g", Arguments: `{}`}}, done: done("tool_calls")},
+	},
+	"a call without an id gets one": {
+		body: sse(delta(`"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{}"}}]`), finished("tool_calls"), usage),
+		want: answer{tools: []chat.ToolCall{{ID: "call_0", Name: "f", Arguments: `{}`}}, done: done("tool_calls")},
+	},
+	"arguments cut off by a token limit are kept as they came": {
+		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\": \"y"}}]`), finished("length"), usage),
+		want: answer{tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x": "y`}}, done: done("length")},
+	},
+	"a call that never ended is not sent": {
+		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\": \"y"}}]`)),
+		code: chat.UpstreamTruncated,
+	},
+	"an error inside a 200": {
+		body: sse(delta(`"content":"Hi"`), `{"error":{"message":"upstream had a bad day","code":502}}`, "[DONE]"),
+		want: answer{text: "Hi"}, code: chat.UpstreamError,
+	},
+	"an error beats the rest of its chunk": {
+		body: sse(`{"choices":[{"index":0,"delta":{"content":"no"},"finish_reason":"stop"}],"error":{"message":"x"},"usage":null}`),
+		code: chat.UpstreamError,
+	},
+	"an error after the finish reason is an error": {
+		body: sse(delta(`"content":"Hi"`), finished("stop"), `{"error":{"message":"x","code":429}}`),
+		want: answer{text: "Hi"}, code: chat.UpstreamRateLimited,
+	},
+	"an error by the event's name": {
+		body: sse(delta(`"content":"Hi"`)) + "event: error\ndata: {\"message\":\"boom\"}\n\n",
+		want: answer{text: "Hi"}, code: chat.UpstreamError,
+	},
+	"an error by the object's name": {
+		body: sse(`{"object":"error","message":"too long","type":"BadRequestError","code":400}`),
+		code: chat.UpstreamRejected,
+	},
+	"an error as a field of its own": {
+		body: sse(delta(`"content":"Hi"`)) + "error: {\"error\":{\"message\":\"x\"}}\n\n",
+		want: answer{text: "Hi"}, code: chat.UpstreamError,
+	},
+	"an error as a bare object": {
+		body: sse(delta(`"content":"Hi"`)) + "{\n \"error\": {\"code\": 503}\n}\n",
+		want: answer{text: "Hi"}, code: chat.UpstreamError,
+	},
+	"an error as a finish reason": {
+		body: sse(delta(`"content":"Hi"`), finished("insufficient_system_resource")),
+		want: answer{text: "Hi"}, code: chat.UpstreamError,
+	},
+	"what is not known is passed over": {
+		body: "event: weird\nid: 5\nfoo: bar\n: comment\n\n" + sse("", `{"obfuscation":"xxxx","seed":15092511270073158000,"choices":null,"usage":[],"error":null,"x_groq":3}  `,
+			delta(`"content":"Hi","audio":{},"tool_calls":null`), `{"choices":[null,{"content_filter_results":{},"index":0,"delta":null}]}`, finished("stop"), usage, "[DONE]"),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+}
+
+func TestOpenAIStreams(t *testing.T) {
+	for name, tc := range openaiStreams {
+		t.Run(name, func(t *testing.T) {
+			for ending, body := range map[string]string{"LF": tc.body, "CRLF": strings.ReplaceAll(tc.body, "\n", "\r\n"), "CR": strings.ReplaceAll(tc.body, "\n", "\r")} {
+				for i, read := range append(splits([]byte(body)), func() io.Reader { return strings.NewReader(body) }) {
+					got := decodeWith(t, "openai", read)
+					if tc.code != "" {
+						require.Equal(t, tc.code, chat.AsError(got.err).Code, "%s, read %d: %v", ending, i, got.err)
+					} else {
+						require.NoError(t, got.err, "%s, read %d", ending, i)
+					}
+					got.err, got.chunks = nil, 0
+					require.Equal(t, tc.want, got, "%s, read %d", ending, i)
+				}
+			}
+		})
+	}
+}
+
+func TestToolCallsAreSentAsSoonAsTheyAreWhole(t *testing.T) {
+	pr, pw := io.Pipe()
+	s := newUpstream(t, options("openai", "http://provider.invalid"))
+	upstream.SetTransport(s, replies(func() io.Reader { return pr }))
+	go func() {
+		_, _ = io.WriteString(pw, sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]`), delta(`"tool_calls":[{"index":1,"id":"b","function":{"name":"g"}}]`)))
+	}() // and then silence
+	for c, err := range s.Stream(t.Context(), question()) {
+		require.NoError(t, err)
+		if c.Type == chat.Tool {
+			require.Equal(t, "a", c.Tool.ID)
+			break
+		}
+	}
+	pr.Close()
+}
+
+func TestOpenAIRequests(t *testing.T) {
+	var got *http.Request
+	var body []byte
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		body, _ = io.ReadAll(r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, sse(delta(`"content":"Hi"`), finished("stop"), usage, "[DONE]"))
+	}))
+	defer srv.Close()
+	strict := false
+	req := &chat.Request{
+		Messages: []chat.Message{
+			{Role: chat.RoleSystem, Content: "s"},
+			{Role: chat.RoleUser, Name: "ann", Parts: []chat.Part{{Type: chat.PartText, Text: "t"}, {Type: chat.PartImage, ImageURL: "https://x/y.png", Detail: "high"}}},
+			{Role: chat.RoleAssistant, ToolCalls: []chat.ToolCall{{ID: "1", Name: "f", Arguments: `{"a":1}`}}},
+			{Role: chat.RoleTool, ToolCallID: "1", Content: ""},
+		},
+		Temperature: "0.70", TopP: "1", MaxTokens: "9", Seed: "15092511270073158000", Stop: []string{"x"}, User: "u",
+		Tools:      []chat.ToolSpec{{Name: "f", Description: "d", Parameters: []byte(`{"type":"object"}`), Strict: &strict}},
+		ToolChoice: chat.ToolChoice{Mode: chat.ChooseFunction, Name: "f"}, ResponseFormat: []byte(`{"type":"json_object"}`), ReasoningEffort: "low",
+		Extra: []chat.Field{{Name: "top_k", Value: []byte(`5`)}, {Name: "stream_options", Value: []byte(`{}`)}},
+	}
+	const common = `"messages":[{"role":"system","content":"s"},
+		{"role":"user","name":"ann","content":[{"type":"text","text":"t"},{"type":"image_url","image_url":{"url":"https://x/y.png","detail":"high"}}]},
+		{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},
+		{"role":"tool","tool_call_id":"1","content":""}],
+		"temperature":0.70,"top_p":1,"max_tokens":9,"seed":15092511270073158000,"user":"u","reasoning_effort":"low","stop":["x"],"response_format":{"type":"json_object"},
+		"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"},"strict":false}}],
+		"tool_choice":{"type":"function","function":{"name":"f"}},"stream":true,"top_k":5`
+
+	t.Run("openai", func(t *testing.T) {
+		require.NoError(t, fold(t, newUpstream(t, options("openai", srv.URL+"/v1")), t.Context(), req).err)
+		require.Equal(t, "/v1/chat/completions", got.URL.String())
+		require.Equal(t, "Bearer test-key", got.Header.Get("Authorization"))
+		require.Equal(t, "text/event-stream", got.Header.Get("Accept"))
+		require.Empty(t, got.Header.Get("Accept-Encoding"))
+		require.JSONEq(t, `{"model":"m","stream_options":{"include_usage":true},`+common+`}`, string(body))
+		require.Contains(t, string(body), "15092511270073158000")
+	})
+	t.Run("azure", func(t *testing.T) {
+		o := options("azure", srv.URL)
+		o.APIVersion = "2024-10-21"
+		require.NoError(t, fold(t, newUpstream(t, o), t.Context(), &chat.Request{Model: "my gpt", Messages: question().Messages}).err)
+		require.Equal(t, "/openai/deployments/my%20gpt/chat/completions?api-version=2024-10-21", got.URL.String())
+		require.Equal(t, "test-key", got.Header.Get("Api-Key"))
+		require.Empty(t, got.Header.Get("Authorization"))
+	})
+	t.Run("websopy", func(t *testing.T) {
+		require.Error(t, fold(t, newUpstream(t, options("websopy", srv.URL)), t.Context(), req).err, "the server speaks another format")
+		require.Equal(t, "/v1/ai/chat/stream", got.URL.String())
+		var sent map[string]any
+		require.NoError(t, json.Unmarshal(body, &sent))
+		require.JSONEq(t, `{"model":"m","stream_options":{},`+common+`}`, string(body))
+	})
+	t.Run("a server without a key gets none", func(t *testing.T) {
+		o := options("openai", srv.URL)
+		o.APIKey = ""
+		require.NoError(t, fold(t, newUpstream(t, o), t.Context(), question()).err)
+		require.NotContains(t, got.Header, "Authorization")
+	})
+}
+
+func TestDecodingOpenAITextDoesNotAllocate(t *testing.T) {
+	run := func(events int) float64 {
+		body := []byte(strings.Repeat(sse(delta(`"content":" token \u00e9"`)), events) + sse(finished("stop"), "[DONE]"))
+		s := newUpstream(t, options("openai", "http://provider.invalid"))
+		upstream.SetTransport(s, replies(func() io.Reader { return bytes.NewReader(body) }))
+		req := question()
+		return testing.AllocsPerRun(20, func() {
+			for _, err := range s.Stream(t.Context(), req) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+	require.InDelta(t, run(10), run(1000), 2, "990 more chunks cost no more allocations")
+}
+
+func FuzzOpenAIChunk(f *testing.F) {
+	for _, tc := range openaiStreams {
+		f.Add([]byte(tc.body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		whole := decodeWith(t, "openai", func() io.Reader { return bytes.NewReader(body) })
+		bytewise := decodeWith(t, "openai", func() io.Reader { return oneByte{bytes.NewReader(body)} })
+		if whole.err != nil {
+			require.Error(t, bytewise.err)
+			require.Equal(t, chat.AsError(whole.err).Code, chat.AsError(bytewise.err).Code)
+		}
+		whole.err, bytewise.err, whole.chunks, bytewise.chunks = nil, nil, 0, 0
+		require.Equal(t, whole, bytewise)
+	})
+}
+
+func BenchmarkOpenAIChunk(b *testing.B) {
+	benchmarkEvent(b, "openai", `{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1763800000,"model":"m-1","system_fingerprint":"fp","choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]}`, "[DONE]")
+}

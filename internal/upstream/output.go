@@ -1,0 +1,211 @@
+package upstream
+
+import (
+	"strconv"
+
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// maxToolBytes bounds the tool calls of one answer. It is a format's event limit once more: a provider
+// may send as much in pieces as in one.
+const maxToolBytes = 16 << 20
+
+// maxRefusal bounds a refusal, which is a sentence or two.
+const maxRefusal = 1 << 20
+
+// output is where a decoder puts what it finds: it passes text on at once, assembles tool calls, and
+// keeps what is only known at the end.
+type output struct {
+	yield    func(chat.Chunk, error) bool
+	more     bool // another event is in hand
+	pending  bool // the last chunk promised more
+	gone     bool // nobody wants more
+	progress bool // the model has moved since the driver last looked
+
+	done     chat.Completion
+	finished bool // the provider gave a finish reason
+	complete bool // the provider said that nothing follows
+
+	refused []byte // the refusal so far
+
+	tools     []toolCall // from sent on, in order of appearance
+	sent      int
+	toolBytes int
+}
+
+// toolCall is a call in the making.
+type toolCall struct {
+	index     int // the provider's, or noIndex
+	id, name  string
+	arguments []byte
+}
+
+// noIndex is the index of a fragment that has none.
+const noIndex = -1 << 31
+
+func (o *output) emit(c chat.Chunk) {
+	if o.gone {
+		return
+	}
+	o.progress = true
+	c.More = o.more
+	o.pending = o.more
+	o.gone = !o.yield(c, nil)
+}
+
+// pause keeps the promise of the last chunk when nothing came of it.
+func (o *output) pause() {
+	if o.pending && !o.gone {
+		o.pending = false
+		o.gone = !o.yield(chat.Chunk{Type: chat.Pause}, nil)
+	}
+}
+
+// text passes on a piece of content or reasoning, if it is one.
+func (o *output) text(typ chat.Type, text []byte) {
+	if len(text) > 0 {
+		o.emit(chat.Chunk{Type: typ, Text: text})
+	}
+}
+
+// refusal adds to a refusal, which is passed on as content when the provider has finished it. One that
+// breaks off is no answer, and while nothing of it was sent the request can still be retried.
+func (o *output) refusal(text []byte) error {
+	if len(text) == 0 {
+		return nil
+	}
+	o.progress = true
+	if len(o.refused)+len(text) > maxRefusal {
+		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent a refusal over the size limit"}
+	}
+	o.refused = append(o.refused, text...)
+	return nil
+}
+
+func (o *output) sendRefusal() {
+	o.text(chat.Content, o.refused)
+	o.refused = nil
+}
+
+// usage notes token counts. The last ones count: providers repeat them, cumulatively.
+func (o *output) usage(prompt, completion int64) {
+	o.done.Usage = &chat.Usage{PromptTokens: prompt, CompletionTokens: completion}
+}
+
+// finish notes the provider's finish reason and sends the tool calls, which are whole now.
+func (o *output) finish(reason chat.FinishReason) {
+	o.done.FinishReason = reason
+	o.finished = true
+	o.sendRefusal()
+	o.sendTools(len(o.tools))
+}
+
+// model notes the first name that the provider gives the model.
+func (o *output) model(name []byte) {
+	if o.done.Model == "" && len(name) > 0 {
+		o.done.Model = string(name)
+	}
+}
+
+// toolFragment adds to a tool call. A new index opens a call, and so does a new id with a name on an
+// index in use (seen: fifteen calls, all with index 0); without an index the id tells, and without both
+// the fragment belongs to the last call. Names and ids that repeat say nothing new.
+func (o *output) toolFragment(index int, id, name, arguments []byte) error {
+	o.progress = true
+	if err := o.countTool(id, name, arguments); err != nil {
+		return err
+	}
+	i := o.findCall(index, id)
+	switch {
+	case i < 0 || len(name) > 0 && len(id) > 0 && o.tools[i].id != "" && o.tools[i].id != string(id):
+		o.sendWholeTools()
+		i = len(o.tools)
+		o.tools = append(o.tools, toolCall{index: index})
+	case i < o.sent:
+		return nil // an afterthought to a call that was whole
+	}
+	call := &o.tools[i]
+	if call.id == "" {
+		call.id = string(id)
+	}
+	if call.name == "" {
+		call.name = string(name)
+	}
+	call.arguments = append(call.arguments, arguments...)
+	return nil
+}
+
+// wholeTool sends a call that came in one piece.
+func (o *output) wholeTool(id, name, arguments []byte) error {
+	if err := o.countTool(id, name, arguments); err != nil {
+		return err
+	}
+	o.tools = append(o.tools, toolCall{index: noIndex, id: string(id), name: string(name), arguments: arguments})
+	o.sendTools(len(o.tools))
+	return nil
+}
+
+// countTool keeps tool calls bounded in bytes, and in number by what even an empty one costs.
+func (o *output) countTool(id, name, arguments []byte) error {
+	const overhead = 64
+	o.toolBytes += len(id) + len(name) + len(arguments) + overhead
+	if o.toolBytes > maxToolBytes {
+		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent tool calls over the size limit"}
+	}
+	return nil
+}
+
+// findCall finds the last call that a fragment may belong to, -1 if there is none.
+func (o *output) findCall(index int, id []byte) int {
+	for i := len(o.tools) - 1; i >= 0; i-- {
+		t := &o.tools[i]
+		if index != noIndex && t.index == index || index == noIndex && (len(id) == 0 || t.id == string(id)) {
+			return i
+		}
+	}
+	return -1
+}
+
+// sendWholeTools sends the calls that are complete, now that another one begins. A call whose arguments
+// are not whole yet, because fragments of several calls interleave, holds back those after it.
+func (o *output) sendWholeTools() {
+	n := o.sent
+	for n < len(o.tools) && jx.Valid(o.tools[n].arguments) {
+		n++
+	}
+	o.sendTools(n)
+}
+
+// sendTools sends the calls before n that are not sent yet.
+func (o *output) sendTools(n int) {
+	for ; o.sent < n; o.sent++ {
+		t := &o.tools[o.sent]
+		call := &chat.ToolCall{ID: t.id, Name: t.name, Arguments: string(t.arguments)}
+		if call.ID == "" { // tool results must name their call, so there has to be one
+			call.ID = "call_" + strconv.Itoa(o.sent)
+		}
+		if call.Arguments == "" {
+			call.Arguments = "{}"
+		}
+		t.arguments = nil
+		o.emit(chat.Chunk{Type: chat.Tool, Tool: call})
+	}
+}
+
+// end sends what is left and the done chunk. It reports whether anybody took it.
+func (o *output) end() bool {
+	o.more = false
+	o.sendRefusal()
+	o.sendTools(len(o.tools))
+	reason := &o.done.FinishReason
+	if *reason == "" {
+		*reason = chat.FinishStop
+	}
+	if *reason == chat.FinishStop && o.sent > 0 {
+		*reason = chat.FinishToolCalls // several providers say stop in both cases
+	}
+	o.emit(chat.Chunk{Type: chat.Done, Done: &o.done})
+	return !o.gone
+}

@@ -1,0 +1,28 @@
+package upstream
+
+import "context"
+
+// Trace is filled in with what it took to answer one request. It must only be read when the sequence
+// that runs with it has ended.
+type Trace struct {
+	Attempts []Attempt
+}
+
+// Attempt is one request to one upstream.
+type Attempt struct {
+	Upstream string // its name
+	Err      error  // nil when it was answered, or nobody wanted the answer any more
+}
+
+type traceKey struct{}
+
+// WithTrace returns a context that has its upstream attempts noted in t.
+func WithTrace(ctx context.Context, t *Trace) context.Context {
+	return context.WithValue(ctx, traceKey{}, t)
+}
+
+func traceAttempt(ctx context.Context, name string, err error) {
+	if t, ok := ctx.Value(traceKey{}).(*Trace); ok {
+		t.Attempts = append(t.Attempts, Attempt{name, err})
+	}
+}

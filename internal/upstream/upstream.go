@@ -1,0 +1,193 @@
+// Package upstream asks LLM providers for answers: one file per wire format, and retries around any of
+// them. It knows nothing of the relay's own clients.
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/sse"
+)
+
+// Streamer is a provider, a retried provider or a chain of them.
+//
+// The sequence runs on the caller's goroutine and is cancelled with ctx. An error ends it and comes
+// last; a sequence that ends without an error ends with a chat.Done chunk. Breaking out of it cancels
+// the request upstream. Chunks are valid until the next one is asked for.
+type Streamer interface {
+	Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error]
+}
+
+// Options describe one upstream. Times must be positive.
+type Options struct {
+	Name       string // in logs and metrics
+	Kind       string // "openai", "azure", "websopy" or "demo"
+	BaseURL    string // without a trailing slash
+	APIKey     string // empty: no credentials are sent
+	APIVersion string // azure only
+	Model      string // for requests that name none
+
+	ConnectTimeout    time.Duration // DNS, TCP and TLS
+	FirstChunkTimeout time.Duration // from the request to the first content, reasoning or tool progress
+	IdleTimeout       time.Duration // between two of those
+}
+
+// New returns the upstream that o describes.
+func New(o Options) (Streamer, error) {
+	switch o.Kind {
+	case "demo":
+		return demo{o.IdleTimeout}, nil
+	case "openai", "azure":
+		return newClient(o, &openai{o}), nil
+	case "websopy":
+		return newClient(o, &websopy{o}), nil
+	}
+	return nil, fmt.Errorf("unknown upstream kind %q", o.Kind)
+}
+
+// A format is a wire format.
+type format interface {
+	// newRequest builds the HTTP request that asks for req as a stream.
+	newRequest(ctx context.Context, req *chat.Request) (*http.Request, error)
+	// newDecoder returns the state that reads one answer.
+	newDecoder() decoder
+}
+
+// A decoder reads the events of one answer.
+type decoder interface {
+	// decode puts into out what the event says. It returns a *chat.Error when the event is the
+	// provider's report of a failure, any other error when it can't be read.
+	decode(ev sse.Event, out *output) error
+}
+
+// finishGrace is how long usage and the terminator may take after a finish reason. Several providers
+// never send a terminator, and some keep the connection open.
+const finishGrace = 2 * time.Second
+
+// drainTime and drainBytes bound the wait for the end of the body after the terminator, which decides
+// whether the connection can be used again.
+const (
+	drainTime  = 100 * time.Millisecond
+	drainBytes = 4 << 10
+)
+
+// client speaks one format over HTTP.
+type client struct {
+	Options
+	format    format
+	transport http.RoundTripper
+}
+
+func newClient(o Options, f format) *client {
+	return &client{Options: o, format: f, transport: newTransport(o.ConnectTimeout)}
+}
+
+func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
+	return func(yield func(chat.Chunk, error) bool) {
+		err := c.stream(ctx, req, yield)
+		traceAttempt(ctx, c.Name, err)
+		if err != nil {
+			yield(chat.Chunk{}, err)
+		}
+	}
+}
+
+// stream is one attempt: it returns nil when the answer is complete or nobody wants it any more.
+func (c *client) stream(parent context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) error {
+	ctx, clock := startClock(parent, c.FirstChunkTimeout)
+	defer clock.stop()
+
+	hreq, err := c.format.newRequest(ctx, req)
+	if err != nil {
+		return chat.AsError(err)
+	}
+	res, err := c.transport.RoundTrip(hreq)
+	if err != nil {
+		return c.roundTripError(parent, ctx, err)
+	}
+	defer res.Body.Close()
+	if err := checkResponse(res, "text/event-stream"); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return err
+	}
+
+	events := sse.NewDecoder(res.Body, 0)
+	out := output{yield: yield}
+	dec := c.format.newDecoder()
+	for !out.complete {
+		if out.more = out.more && events.Buffered(); !out.more {
+			out.pause()
+		}
+		ev, err := events.Next()
+		if err != nil {
+			if err = endOfBody(ctx, &out, err); err != nil {
+				return err
+			}
+			break
+		}
+		out.more = events.Buffered()
+		if err := dec.decode(ev, &out); err != nil {
+			if ev.Partial && !isProviderError(err) {
+				// The cut went through the last event. It is not the provider who garbled it.
+				if err = endOfBody(ctx, &out, io.ErrUnexpectedEOF); err != nil {
+					return err
+				}
+				break
+			}
+			return decodeError(err)
+		}
+		switch {
+		case out.gone:
+			return nil
+		case out.finished:
+			clock.set(finishGrace, errGraceOver)
+		case out.progress:
+			clock.set(c.IdleTimeout, errIdle)
+		}
+		out.progress = false
+	}
+	if !out.end() {
+		return nil
+	}
+	if res.ProtoMajor == 1 {
+		clock.set(drainTime, errGraceOver)
+		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
+	}
+	return nil
+}
+
+// endOfBody decides what the end of the body means: nil when the answer is complete all the same.
+func endOfBody(ctx context.Context, out *output, err error) error {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(err, sse.ErrTooLong):
+		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent an event over the size limit", Err: err}
+	case cause != nil && cause != errGraceOver:
+		return cause
+	case out.finished:
+		return nil
+	case err == io.EOF:
+		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off"}
+	}
+	return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off", Err: err}
+}
+
+func isProviderError(err error) bool {
+	_, ok := errors.AsType[*chat.Error](err)
+	return ok
+}
+
+func decodeError(err error) error {
+	if isProviderError(err) {
+		return err
+	}
+	return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent something that can't be read", Err: err}
+}

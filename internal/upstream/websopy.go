@@ -1,0 +1,167 @@
+package upstream
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/sse"
+)
+
+// websopy is our own contract (docs/protocol.md), so that a relay can stand before another.
+type websopy struct{ Options }
+
+func (f *websopy) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
+	var e jx.Encoder
+	e.ObjStart()
+	optionalString(&e, "model", cmp.Or(req.Model, f.Model))
+	encodeOpenAIRequest(&e, req, "max_tokens")
+	e.Field("stream", func(e *jx.Encoder) { e.Bool(true) })
+	for _, x := range req.Extra {
+		e.Field(x.Name, func(e *jx.Encoder) { e.Raw(x.Value) })
+	}
+	e.ObjEnd()
+	hreq, err := http.NewRequestWithContext(ctx, http.MethodPost, f.BaseURL+"/v1/ai/chat/stream", bytes.NewReader(e.Bytes()))
+	if err != nil {
+		return nil, err
+	}
+	setHeaders(hreq.Header)
+	if f.APIKey != "" {
+		hreq.Header.Set("Authorization", "Bearer "+f.APIKey)
+	}
+	return hreq, nil
+}
+
+func (f *websopy) newDecoder() decoder { return new(websopyDecoder) }
+
+type websopyDecoder struct {
+	jx                     jx.Decoder
+	typ, content, model    []byte
+	finish, id, name, args []byte
+	message, code, phase   []byte
+	usage                  chat.Usage
+	usageKnown             bool
+	retryAfter             int64
+}
+
+func (d *websopyDecoder) decode(ev sse.Event, out *output) error {
+	if len(ev.Data) == 0 {
+		return nil
+	}
+	if bytes.Equal(ev.Data, doneMarker) {
+		if out.complete = out.finished; !out.complete {
+			return errors.New("[DONE] without a done chunk before it")
+		}
+		return nil
+	}
+	*d = websopyDecoder{
+		typ: d.typ[:0], content: d.content[:0], model: d.model[:0], finish: d.finish[:0], id: d.id[:0],
+		name: d.name[:0], args: d.args[:0], message: d.message[:0], code: d.code[:0], phase: d.phase[:0],
+	}
+	d.jx.ResetBytes(ev.Data)
+	if err := d.jx.ObjBytes(d.field); err != nil {
+		return err
+	}
+	switch string(d.typ) {
+	case "content":
+		out.text(chat.Content, d.content)
+	case "reasoning":
+		out.text(chat.Reasoning, d.content)
+	case "tool_call":
+		return out.wholeTool(d.id, d.name, d.args)
+	case "done":
+		out.model(d.model)
+		if d.usageKnown {
+			out.usage(d.usage.PromptTokens, d.usage.CompletionTokens)
+		}
+		out.finish(finishWebsopy(d.finish))
+	case "error":
+		return d.err()
+	}
+	return nil
+}
+
+func finishWebsopy(reason []byte) chat.FinishReason {
+	switch r := chat.FinishReason(reason); r {
+	case chat.FinishLength, chat.FinishToolCalls, chat.FinishContentFilter, chat.FinishStopped:
+		return r
+	}
+	return chat.FinishStop
+}
+
+// err passes on what the other relay says of its provider; a failure of the other relay itself is a
+// failure of our provider.
+func (d *websopyDecoder) err() error {
+	e := &chat.Error{Code: chat.Code(d.code), Message: string(d.message), Phase: chat.Phase(d.phase),
+		RetryAfter: time.Duration(min(d.retryAfter, 24*60*60)) * time.Second}
+	switch e.Code {
+	case chat.UpstreamUnreachable, chat.UpstreamTimeout, chat.UpstreamAuth, chat.UpstreamRateLimited, chat.UpstreamRejected,
+		chat.UpstreamError, chat.UpstreamTruncated, chat.UpstreamMalformed, chat.ContentFiltered, chat.StreamTooLong:
+	default:
+		e.Code = chat.UpstreamError
+	}
+	return e
+}
+
+func (d *websopyDecoder) field(j *jx.Decoder, key []byte) (err error) {
+	switch string(key) {
+	case "type":
+		d.typ, err = appendString(j, d.typ)
+	case "content":
+		d.content, err = appendString(j, d.content)
+	case "model":
+		d.model, err = appendString(j, d.model)
+	case "finishReason":
+		d.finish, err = appendString(j, d.finish)
+	case "error":
+		d.message, err = appendString(j, d.message)
+	case "code":
+		d.code, err = appendString(j, d.code)
+	case "phase":
+		d.phase, err = appendString(j, d.phase)
+	case "retryAfter":
+		err = tokens(j, &d.retryAfter)
+	case "tool":
+		if j.Next() != jx.Object {
+			return j.Skip()
+		}
+		err = j.ObjBytes(d.tool)
+	case "usage":
+		if j.Next() != jx.Object {
+			return j.Skip()
+		}
+		d.usageKnown = true
+		err = j.ObjBytes(func(j *jx.Decoder, key []byte) error {
+			switch string(key) {
+			case "promptTokens":
+				return tokens(j, &d.usage.PromptTokens)
+			case "completionTokens":
+				return tokens(j, &d.usage.CompletionTokens)
+			}
+			return j.Skip()
+		})
+	default:
+		err = j.Skip()
+	}
+	return err
+}
+
+func (d *websopyDecoder) tool(j *jx.Decoder, key []byte) (err error) {
+	switch string(key) {
+	case "id":
+		d.id, err = appendString(j, d.id)
+	case "name":
+		d.name, err = appendString(j, d.name)
+	case "arguments":
+		d.args, err = appendString(j, d.args)
+	default:
+		err = j.Skip()
+	}
+	return err
+}
