@@ -117,7 +117,7 @@ func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, 
 		RequireModel: u.Model == "" && (u.Kind == "openai" || u.Kind == "azure"),
 		APIKeys:      keys, CORSOrigins: cfg.CORSOrigins,
 		MaxBody: int64(cfg.MaxBody), MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
-		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout,
+		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI,
 		Log: log, Metrics: metrics, Secrets: secrets,
 	}), nil
 }
