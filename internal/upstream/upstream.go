@@ -27,7 +27,7 @@ type Streamer interface {
 // Options describe one upstream. Times must be positive.
 type Options struct {
 	Name       string // in logs and metrics
-	Kind       string // "openai", "azure", "websopy" or "demo"
+	Kind       string // one of New's
 	BaseURL    string // without a trailing slash
 	APIKey     string // empty: no credentials are sent
 	APIVersion string // azure only
