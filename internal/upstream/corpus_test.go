@@ -51,6 +51,7 @@ var corpusKinds = map[string]struct {
 	"openai-chat": {"openai", regexp.MustCompile(`"finish_reason": ?"|\[DONE\]`)},
 	"azure":       {"openai", regexp.MustCompile(`"finish_reason": ?"|\[DONE\]`)},
 	"mistral":     {"openai", regexp.MustCompile(`"finish_reason": ?"|\[DONE\]`)},
+	"anthropic":   {"anthropic", regexp.MustCompile(`message_delta`)},
 }
 
 func corpus(t testing.TB) []*transcript {

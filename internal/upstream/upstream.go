@@ -45,6 +45,8 @@ func New(o Options) (Streamer, error) {
 		return demo{o.IdleTimeout}, nil
 	case "openai", "azure":
 		return newClient(o, &openai{o}), nil
+	case "anthropic":
+		return newClient(o, &anthropic{o}), nil
 	case "websopy":
 		return newClient(o, &websopy{o}), nil
 	}
@@ -172,7 +174,7 @@ func endOfBody(ctx context.Context, out *output, err error) error {
 		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent an event over the size limit", Err: err}
 	case cause != nil && cause != errGraceOver:
 		return cause
-	case out.finished:
+	case out.finished, out.mayEnd && err == io.EOF:
 		return nil
 	case err == io.EOF:
 		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off"}
