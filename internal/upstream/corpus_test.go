@@ -52,6 +52,7 @@ var corpusKinds = map[string]struct {
 	"azure":       {"openai", regexp.MustCompile(`"finish_reason": ?"|\[DONE\]`)},
 	"mistral":     {"openai", regexp.MustCompile(`"finish_reason": ?"|\[DONE\]`)},
 	"anthropic":   {"anthropic", regexp.MustCompile(`message_delta`)},
+	"gemini":      {"gemini", regexp.MustCompile(`"finishReason"|"blockReason"`)},
 }
 
 func corpus(t testing.TB) []*transcript {

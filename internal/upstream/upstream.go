@@ -47,6 +47,8 @@ func New(o Options) (Streamer, error) {
 		return newClient(o, &openai{o}), nil
 	case "anthropic":
 		return newClient(o, &anthropic{o}), nil
+	case "gemini":
+		return newClient(o, &gemini{o}), nil
 	case "websopy":
 		return newClient(o, &websopy{o}), nil
 	}
