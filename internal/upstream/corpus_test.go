@@ -48,11 +48,12 @@ var corpusKinds = map[string]struct {
 	kind     string
 	terminal *regexp.Regexp
 }{
-	"openai-chat": {"openai", regexp.MustCompile(`"finish_reason": ?"|\[DONE\]`)},
-	"azure":       {"openai", regexp.MustCompile(`"finish_reason": ?"|\[DONE\]`)},
-	"mistral":     {"openai", regexp.MustCompile(`"finish_reason": ?"|\[DONE\]`)},
-	"anthropic":   {"anthropic", regexp.MustCompile(`message_delta`)},
-	"gemini":      {"gemini", regexp.MustCompile(`"finishReason"|"blockReason"`)},
+	"openai-chat":      {"openai", regexp.MustCompile(`"finish_reason": ?"|\[DONE\]`)},
+	"azure":            {"openai", regexp.MustCompile(`"finish_reason": ?"|\[DONE\]`)},
+	"mistral":          {"openai", regexp.MustCompile(`"finish_reason": ?"|\[DONE\]`)},
+	"openai-responses": {"openai-responses", regexp.MustCompile(`response\.(completed|incomplete|failed)`)},
+	"anthropic":        {"anthropic", regexp.MustCompile(`message_delta`)},
+	"gemini":           {"gemini", regexp.MustCompile(`"finishReason"|"blockReason"`)},
 }
 
 func corpus(t testing.TB) []*transcript {

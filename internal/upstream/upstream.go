@@ -45,6 +45,8 @@ func New(o Options) (Streamer, error) {
 		return demo{o.IdleTimeout}, nil
 	case "openai", "azure":
 		return newClient(o, &openai{o}), nil
+	case "openai-responses":
+		return newClient(o, &openaiResponses{o}), nil
 	case "anthropic":
 		return newClient(o, &anthropic{o}), nil
 	case "gemini":
