@@ -54,6 +54,7 @@ var corpusKinds = map[string]struct {
 	"openai-responses": {"openai-responses", regexp.MustCompile(`response\.(completed|incomplete|failed)`)},
 	"anthropic":        {"anthropic", regexp.MustCompile(`message_delta`)},
 	"gemini":           {"gemini", regexp.MustCompile(`"finishReason"|"blockReason"`)},
+	"cohere":           {"cohere", regexp.MustCompile(`message-end`)},
 }
 
 func corpus(t testing.TB) []*transcript {

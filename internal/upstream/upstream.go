@@ -51,6 +51,8 @@ func New(o Options) (Streamer, error) {
 		return newClient(o, &anthropic{o}), nil
 	case "gemini":
 		return newClient(o, &gemini{o}), nil
+	case "cohere":
+		return newClient(o, &cohere{o}), nil
 	case "websopy":
 		return newClient(o, &websopy{o}), nil
 	}
