@@ -54,6 +54,7 @@ var corpusKinds = map[string]struct {
 	"openai-responses": {"openai-responses", regexp.MustCompile(`response\.(completed|incomplete|failed)`)},
 	"anthropic":        {"anthropic", regexp.MustCompile(`message_delta`)},
 	"gemini":           {"gemini", regexp.MustCompile(`"finishReason"|"blockReason"`)},
+	"ollama":           {"ollama", regexp.MustCompile(`"done": ?true`)},
 	"cohere":           {"cohere", regexp.MustCompile(`message-end`)},
 }
 
@@ -133,7 +134,11 @@ func (tr *transcript) beforeTerminal(terminal *regexp.Regexp) int {
 	if loc == nil || tr.want.Errored {
 		return 0
 	}
-	for _, sep := range []string{"\r\n\r\n", "\n\n"} {
+	separators := []string{"\r\n\r\n", "\n\n"}
+	if tr.Dialect == "ollama" {
+		separators = []string{"\n"}
+	}
+	for _, sep := range separators {
 		if i := bytes.LastIndex(tr.body[:loc[0]], []byte(sep)); i >= 0 {
 			return i + len(sep)
 		}
