@@ -12,13 +12,14 @@ type kind struct {
 	name      string
 	baseURL   string // the provider's own; without one BASE_URL must be set, except for demo
 	keyVar    string // the provider's own key variable; without KIND it chooses the kind
+	model     string // for requests that name none, at the provider's own base URL
 	versioned bool   // has an API_VERSION
 }
 
 // kinds are in the order in which their key variables choose one.
 var kinds = []kind{
 	{name: demo},
-	{name: "openai", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY"},
+	{name: "openai", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-4o-mini"},
 	{name: "azure", versioned: true},
 	{name: "websopy"},
 }
@@ -109,6 +110,9 @@ func (l *loader) complete(prefix string, u *Upstream, k kind) {
 		l.problem(prefix+"BASE_URL", "not set; kind %s needs it", k.name)
 	case l.env[prefix+"BASE_URL"] == "":
 		u.BaseURL = k.baseURL
+	}
+	if u.Model == "" && k.model != "" && u.BaseURL == k.baseURL && u.Allows(k.model) {
+		u.Model = k.model // the provider's key alone is enough
 	}
 	if k.keyVar != "" && u.BaseURL == k.baseURL && !hasKey {
 		l.problem(prefix+"API_KEY", "not set, and neither is %s; %s needs a key", k.keyVar, k.baseURL)

@@ -77,12 +77,14 @@ type openaiDecoder struct {
 	jx        jx.Decoder
 	chunk     openaiChunk
 	fragments []openaiFragment
+	text      template // of the events that carry content only
 }
 
 // openaiChunk is what one event says about choice 0.
 type openaiChunk struct {
 	model            []byte
 	content          []byte
+	refusal          []byte
 	thinking         []byte // of Mistral's content parts
 	reasoningContent []byte
 	reasoning        []byte
@@ -106,6 +108,10 @@ type openaiUsage struct {
 var doneMarker = []byte("[DONE]")
 
 func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
+	if text, ok := d.text.match(ev.Data); ok && len(ev.Type) == 0 && len(ev.Stray) == 0 {
+		out.text(chat.Content, text)
+		return nil
+	}
 	if err := strayError(ev); err != nil {
 		return err
 	}
@@ -125,18 +131,29 @@ func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
 	if c.failed || string(ev.Type) == "error" {
 		return reportIn(ev.Data)
 	}
+	if c.onlyContent() {
+		d.text.learn(ev.Data, `"content":`)
+	}
 	out.model(c.model)
 	if c.usage.known {
 		out.usage(c.usage.prompt, c.usage.completion)
 	}
 	out.text(chat.Reasoning, c.anyReasoning())
 	out.text(chat.Content, c.content)
+	if err := out.refusal(c.refusal); err != nil {
+		return err
+	}
 	for _, f := range d.fragments[:c.tools] {
 		if err := out.toolFragment(f.index, f.id, f.name, f.arguments); err != nil {
 			return err
 		}
 	}
 	return finishOpenAI(c.finish, out)
+}
+
+// onlyContent reports whether the event says nothing but a piece of content (and names the model).
+func (c *openaiChunk) onlyContent() bool {
+	return len(c.content) > 0 && len(c.refusal)+len(c.anyReasoning())+len(c.finish)+c.tools == 0 && !c.usage.known
 }
 
 // anyReasoning picks one of the names that reasoning goes by. Where several are used, they say the same.
@@ -192,7 +209,7 @@ func reportIn(data []byte) error {
 func (d *openaiDecoder) reset() {
 	c := &d.chunk
 	*c = openaiChunk{
-		model: c.model[:0], content: c.content[:0], thinking: c.thinking[:0], finish: c.finish[:0],
+		model: c.model[:0], content: c.content[:0], refusal: c.refusal[:0], thinking: c.thinking[:0], finish: c.finish[:0],
 		reasoningContent: c.reasoningContent[:0], reasoning: c.reasoning[:0], details: c.details[:0],
 	}
 }
@@ -274,7 +291,7 @@ func (d *openaiDecoder) delta(j *jx.Decoder, key []byte) (err error) {
 		c.content, err = appendString(j, c.content)
 		return err
 	case "refusal":
-		c.content, err = appendString(j, c.content)
+		c.refusal, err = appendString(j, c.refusal)
 		return err
 	case "reasoning_content":
 		c.reasoningContent, err = appendString(j, c.reasoningContent)

@@ -100,6 +100,9 @@ var openaiStreams = map[string]stream{
 		body: sse(delta(`"content":null,"refusal":"No"`), delta(`"refusal":"."`), finished("stop"), usage),
 		want: answer{text: "No.", done: done("stop")},
 	},
+	"a refusal that breaks off is no content": {
+		body: sse(delta(`"refusal":"I can't"`)), code: chat.UpstreamTruncated,
+	},
 	"the delta alone counts": {
 		body: sse(`{"model":"m-1","choices":[{"index":0,"text":"Hi","message":{"content":"Hi"},"delta":{"content":"Hi"},"finish_reason":"eos"}],"usage":{"prompt_tokens":7,"completion_tokens":2}}`),
 		want: answer{text: "Hi", done: done("stop")},

@@ -12,6 +12,9 @@ import (
 // may send as much in pieces as in one.
 const maxToolBytes = 16 << 20
 
+// maxRefusal bounds a refusal, which is a sentence or two.
+const maxRefusal = 1 << 20
+
 // output is where a decoder puts what it finds: it passes text on at once, assembles tool calls, and
 // keeps what is only known at the end.
 type output struct {
@@ -26,6 +29,8 @@ type output struct {
 	finished bool // the provider gave a finish reason
 	mayEnd   bool // the provider gave a finish reason that counts only if the body ends after it
 	complete bool // the provider said that nothing follows
+
+	refused []byte // the refusal so far
 
 	tools     []toolCall // from sent on, in order of appearance
 	sent      int
@@ -68,6 +73,25 @@ func (o *output) text(typ chat.Type, text []byte) {
 	}
 }
 
+// refusal adds to a refusal, which is passed on as content when the provider has finished it. One that
+// breaks off is no answer, and while nothing of it was sent the request can still be retried.
+func (o *output) refusal(text []byte) error {
+	if len(text) == 0 {
+		return nil
+	}
+	o.progress = true
+	if len(o.refused)+len(text) > maxRefusal {
+		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent a refusal over the size limit"}
+	}
+	o.refused = append(o.refused, text...)
+	return nil
+}
+
+func (o *output) sendRefusal() {
+	o.text(chat.Content, o.refused)
+	o.refused = nil
+}
+
 // usage notes token counts. The last ones count: providers repeat them, cumulatively.
 func (o *output) usage(prompt, completion int64) {
 	o.counts = chat.Usage{PromptTokens: prompt, CompletionTokens: completion}
@@ -78,6 +102,7 @@ func (o *output) usage(prompt, completion int64) {
 func (o *output) finish(reason chat.FinishReason) {
 	o.done.FinishReason = reason
 	o.finished = true
+	o.sendRefusal()
 	o.sendTools(len(o.tools))
 }
 
@@ -213,6 +238,7 @@ func (o *output) sendTools(n int) {
 // end sends what is left and the done chunk. It reports whether anybody took it.
 func (o *output) end() bool {
 	o.more = false
+	o.sendRefusal()
 	o.sendTools(len(o.tools))
 	reason := &o.done.FinishReason
 	if *reason == "" {

@@ -132,7 +132,7 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 
 	hreq, err := c.format.newRequest(ctx, req)
 	if err != nil {
-		return err
+		return chat.AsError(err)
 	}
 	res, err := c.transport.RoundTrip(hreq)
 	if err != nil {

@@ -1,0 +1,89 @@
+// Command relay stands between browsers and LLM providers and streams the answers as they are written.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/websopy/relay/config"
+)
+
+// version is set by the linker in releases.
+var version = ""
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2 // wrong arguments or settings
+)
+
+func main() {
+	signals := make(chan os.Signal, 2) // two: a second one must not be lost while the first is handled
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	os.Exit(run(os.Args[1:], os.Environ(), signals, os.Stdout, os.Stderr))
+}
+
+const synopsis = `relay streams chat answers from LLM providers to browsers.
+
+Usage:
+  relay               serve
+  relay healthcheck   exit 0 if the relay on this machine answers, for containers
+  relay --version
+  relay --help
+
+Settings come from the environment alone. Without any, the demo provider answers.
+
+`
+
+func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
+	command := "serve"
+	if len(args) > 0 {
+		command = args[0]
+	}
+	switch {
+	case len(args) > 1:
+		fmt.Fprintf(stderr, "relay: unexpected argument %q; see relay --help\n", args[1])
+		return exitUsage
+	case command == "--help" || command == "-h" || command == "help":
+		fmt.Fprint(stdout, synopsis)
+		config.Usage(stdout)
+		return exitOK
+	case command == "--version" || command == "version":
+		fmt.Fprintln(stdout, "relay", buildVersion())
+		return exitOK
+	case command != "serve" && command != "healthcheck":
+		fmt.Fprintf(stderr, "relay: unknown command %q; see relay --help\n", command)
+		return exitUsage
+	}
+
+	cfg, err := config.Load(environ)
+	if err != nil {
+		fmt.Fprintf(stderr, "relay: the settings have problems (relay --help lists them all):\n%s\n", err)
+		return exitUsage
+	}
+	if command == "healthcheck" {
+		err = healthcheck(cfg)
+	} else {
+		err = serve(cfg, newLogger(cfg, stderr), signals)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "relay:", err)
+		return exitFailure
+	}
+	return exitOK
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
+}

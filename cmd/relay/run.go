@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
+
+	"github.com/websopy/relay/config"
+	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/upstream"
+)
+
+const (
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 120 * time.Second // longer than load balancers keep idle connections: they should close first
+	maxHeaderBytes    = 64 << 10
+	lastWords         = 5 * time.Second // for handlers to write their error frame when the grace time is over
+)
+
+var errSecondSignal = errors.New("second signal: gave up the running streams")
+
+// serve runs the relay until a signal ends it. It returns nil when it has drained.
+func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	relay, err := newRelay(cfg, log, registry)
+	if err != nil {
+		return err
+	}
+
+	listener, err := net.Listen("tcp", cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("RELAY_ADDR: %w", err)
+	}
+	server, err := newServer(cfg, relay, log)
+	if err != nil {
+		listener.Close()
+		return err
+	}
+	failed := make(chan error, 2) // one for each server, so that none waits for a reader
+	if cfg.AdminAddr != "" {
+		adminListener, err := net.Listen("tcp", cfg.AdminAddr)
+		if err != nil {
+			listener.Close()
+			return fmt.Errorf("RELAY_ADMIN_ADDR: %w (set another address, or set it empty for none)", err)
+		}
+		admin := &http.Server{Handler: adminRoutes(registry), ReadHeaderTimeout: readHeaderTimeout}
+		defer admin.Close()
+		go func() { failed <- admin.Serve(adminListener) }()
+		log.Info().Str("addr", adminListener.Addr().String()).Msg("metrics and pprof")
+	}
+	go func() {
+		if server.TLSConfig != nil {
+			failed <- server.ServeTLS(listener, "", "")
+		} else {
+			failed <- server.Serve(listener)
+		}
+	}()
+	announce(cfg, log, listener.Addr())
+
+	select {
+	case err := <-failed:
+		server.Close()
+		return err
+	case sig := <-signals:
+		log.Info().Stringer("signal", sig).Dur("delay_ms", cfg.ShutdownDelay).Dur("grace_ms", cfg.ShutdownGrace).Msg("draining")
+	}
+	return drain(cfg, log, relay, server, signals)
+}
+
+func newRelay(cfg *config.Config, log zerolog.Logger, registry prometheus.Registerer) (*handler.Relay, error) {
+	u := cfg.Upstreams[0]
+	provider, err := upstream.New(upstream.Options{
+		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion, Model: u.Model,
+		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	secrets := []string{u.APIKey.Reveal()}
+	var keys []handler.APIKey
+	for _, k := range cfg.APIKeys {
+		keys = append(keys, handler.APIKey{Name: k.Name, Key: k.Key.Reveal()})
+		secrets = append(secrets, k.Key.Reveal())
+	}
+	return handler.New(handler.Options{
+		Upstream:     &upstream.Retry{Next: provider, Retries: u.Retries, Budget: cfg.StartBudget},
+		Allows:       func(model string) bool { return model == u.Model || u.Allows(model) },
+		RequireModel: u.Model == "" && (u.Kind == "openai" || u.Kind == "azure"),
+		APIKeys:      keys, CORSOrigins: cfg.CORSOrigins,
+		MaxBody: int64(cfg.MaxBody), MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
+		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout,
+		Log: log, Metrics: handler.NewMetrics(registry), Secrets: secrets,
+	}), nil
+}
+
+// newServer makes the server for clients: HTTP/1.1 and HTTP/2, with or without TLS. WriteTimeout stays
+// 0: it would cut streams, and each write has a deadline of its own.
+func newServer(cfg *config.Config, h http.Handler, log zerolog.Logger) (*http.Server, error) {
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		Protocols:         new(http.Protocols),
+		// A balancer sends many streams over one connection, and a connection can die silently.
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 1000, SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+		ErrorLog: serverLog(log),
+	}
+	s.Protocols.SetHTTP1(true)
+	if cfg.TLSCert == "" {
+		s.Protocols.SetUnencryptedHTTP2(true)
+		return s, nil
+	}
+	s.Protocols.SetHTTP2(true)
+	cert, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("RELAY_TLS_CERT, RELAY_TLS_KEY: %w", err)
+	}
+	s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	return s, nil
+}
+
+func adminRoutes(registry *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// drain lets the running streams finish, in the steps of docs/operations.md.
+func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, server *http.Server, signals <-chan os.Signal) error {
+	relay.SetNotReady()
+	select {
+	case <-time.After(cfg.ShutdownDelay):
+	case <-signals:
+		server.Close()
+		return errSecondSignal
+	}
+
+	relay.Drain()
+	shut := make(chan error, 1)
+	go func() { shut <- server.Shutdown(context.Background()) }()
+	grace := time.NewTimer(cfg.ShutdownGrace)
+	defer grace.Stop()
+	for ended := false; ; ended = true {
+		select {
+		case err := <-shut:
+			log.Info().Msg("drained")
+			return err
+		case <-signals:
+			server.Close()
+			<-shut
+			return errSecondSignal
+		case <-grace.C:
+			if ended {
+				server.Close()
+				<-shut
+				log.Warn().Msg("drained, but some clients did not take their error frame")
+				return nil
+			}
+			log.Warn().Msg("the grace time is over: ending the running streams")
+			relay.EndStreams()
+			grace.Reset(lastWords)
+		}
+	}
+}
+
+func newLogger(cfg *config.Config, w io.Writer) zerolog.Logger {
+	if f, ok := w.(*os.File); cfg.LogFormat == "console" || cfg.LogFormat == "auto" && ok && isTerminal(f) {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
+	}
+	level, err := zerolog.ParseLevel(cfg.LogLevel)
+	if err != nil {
+		level = zerolog.InfoLevel
+	}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// announce says what is being served, and what the operator may not have meant.
+func announce(cfg *config.Config, log zerolog.Logger, addr net.Addr) {
+	for _, w := range cfg.Warnings {
+		log.Warn().Msg(w)
+	}
+	u := cfg.Upstreams[0]
+	if len(cfg.APIKeys) == 0 {
+		log.Warn().Msg("RELAY_API_KEYS is not set: whoever reaches this address can ask the provider")
+	}
+	log.Debug().Any("settings", cfg.Redacted()).Msg("settings")
+	scheme := "http"
+	if cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	log.Info().Str("version", buildVersion()).Str("addr", addr.String()).Str("scheme", scheme).
+		Str("upstream", u.Kind).Str("base_url", u.BaseURL).Str("model", u.Model).Int("api_keys", len(cfg.APIKeys)).Msg("listening")
+}
+
+// healthcheck asks the relay that runs with the same settings on this machine.
+func healthcheck(cfg *config.Config) error {
+	host, port, err := net.SplitHostPort(cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("RELAY_ADDR: %w", err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	scheme := "http"
+	if cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	client := &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{
+		// The certificate is for the public name, and this is the same machine.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec
+	}}
+	res, err := client.Get(scheme + "://" + net.JoinHostPort(host, port) + "/healthz")
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("the relay answers %s", res.Status)
+	}
+	return nil
+}
+
+// serverLog takes what net/http has to say, mostly of clients that break off a handshake.
+func serverLog(log zerolog.Logger) *stdlog.Logger {
+	return stdlog.New(logWriter{log}, "", 0)
+}
+
+type logWriter struct{ log zerolog.Logger }
+
+func (w logWriter) Write(p []byte) (int, error) {
+	w.log.Debug().Str("from", "net/http").Msg(strings.TrimSpace(string(p)))
+	return len(p), nil
+}

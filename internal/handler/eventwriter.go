@@ -1,0 +1,192 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/dialect"
+	"github.com/websopy/relay/internal/sse"
+)
+
+// maxHeld is how much may wait to share a write, and maxKept how large a buffer a stream keeps.
+const (
+	maxHeld = 16 << 10
+	maxKept = 64 << 10
+)
+
+// errSlowClient ends a stream whose client does not read.
+var errSlowClient = errors.New("handler: the client did not read in time")
+
+// eventWriter writes the frames of one stream: whole ones, one at a time, each write with a deadline.
+// When nothing else is written for a while it writes pings, from a timer.
+type eventWriter struct {
+	w       http.ResponseWriter
+	rc      *http.ResponseController
+	http2   bool
+	timeout time.Duration
+	beat    time.Duration
+	max     int64                   // bytes, 0: no cap
+	cancel  context.CancelCauseFunc // ends the stream when a write fails, a ping's for instance
+
+	mu       sync.Mutex // held while a frame is made and written; guards the rest
+	buf      []byte     // frames not yet written
+	last     time.Time  // of the last write
+	deadline time.Time  // of writes on the connection
+	bytes    int64      // written
+	err      error      // the first one; after it nothing is written
+	closed   bool
+	timer    *time.Timer
+	ticks    sync.WaitGroup // ticks that are due or running
+}
+
+// newEventWriter sends the headers and starts the heartbeat. cancel is called with the error when a
+// write fails. close must be called.
+func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc) *eventWriter {
+	e := &eventWriter{
+		w: w, rc: http.NewResponseController(w), http2: req.ProtoMajor >= 2,
+		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream; charset=utf-8")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if !e.http2 && req.ProtoAtLeast(1, 1) {
+		h.Set("Connection", "keep-alive")
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w.WriteHeader(http.StatusOK)
+	e.flush()
+	if e.beat > 0 {
+		e.ticks.Add(1)
+		e.timer = time.AfterFunc(e.beat, e.tick)
+	}
+	return e
+}
+
+// chunk writes a chunk's frame. When the producer has more in hand the frame may wait for it; then at is
+// zero, otherwise it is when the frame, and what had waited, was written.
+func (e *eventWriter) chunk(c chat.Chunk) (at time.Time, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c.Type != chat.Pause {
+		e.buf = sse.AppendData(e.buf)
+		e.buf = dialect.AppendChunk(e.buf, c)
+		e.buf = sse.AppendEnd(e.buf)
+	}
+	if c.More && len(e.buf) < maxHeld || len(e.buf) == 0 {
+		return time.Time{}, e.err
+	}
+	if e.max > 0 && e.bytes+int64(len(e.buf)) > e.max {
+		e.buf = e.buf[:0]
+		return time.Time{}, errTooBig
+	}
+	err = e.flush()
+	return e.last, err
+}
+
+// frame writes frames with this data, in one write.
+func (e *eventWriter) frame(data ...[]byte) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, d := range data {
+		e.buf = sse.AppendData(e.buf)
+		e.buf = append(e.buf, d...)
+		e.buf = sse.AppendEnd(e.buf)
+	}
+	return e.flush()
+}
+
+// size is how many bytes were written in all.
+func (e *eventWriter) size() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.bytes
+}
+
+// flush writes what there is, down to the network. The caller holds mu.
+func (e *eventWriter) flush() error {
+	if e.err != nil {
+		return e.err
+	}
+	began := time.Now()
+	err := e.extendDeadline(began)
+	if err == nil && len(e.buf) > 0 {
+		_, err = e.w.Write(e.buf)
+	}
+	if err == nil {
+		err = e.rc.Flush()
+	}
+	if err == nil && e.http2 {
+		err = e.rc.SetWriteDeadline(time.Time{})
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) >= e.timeout:
+		e.err = errSlowClient
+	default:
+		e.err = err
+	}
+	if e.err != nil {
+		e.cancel(e.err)
+	}
+	e.bytes += int64(len(e.buf))
+	e.last = began
+	if e.buf = e.buf[:0]; cap(e.buf) > maxKept {
+		e.buf = nil
+	}
+	return e.err
+}
+
+// extendDeadline gives a write that begins now its time, and up to an eighth more: on HTTP/1 the deadline
+// is moved only when that is used up, which is not with every chunk. On HTTP/2 it has to be set for
+// every write and cleared after it, because there it ends the stream when it passes, write or no write.
+func (e *eventWriter) extendDeadline(now time.Time) error {
+	if now.Add(e.timeout).Before(e.deadline) && !e.http2 {
+		return nil
+	}
+	e.deadline = now.Add(e.timeout + e.timeout/8)
+	return e.rc.SetWriteDeadline(e.deadline)
+}
+
+// tick writes a ping if it is time, and comes back when the next one may be due.
+func (e *eventWriter) tick() {
+	defer e.ticks.Done()
+	e.mu.Lock() // at the longest for a write's deadline
+	defer e.mu.Unlock()
+	if e.closed || e.err != nil {
+		return
+	}
+	left := e.beat - time.Since(e.last)
+	if left <= 0 {
+		e.buf = sse.AppendData(e.buf)
+		e.buf = dialect.AppendPing(e.buf)
+		e.buf = sse.AppendEnd(e.buf)
+		if e.flush() != nil {
+			return
+		}
+		left = e.beat
+	}
+	e.ticks.Add(1)
+	e.timer.Reset(left)
+}
+
+// close stops the heartbeat and waits for a ping that is being written. No method may be called after.
+func (e *eventWriter) close() {
+	if e.timer == nil {
+		return
+	}
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	if e.timer.Stop() {
+		e.ticks.Done()
+	}
+	e.ticks.Wait()
+}

@@ -1,0 +1,38 @@
+package handler
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are counted here and nowhere else: every stream once, when it ends.
+type Metrics struct {
+	ended      *prometheus.CounterVec
+	open       prometheus.Gauge
+	firstChunk prometheus.Histogram
+	chunkGap   prometheus.Histogram
+	chunks     prometheus.Counter
+	bytes      prometheus.Counter
+	attempts   *prometheus.CounterVec
+}
+
+// NewMetrics registers the relay's metrics.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_streams_ended_total",
+			Help: "Streams by how they ended: completed, stopped, client_gone, slow_client, or an error code."}, []string{"reason"}),
+		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_streams_open",
+			Help: "Streams that are open now."}),
+		firstChunk: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "relay_first_chunk_seconds",
+			Help: "From the request to the first chunk of the answer.", Buckets: []float64{.05, .1, .2, .35, .5, .75, 1, 1.5, 2, 3, 5, 8, 15, 30, 60}}),
+		chunkGap: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "relay_chunk_gap_seconds",
+			Help: "Between two writes of chunks of one stream.", Buckets: []float64{.001, .005, .01, .02, .035, .05, .1, .2, .5, 1, 2, 5, 15, 60}}),
+		chunks: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_chunks_total",
+			Help: "Chunks sent to clients, added when a stream ends."}),
+		bytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_sent_bytes_total",
+			Help: "Bytes of frames sent to clients, before HTTP's own framing, added when a stream ends."}),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_upstream_attempts_total",
+			Help: "Requests to providers by outcome: ok, cancelled, or an error code."}, []string{"upstream", "outcome"}),
+	}
+	reg.MustRegister(m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts)
+	return m
+}

@@ -1,0 +1,160 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream"
+)
+
+// How a stream can end beside the error codes.
+const (
+	reasonCompleted  = "completed"
+	reasonStopped    = "stopped"
+	reasonClientGone = "client_gone"
+	reasonSlowClient = "slow_client"
+)
+
+// record is what happened to one stream, for its log line and the metrics.
+type record struct {
+	req     *http.Request
+	ask     *chat.Request
+	metrics *Metrics
+	start   time.Time
+	trace   upstream.Trace
+
+	first, last time.Time // chunks
+	chunks      int64
+	bytes       int64
+	done        *chat.Completion
+
+	reason  string
+	failure *chat.Error // what the client is told, nil when there is nothing to tell or nobody to tell it
+	cause   error       // for the log
+}
+
+// newRecord starts the record of a stream, and has ctx note the upstream attempts in it.
+func (r *Relay) newRecord(ctx *context.Context, req *http.Request, ask *chat.Request) *record {
+	rec := &record{req: req, ask: ask, metrics: r.Metrics, start: time.Now()}
+	*ctx = upstream.WithTrace(*ctx, &rec.trace)
+	return rec
+}
+
+// chunk counts a chunk and, unless at is zero, that it and those before it were written.
+func (rec *record) chunk(c chat.Chunk, at time.Time) {
+	if c.Type != chat.Pause {
+		rec.chunks++
+	}
+	switch {
+	case at.IsZero() || rec.chunks == 0:
+		return
+	case rec.first.IsZero():
+		rec.first = at
+		rec.metrics.firstChunk.Observe(at.Sub(rec.start).Seconds())
+	default:
+		rec.metrics.chunkGap.Observe(at.Sub(rec.last).Seconds())
+	}
+	rec.last = at
+}
+
+// complete notes a Done chunk, which is only valid now.
+func (rec *record) complete(done *chat.Completion) {
+	kept := *done
+	rec.done = &kept
+}
+
+// ended is the error of a sequence that ended without one.
+func (rec *record) ended() error {
+	if rec.done == nil {
+		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off", Err: errors.New("the upstream ended with neither done nor an error: a bug there")}
+	}
+	return nil
+}
+
+// end decides how the stream ended.
+func (rec *record) end(ctx context.Context, req *http.Request, err error) {
+	rec.cause = err
+	switch {
+	case err == nil && rec.done.FinishReason == chat.FinishStopped:
+		rec.reason = reasonStopped
+	case err == nil:
+		rec.reason = reasonCompleted
+	case errors.Is(err, errSlowClient) || errors.Is(context.Cause(ctx), errSlowClient):
+		rec.reason = reasonSlowClient
+	case req.Context().Err() != nil || !isChatError(err):
+		// The upstream and the writer fail with anything else only when the client is gone. The
+		// context may learn of it a moment later than a write does.
+		rec.reason = reasonClientGone
+	default:
+		rec.failure = chat.AsError(err)
+		rec.reason = string(rec.failure.Code)
+	}
+}
+
+func isChatError(err error) bool {
+	_, ok := errors.AsType[*chat.Error](err)
+	return ok
+}
+
+// count makes the stream's one log line and counts it.
+func (r *Relay) count(rec *record) {
+	r.Metrics.ended.WithLabelValues(rec.reason).Inc()
+	r.Metrics.chunks.Add(float64(rec.chunks))
+	r.Metrics.bytes.Add(float64(rec.bytes))
+	for _, a := range rec.trace.Attempts {
+		r.Metrics.attempts.WithLabelValues(a.Upstream, outcome(a.Err)).Inc()
+	}
+
+	level := zerolog.InfoLevel
+	if rec.failure != nil {
+		level = zerolog.WarnLevel
+	}
+	e := r.Log.WithLevel(level)
+	if !e.Enabled() {
+		return
+	}
+	client, _, _ := net.SplitHostPort(rec.req.RemoteAddr)
+	e.Str("request_id", requestIDOf(rec.req)).Str("reason", rec.reason).Str("client", client)
+	if caller := callerOf(rec.req); caller != "" {
+		e.Str("caller", caller)
+	}
+	if rec.ask.Model != "" {
+		e.Str("model", rec.ask.Model)
+	}
+	if n := len(rec.trace.Attempts); n > 0 {
+		e.Str("upstream", rec.trace.Attempts[n-1].Upstream).Int("attempts", n)
+	}
+	if !rec.first.IsZero() {
+		e.Dur("first_chunk_ms", rec.first.Sub(rec.start))
+	}
+	e.Dur("duration_ms", time.Since(rec.start)).Int64("chunks", rec.chunks).Int64("bytes", rec.bytes)
+	if rec.done != nil {
+		e.Str("finish_reason", string(rec.done.FinishReason))
+		if u := rec.done.Usage; u != nil {
+			e.Int64("prompt_tokens", u.PromptTokens).Int64("completion_tokens", u.CompletionTokens)
+		}
+	}
+	if rec.failure != nil {
+		e.Str("error", r.redact.Replace(rec.failure.Error()))
+	} else if rec.reason == reasonSlowClient {
+		e.Str("error", rec.cause.Error())
+	}
+	e.Msg("stream")
+}
+
+// outcome is a bounded set of labels for an attempt.
+func outcome(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case isChatError(err):
+		return string(chat.AsError(err).Code)
+	}
+	return "cancelled"
+}

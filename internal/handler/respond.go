@@ -1,0 +1,67 @@
+package handler
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/dialect"
+)
+
+// body writes a whole response. It is for everything but event streams.
+func (r *Relay) body(w http.ResponseWriter, status int, contentType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	r.extendDeadline(w)
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that is gone can't be told
+}
+
+func (r *Relay) plain(w http.ResponseWriter, status int, text string) {
+	r.body(w, status, "text/plain; charset=utf-8", []byte(text))
+}
+
+// extendDeadline gives the next write its time. An earlier answer on the connection may have left a
+// deadline behind.
+func (r *Relay) extendDeadline(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(r.WriteTimeout)) // a recorder has none
+}
+
+// refuse answers every request with e.
+func (r *Relay) refuse(e *chat.Error) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) { r.fail(w, req, e) }
+}
+
+// fail answers with an error object and logs it. The response must not have begun.
+func (r *Relay) fail(w http.ResponseWriter, req *http.Request, e *chat.Error) {
+	r.respondError(w, req, e)
+	r.Log.Info().Str("request_id", requestIDOf(req)).Str("method", req.Method).Str("path", shorten(req.URL.Path)).
+		Str("code", string(e.Code)).Str("error", r.redact.Replace(e.Error())).Msg("refused")
+}
+
+func (r *Relay) respondError(w http.ResponseWriter, req *http.Request, e *chat.Error) {
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(dialect.RetryAfterSeconds(e.RetryAfter), 10))
+	}
+	r.body(w, e.Code.Status(), "application/json; charset=utf-8", append(r.errorObject(req, e), '\n'))
+}
+
+// errorObject is an error as clients see it.
+func (r *Relay) errorObject(req *http.Request, e *chat.Error) []byte {
+	shown := *e
+	shown.Message = r.redact.Replace(e.Message)
+	return dialect.AppendError(nil, &shown, requestIDOf(req))
+}
+
+// shorten keeps what a caller makes up from filling the log.
+func shorten(s string) string {
+	const longest = 200
+	if len(s) <= longest {
+		return s
+	}
+	return s[:longest] + "…"
+}

@@ -1,0 +1,126 @@
+// Package handler is the relay's HTTP side: routes, who may call them, and the one writer of event
+// streams. What an answer is and where it comes from is not known here.
+package handler
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/rs/zerolog"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// Streamer answers requests. See upstream.Streamer for the contract of the sequence.
+type Streamer interface {
+	Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error]
+}
+
+// Options are what a Relay is made of. The zero value of a limit or a time means none.
+type Options struct {
+	Upstream Streamer
+	Allows   func(model string) bool // nil: every model
+
+	// RequireModel refuses requests that name no model, because the upstream has no default.
+	RequireModel bool
+
+	APIKeys     []APIKey // empty: open to all
+	CORSOrigins []string // like https://app.example.com, or "*"
+
+	MaxBody        int64         // bytes of a request body
+	MaxStreams     int           // open at once
+	MaxStreamBytes int64         // of one answer, as sent to the client
+	MaxDuration    time.Duration // of one stream
+	Heartbeat      time.Duration // silence before a ping
+	WriteTimeout   time.Duration // one write and flush
+
+	Log     zerolog.Logger
+	Metrics *Metrics
+	Secrets []string // never to appear in logs or messages, whoever quotes them
+}
+
+// Relay serves the wire contract (docs/protocol.md).
+type Relay struct {
+	Options
+	redact *strings.Replacer
+	auth   authenticator
+	routes http.Handler
+
+	open     atomic.Int64 // streams
+	notReady atomic.Bool
+	draining atomic.Bool
+
+	life context.Context // ends when running streams have to
+	end  context.CancelCauseFunc
+}
+
+// New returns a Relay that is ready.
+func New(o Options) *Relay {
+	r := &Relay{Options: o, auth: newAuthenticator(o.APIKeys)}
+	r.life, r.end = context.WithCancelCause(context.Background())
+	var pairs []string
+	for _, s := range o.Secrets {
+		if s != "" {
+			pairs = append(pairs, s, "***")
+		}
+	}
+	r.redact = strings.NewReplacer(pairs...)
+	r.routes = r.newRoutes()
+	return r
+}
+
+// ServeHTTP implements http.Handler.
+func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.ServeHTTP(w, req) }
+
+func (r *Relay) newRoutes() http.Handler {
+	mux := chi.NewRouter()
+	mux.Use(requestID, r.recoverPanics, r.cors())
+	mux.NotFound(r.refuse(&chat.Error{Code: chat.NotFound, Message: "there is nothing at this path"}))
+	mux.MethodNotAllowed(r.refuse(&chat.Error{Code: chat.MethodNotAllowed, Message: "this path does not take this method"}))
+
+	mux.Get("/healthz", r.healthz)
+	mux.Get("/readyz", r.readyz)
+
+	mux.Group(func(mux chi.Router) {
+		mux.Use(r.checkOrigin, r.authenticate)
+		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
+			mux.Post(path, r.postStream)
+		}
+		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
+			mux.Get(path, r.getStream)
+		}
+	})
+	return mux
+}
+
+func (r *Relay) healthz(w http.ResponseWriter, req *http.Request) {
+	r.plain(w, http.StatusOK, "ok\n")
+}
+
+func (r *Relay) readyz(w http.ResponseWriter, req *http.Request) {
+	if r.notReady.Load() {
+		r.plain(w, http.StatusServiceUnavailable, "draining\n")
+		return
+	}
+	r.plain(w, http.StatusOK, "ready\n")
+}
+
+// SetNotReady makes /readyz answer 503, so that load balancers look elsewhere. New streams are still
+// taken, because the balancers do not know yet.
+func (r *Relay) SetNotReady() { r.notReady.Store(true) }
+
+// Drain refuses new streams; the running ones go on.
+func (r *Relay) Drain() {
+	r.notReady.Store(true)
+	r.draining.Store(true)
+}
+
+// EndStreams ends the running streams with server_shutdown. Their handlers return soon after.
+func (r *Relay) EndStreams() {
+	r.end(&chat.Error{Code: chat.ServerShutdown, Message: "the server is shutting down"})
+}

@@ -1,0 +1,205 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/dialect"
+)
+
+// bodyTimeout is how long a client may take to send its request body.
+const bodyTimeout = 30 * time.Second
+
+// postStream is the main job: a request body in, an event stream out.
+func (r *Relay) postStream(w http.ResponseWriter, req *http.Request) {
+	typ, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
+	if typ != "application/json" {
+		r.fail(w, req, &chat.Error{Code: chat.UnsupportedMediaType, Message: "Content-Type: want application/json"})
+		return
+	}
+	body, err := r.readBody(w, req)
+	if err != nil {
+		r.fail(w, req, chat.AsError(err))
+		return
+	}
+	ask, err := dialect.DecodeNative(body)
+	if err != nil {
+		r.fail(w, req, chat.AsError(err))
+		return
+	}
+	r.answer(w, req, ask)
+}
+
+// getStream is the same for one user message in the URL, for EventSource and a bare curl.
+func (r *Relay) getStream(w http.ResponseWriter, req *http.Request) {
+	q := req.URL.Query()
+	message := q.Get("message")
+	if message == "" {
+		r.fail(w, req, &chat.Error{Code: chat.InvalidRequest, Message: "message: is required, as in ?message=Hello"})
+		return
+	}
+	r.answer(w, req, &dialect.Native{Stream: true, Request: chat.Request{
+		Model:    q.Get("model"),
+		Messages: []chat.Message{{Role: chat.RoleUser, Content: message}},
+	}})
+}
+
+func (r *Relay) readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // a recorder has none
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, r.MaxBody))
+	if err != nil {
+		w.Header().Set("Connection", "close") // the rest of the body is still on its way
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return nil, &chat.Error{Code: chat.BodyTooLarge, Message: fmt.Sprintf("the body is larger than %d bytes", r.MaxBody)}
+		}
+		return nil, &chat.Error{Code: chat.InvalidRequest, Message: "the body did not arrive whole", Err: err}
+	}
+	// Without a deadline again: the server goes on reading, to notice that the client leaves.
+	_ = rc.SetReadDeadline(time.Time{})
+	return body, nil
+}
+
+// answer checks what is left to check, runs the upstream and counts what came of it.
+func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Native) {
+	if err := r.admit(ask); err != nil {
+		r.fail(w, req, err)
+		return
+	}
+	if n := r.open.Add(1); r.MaxStreams > 0 && n > int64(r.MaxStreams) {
+		r.open.Add(-1)
+		r.fail(w, req, &chat.Error{Code: chat.Overloaded, Message: "too many streams are open", RetryAfter: time.Second})
+		return
+	}
+	defer r.open.Add(-1)
+	r.Metrics.open.Inc()
+	defer r.Metrics.open.Dec()
+
+	ctx, cancel := context.WithCancelCause(req.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(r.life, func() { cancel(context.Cause(r.life)) })()
+	if r.MaxDuration > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, r.MaxDuration, errTooLong)
+		defer stop()
+	}
+
+	rec := r.newRecord(&ctx, req, &ask.Request)
+	if ask.Stream {
+		r.stream(ctx, cancel, w, req, &ask.Request, rec)
+	} else {
+		r.whole(ctx, w, req, &ask.Request, rec)
+	}
+	r.count(rec)
+}
+
+var (
+	errTooLong = &chat.Error{Code: chat.StreamTooLong, Message: "the answer took longer than allowed"}
+	errTooBig  = &chat.Error{Code: chat.StreamTooLong, Message: "the answer is longer than allowed"}
+)
+
+// admit refuses a request that is well-formed but not to be answered.
+func (r *Relay) admit(ask *dialect.Native) *chat.Error {
+	switch {
+	case r.draining.Load():
+		return &chat.Error{Code: chat.Draining, Message: "the server is shutting down", RetryAfter: time.Second}
+	case ask.Model != "" && r.Allows != nil && !r.Allows(ask.Model):
+		return &chat.Error{Code: chat.Forbidden, Message: fmt.Sprintf("model: %.64q is not allowed", ask.Model)}
+	case ask.Model == "" && r.RequireModel:
+		return &chat.Error{Code: chat.InvalidRequest, Message: "model: is required, there is no default (see UPSTREAM_MODEL)"}
+	}
+	return nil
+}
+
+// stream writes one answer as frames.
+func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
+	out := r.newEventWriter(w, req, cancel)
+	defer out.close()
+	rec.end(ctx, req, r.relay(ctx, out, req, ask, rec))
+	if rec.failure != nil {
+		_ = out.frame(r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
+	}
+	rec.bytes = out.size()
+}
+
+// relay is the protocol loop. It returns nil only after a Done chunk whose frames were written; what the
+// provider does after that does not matter any more.
+func (r *Relay) relay(ctx context.Context, out *eventWriter, req *http.Request, ask *chat.Request, rec *record) (err error) {
+	defer r.recoverInto(&err, req)
+	for c, err := range r.Upstream.Stream(ctx, ask) {
+		switch {
+		case rec.done != nil: // nothing counts any more
+		case err != nil:
+			return err
+		case c.Type == chat.Done:
+			if err := r.writeDone(out, req, c); err != nil {
+				return err
+			}
+			rec.complete(c.Done)
+		default:
+			at, err := out.chunk(c)
+			if err != nil {
+				return err
+			}
+			rec.chunk(c, at)
+		}
+	}
+	return rec.ended()
+}
+
+var doneMarker = []byte("[DONE]")
+
+// writeDone writes the terminal. On GET there is no [DONE]: readers there parse each data line as JSON.
+func (r *Relay) writeDone(out *eventWriter, req *http.Request, c chat.Chunk) error {
+	frames := [][]byte{dialect.AppendChunk(nil, c)}
+	if req.Method == http.MethodPost {
+		frames = append(frames, doneMarker)
+	}
+	return out.frame(frames...)
+}
+
+// whole answers with one JSON object.
+func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
+	var answer dialect.Answer
+	rec.end(ctx, req, r.collect(ctx, &answer, req, ask, rec))
+	switch {
+	case rec.failure != nil:
+		r.respondError(w, req, rec.failure)
+	case rec.done != nil:
+		r.body(w, http.StatusOK, "application/json; charset=utf-8", append(answer.AppendJSON(nil), '\n'))
+	}
+}
+
+func (r *Relay) collect(ctx context.Context, answer *dialect.Answer, req *http.Request, ask *chat.Request, rec *record) (err error) {
+	defer r.recoverInto(&err, req)
+	for c, err := range r.Upstream.Stream(ctx, ask) {
+		switch {
+		case rec.done != nil: // nothing counts any more
+			continue
+		case err != nil:
+			return err
+		case c.Type == chat.Done:
+			rec.complete(c.Done)
+		default:
+			rec.chunk(c, time.Now())
+		}
+		answer.Add(c)
+		if rec.bytes += int64(len(c.Text)); r.MaxStreamBytes > 0 && rec.bytes > r.MaxStreamBytes {
+			return errTooBig
+		}
+	}
+	return rec.ended()
+}
+
+// recoverInto turns a panic of a provider's code into the stream's error.
+func (r *Relay) recoverInto(err *error, req *http.Request) {
+	if v := recover(); v != nil {
+		*err = r.panicked(req, v)
+	}
+}
