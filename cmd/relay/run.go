@@ -100,7 +100,7 @@ func newRelay(cfg *config.Config, log zerolog.Logger, registry prometheus.Regist
 	return handler.New(handler.Options{
 		Upstream:     &upstream.Retry{Next: provider, Retries: u.Retries, Budget: cfg.StartBudget},
 		Allows:       func(model string) bool { return model == u.Model || u.Allows(model) },
-		RequireModel: u.Model == "" && (u.Kind == "openai" || u.Kind == "azure"),
+		RequireModel: u.Model == "" && u.Kind != "demo" && u.Kind != "websopy",
 		APIKeys:      keys, CORSOrigins: cfg.CORSOrigins,
 		MaxBody: int64(cfg.MaxBody), MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
 		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout,

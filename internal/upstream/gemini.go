@@ -110,11 +110,12 @@ func encodeGeminiParts(e *jx.Encoder, model string, messages []chat.Message, i i
 			return err
 		}
 		e.ObjStart()
-		if j == 0 && needsThoughtSignature(model) {
+		if j == 0 && !geminiWithBudget(model) {
 			optionalString(e, "thoughtSignature", noThoughtSignature)
 		}
 		e.FieldStart("functionCall")
 		e.ObjStart()
+		optionalString(e, "id", c.ID)
 		optionalString(e, "name", c.Name)
 		e.FieldStart("args")
 		e.Raw(args)
@@ -129,9 +130,10 @@ func encodeGeminiParts(e *jx.Encoder, model string, messages []chat.Message, i i
 // https://ai.google.dev/gemini-api/docs/thought-signatures
 const noThoughtSignature = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
 
-// needsThoughtSignature tells whether a model refuses calls without a signature, as all do since Gemini 3.
-func needsThoughtSignature(model string) bool {
-	return !strings.Contains(model, "gemini-1") && !strings.Contains(model, "gemini-2")
+// geminiWithBudget tells models before Gemini 3 from those since: the later ones refuse calls without a
+// signature, and think on levels instead of a budget.
+func geminiWithBudget(model string) bool {
+	return strings.Contains(model, "gemini-1") || strings.Contains(model, "gemini-2")
 }
 
 // mediaTypeByName guesses a media type, which Vertex wants to be told, by the name's extension.
@@ -157,6 +159,7 @@ func encodeFunctionResponse(e *jx.Encoder, messages []chat.Message, i int) error
 	e.ObjStart()
 	e.FieldStart("functionResponse")
 	e.ObjStart()
+	optionalString(e, "id", messages[i].ToolCallID)
 	optionalString(e, "name", name)
 	e.FieldStart("response")
 	if object := bytes.TrimSpace([]byte(text)); len(object) > 0 && object[0] == '{' && jx.Valid(object) {
@@ -209,10 +212,6 @@ func encodeGeminiTools(e *jx.Encoder, req *chat.Request) {
 }
 
 func encodeGenerationConfig(e *jx.Encoder, model string, req *chat.Request) error {
-	budget, known, err := thinkingBudget(req.ReasoningEffort)
-	if err != nil {
-		return err
-	}
 	format, err := responseFormatOf(req)
 	if err != nil {
 		return err
@@ -236,20 +235,43 @@ func encodeGenerationConfig(e *jx.Encoder, model string, req *chat.Request) erro
 		e.FieldStart("responseJsonSchema")
 		e.Raw(format.JSONSchema.Schema)
 	}
-	if known {
-		// Since Gemini 3 there are levels as well, but not each for every model; all take a budget.
-		e.FieldStart("thinkingConfig")
-		e.ObjStart()
-		e.Field("thinkingBudget", func(e *jx.Encoder) { e.Int(min(budget, maxGeminiBudget)) })
-		e.Field("includeThoughts", func(e *jx.Encoder) { e.Bool(budget > 0) })
-		e.ObjEnd()
+	if err := encodeThinkingConfig(e, model, req.ReasoningEffort); err != nil {
+		return err
 	}
 	e.ObjEnd()
 	return nil
 }
 
-// maxGeminiBudget is the most that every model with thinking takes, in tokens.
+// maxGeminiBudget is the most that every model with a budget takes, in tokens.
 const maxGeminiBudget = 24576
+
+// encodeThinkingConfig writes the effort in the model's terms. Levels can't be none, and only the Pro
+// models lack the lowest.
+func encodeThinkingConfig(e *jx.Encoder, model, effort string) error {
+	budget, known, err := thinkingBudget(effort)
+	if err != nil || !known {
+		return err
+	}
+	e.FieldStart("thinkingConfig")
+	e.ObjStart()
+	switch {
+	case geminiWithBudget(model):
+		e.Field("thinkingBudget", func(e *jx.Encoder) { e.Int(min(budget, maxGeminiBudget)) })
+	case budget > thinkingBudgets["medium"]:
+		optionalString(e, "thinkingLevel", "HIGH")
+	case budget > thinkingBudgets["low"]:
+		optionalString(e, "thinkingLevel", "MEDIUM")
+	case budget > thinkingBudgets["minimal"] || strings.Contains(model, "pro"):
+		optionalString(e, "thinkingLevel", "LOW")
+	default:
+		optionalString(e, "thinkingLevel", "MINIMAL")
+	}
+	if budget > 0 {
+		e.Field("includeThoughts", func(e *jx.Encoder) { e.Bool(true) })
+	}
+	e.ObjEnd()
+	return nil
+}
 
 func (f *gemini) newDecoder() decoder { return new(geminiDecoder) }
 

@@ -155,8 +155,8 @@ func TestGeminiRequest(t *testing.T) {
 		"contents": [
 			{"role": "user", "parts": [{"text":"what?"}, {"inlineData":{"mimeType":"image/png","data":"AAEC"}}]},
 			{"role": "model", "parts": [{"text":"let me see"},
-				{"thoughtSignature":"c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=","functionCall":{"name":"f","args":{"x":1}}}, {"functionCall":{"name":"g","args":{}}}]},
-			{"role": "user", "parts": [{"functionResponse":{"name":"f","response":{"output":"4"}}}, {"functionResponse":{"name":"g","response":{"y":2}}}, {"text":"and?"}]}],
+				{"thoughtSignature":"c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=","functionCall":{"id":"a.1","name":"f","args":{"x":1}}}, {"functionCall":{"id":"b","name":"g","args":{}}}]},
+			{"role": "user", "parts": [{"functionResponse":{"id":"a.1","name":"f","response":{"output":"4"}}}, {"functionResponse":{"id":"b","name":"g","response":{"y":2}}}, {"text":"and?"}]}],
 		"tools": [{"functionDeclarations": [{"name":"f","description":"d","parametersJsonSchema":{"type":"object","properties":{"x":{"type":"integer"}}}}, {"name":"g"}]}],
 		"toolConfig": {"functionCallingConfig": {"mode":"ANY"}},
 		"generationConfig": {"temperature":0.70,"topP":0.9,"maxOutputTokens":900,"seed":7,"stopSequences":["END"],"responseMimeType":"application/json","responseJsonSchema":{"type":"object"}}
@@ -179,13 +179,29 @@ func TestGeminiRequestVariants(t *testing.T) {
 			chat.Request{Messages: []chat.Message{{Role: chat.RoleUser, Parts: []chat.Part{{Type: chat.PartImage, ImageURL: "data:image/svg+xml;charset=utf-8,%3Csvg/%3E"}}}}},
 			`{"contents":[{"role":"user","parts":[{"inlineData":{"mimeType":"image/svg+xml","data":"PHN2Zy8+"}}]}],"generationConfig":{}}`,
 		},
-		"an effort is a budget": {
-			chat.Request{Messages: []chat.Message{user}, ReasoningEffort: "xhigh"},
+		"an effort is a budget to earlier models": {
+			chat.Request{Model: "gemini-2.5-flash", Messages: []chat.Message{user}, ReasoningEffort: "xhigh"},
 			`{` + hi + `,"generationConfig":{"thinkingConfig":{"thinkingBudget":24576,"includeThoughts":true}}}`,
 		},
-		"no effort is no thinking": {
+		"no effort is no budget": {
+			chat.Request{Model: "gemini-2.5-flash", Messages: []chat.Message{user}, ReasoningEffort: "none"},
+			`{` + hi + `,"generationConfig":{"thinkingConfig":{"thinkingBudget":0}}}`,
+		},
+		"an effort is a level since Gemini 3": {
+			chat.Request{Messages: []chat.Message{user}, ReasoningEffort: "medium"},
+			`{` + hi + `,"generationConfig":{"thinkingConfig":{"thinkingLevel":"MEDIUM","includeThoughts":true}}}`,
+		},
+		"there are no more than three or four levels": {
+			chat.Request{Messages: []chat.Message{user}, ReasoningEffort: "xhigh"},
+			`{` + hi + `,"generationConfig":{"thinkingConfig":{"thinkingLevel":"HIGH","includeThoughts":true}}}`,
+		},
+		"no effort is the lowest level": {
 			chat.Request{Messages: []chat.Message{user}, ReasoningEffort: "none"},
-			`{` + hi + `,"generationConfig":{"thinkingConfig":{"thinkingBudget":0,"includeThoughts":false}}}`,
+			`{` + hi + `,"generationConfig":{"thinkingConfig":{"thinkingLevel":"MINIMAL"}}}`,
+		},
+		"which is a higher one for the large models": {
+			chat.Request{Model: "gemini-3.1-pro", Messages: []chat.Message{user}, ReasoningEffort: "minimal"},
+			`{` + hi + `,"generationConfig":{"thinkingConfig":{"thinkingLevel":"LOW","includeThoughts":true}}}`,
 		},
 		"one tool may be named": {
 			chat.Request{Messages: []chat.Message{user}, Tools: []chat.ToolSpec{{Name: "f"}}, ToolChoice: chat.ToolChoice{Mode: chat.ChooseFunction, Name: "f"}, ResponseFormat: []byte(`{"type":"text"}`)},
@@ -197,7 +213,7 @@ func TestGeminiRequestVariants(t *testing.T) {
 		},
 		"earlier models want no signature": {
 			chat.Request{Model: "models/gemini-2.5-flash", Messages: []chat.Message{{Role: chat.RoleAssistant, ToolCalls: []chat.ToolCall{{ID: "a", Name: "f"}}}}},
-			`{"contents":[{"role":"model","parts":[{"functionCall":{"name":"f","args":{}}}]}],"generationConfig":{}}`,
+			`{"contents":[{"role":"model","parts":[{"functionCall":{"id":"a","name":"f","args":{}}}]}],"generationConfig":{}}`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) { require.JSONEq(t, tc.want, ask(t, "gemini", &tc.req).body) })

@@ -243,8 +243,10 @@ func (d *responsesDecoder) decode(ev sse.Event, out *output) error {
 	}
 	out.model(e.model)
 	switch string(e.typ) {
-	case "response.output_text.delta", "response.refusal.delta":
+	case "response.output_text.delta":
 		out.text(chat.Content, e.delta)
+	case "response.refusal.delta":
+		return out.refusal(e.delta)
 	case "response.reasoning_text.delta", "response.reasoning_summary_text.delta":
 		out.text(chat.Reasoning, e.delta)
 	case "response.output_item.added":

@@ -36,6 +36,9 @@ var responsesStreams = map[string]stream{
 		body: sse(responseCreated, responseDelta("refusal", "No."), `{"type":"response.refusal.done","refusal":"No."}`, responseCompleted),
 		want: answer{text: "No.", done: done("stop")},
 	},
+	"a refusal that breaks off is no content": {
+		body: sse(responseCreated, responseDelta("refusal", "No.")), code: chat.UpstreamTruncated,
+	},
 	"without the terminator the answer is truncated": {
 		body: sse(responseCreated, responseDelta("output_text", "Hi"), "[DONE]"),
 		want: answer{text: "Hi"}, code: chat.UpstreamTruncated,

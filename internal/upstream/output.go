@@ -26,9 +26,9 @@ type output struct {
 
 	done     chat.Completion
 	counts   chat.Usage // what done points to: some providers count with every chunk
-	finished bool // the provider gave a finish reason
-	mayEnd   bool // the provider gave a finish reason that counts only if the body ends after it
-	complete bool // the provider said that nothing follows
+	finished bool       // the provider gave a finish reason
+	mayEnd   bool       // the provider gave a finish reason that counts only if the body ends after it
+	complete bool       // the provider said that nothing follows
 
 	refused []byte // the refusal so far
 
