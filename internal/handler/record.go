@@ -125,7 +125,7 @@ func (r *Relay) count(rec *record) {
 		e.Str("caller", caller)
 	}
 	if rec.ask.Model != "" {
-		e.Str("model", rec.ask.Model)
+		e.Str("model", r.redact.Replace(rec.ask.Model))
 	}
 	if n := len(rec.trace.Attempts); n > 0 {
 		e.Str("upstream", rec.trace.Attempts[n-1].Upstream).Int("attempts", n)

@@ -39,7 +39,7 @@ func (r *Relay) refuse(e *chat.Error) http.HandlerFunc {
 // fail answers with an error object and logs it. The response must not have begun.
 func (r *Relay) fail(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 	r.respondError(w, req, e)
-	r.Log.Info().Str("request_id", requestIDOf(req)).Str("method", req.Method).Str("path", shorten(req.URL.Path)).
+	r.Log.Info().Str("request_id", requestIDOf(req)).Str("method", req.Method).Str("path", shorten(r.redact.Replace(req.URL.Path))).
 		Str("code", string(e.Code)).Str("error", r.redact.Replace(e.Error())).Msg("refused")
 }
 

@@ -164,8 +164,8 @@ func TestAWholeAnswer(t *testing.T) {
 		status     int
 		retryAfter string
 	}{
-		"fails with the status of the error": {&chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle, Message: "too late"}, 504, ""},
-		"passes on when to come back":        {&chat.Error{Code: chat.UpstreamRateLimited, Message: "slow down", RetryAfter: 1500 * time.Millisecond}, 429, "2"},
+		"fails with the status of the error":              {&chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle, Message: "too late"}, 504, ""},
+		"passes on when to come back":                     {&chat.Error{Code: chat.UpstreamRateLimited, Message: "slow down", RetryAfter: 1500 * time.Millisecond}, 429, "2"},
 		"never fails with 401: the caller's key is right": {&chat.Error{Code: chat.UpstreamAuth, Message: "no"}, 502, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
