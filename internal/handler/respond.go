@@ -3,7 +3,10 @@ package handler
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/go-chi/chi/v5"
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
@@ -34,6 +37,20 @@ func (r *Relay) extendDeadline(w http.ResponseWriter) {
 // refuse answers every request with e.
 func (r *Relay) refuse(e *chat.Error) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) { r.fail(w, req, e) }
+}
+
+// methodNotAllowed also names the methods that the path takes, which RFC 9110, 15.5.6 demands.
+func (r *Relay) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		var allowed []string
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+			if routes.Match(chi.NewRouteContext(), method, req.URL.Path) {
+				allowed = append(allowed, method)
+			}
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		r.fail(w, req, &chat.Error{Code: chat.MethodNotAllowed, Message: "this path does not take this method"})
+	}
 }
 
 // fail answers with an error object and logs it. The response must not have begun.

@@ -81,7 +81,7 @@ func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
 	mux.Use(requestID, r.recoverPanics, r.cors())
 	mux.NotFound(r.refuse(&chat.Error{Code: chat.NotFound, Message: "there is nothing at this path"}))
-	mux.MethodNotAllowed(r.refuse(&chat.Error{Code: chat.MethodNotAllowed, Message: "this path does not take this method"}))
+	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
 	mux.Get("/healthz", r.healthz)
 	mux.Get("/readyz", r.readyz)
