@@ -267,6 +267,9 @@ func (s *socket) rest(t *testing.T) string {
 	t.Helper()
 	all, err := io.ReadAll(httputil.NewChunkedReader(s.r.R))
 	require.NoError(t, err)
+	line, err := s.r.ReadLine() // the end of the trailers, which there are none of
+	require.NoError(t, err)
+	require.Empty(t, line)
 	return string(all)
 }
 
