@@ -16,6 +16,12 @@ type Metrics struct {
 	hedges     prometheus.Counter
 
 	reg prometheus.Registerer
+
+	// Resumable streams.
+	generations *prometheus.CounterVec
+	unavailable prometheus.Counter
+	appends     *prometheus.HistogramVec
+	storeUp     prometheus.Gauge
 }
 
 // NewMetrics registers the relay's metrics.
@@ -40,6 +46,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		reg: reg,
 	}
 	reg.MustRegister(m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges)
+	m.resumable(reg)
 	return m
 }
 
