@@ -158,8 +158,8 @@ func (r *Relay) tell(rec *record, what string) {
 		return
 	}
 	client, _, _ := net.SplitHostPort(rec.req.RemoteAddr)
-	e.Str("request_id", requestIDOf(rec.req)).Str("reason", rec.reason).Str("client", client)
-	if name := callerOf(rec.req).name; name != "" {
+	e.Str("request_id", visitOf(rec.req).id).Str("reason", rec.reason).Str("client", client)
+	if name := visitOf(rec.req).caller.name; name != "" {
 		e.Str("caller", name)
 	}
 	if rec.id != "" {
