@@ -13,6 +13,12 @@ type Metrics struct {
 	chunks     prometheus.Counter
 	bytes      prometheus.Counter
 	attempts   *prometheus.CounterVec
+
+	// Resumable streams.
+	generations *prometheus.CounterVec
+	unavailable prometheus.Counter
+	appends     *prometheus.HistogramVec
+	storeUp     prometheus.Gauge
 }
 
 // NewMetrics registers the relay's metrics.
@@ -34,5 +40,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Requests to providers by outcome: ok, cancelled, or an error code."}, []string{"upstream", "outcome"}),
 	}
 	reg.MustRegister(m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts)
+	m.resumable(reg)
 	return m
 }
