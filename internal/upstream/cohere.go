@@ -149,6 +149,7 @@ func (f *cohere) newDecoder() decoder { return new(cohereDecoder) }
 type cohereDecoder struct {
 	jx    jx.Decoder
 	event cohereEvent
+	text  template // of the events that carry text only
 }
 
 // cohereEvent is what one event says.
@@ -168,6 +169,10 @@ type cohereUsage struct {
 }
 
 func (d *cohereDecoder) decode(ev sse.Event, out *output) error {
+	if text, ok := d.text.match(ev.Data); ok && string(ev.Type) != "error" && len(ev.Stray) == 0 {
+		out.text(chat.Content, text)
+		return nil
+	}
 	if err := strayError(ev); err != nil {
 		return err
 	}
@@ -188,6 +193,9 @@ func (d *cohereDecoder) decode(ev sse.Event, out *output) error {
 	}
 	switch string(e.typ) {
 	case "content-start", "content-delta":
+		if len(e.text) > 0 && len(e.thinking) == 0 {
+			d.text.learn(ev.Data, `"text":`)
+		}
 		out.text(chat.Reasoning, e.thinking)
 		out.text(chat.Content, e.text)
 	case "tool-plan-delta":
