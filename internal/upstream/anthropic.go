@@ -404,28 +404,17 @@ func (d *anthropicDecoder) field(j *jx.Decoder, key []byte) (err error) {
 		e.typ, err = appendString(j, e.typ)
 		return err
 	case "index":
-		if j.Next() == jx.Number {
-			e.index, err = j.Int()
-			return err
-		}
+		return integer(j, &e.index)
 	case "message":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.message)
-		}
+		return eachMember(j, d.message)
 	case "content_block":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.block)
-		}
+		return eachMember(j, d.block)
 	case "delta":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.deltaField)
-		}
+		return eachMember(j, d.deltaField)
 	case "usage":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.usage)
-		}
+		return eachMember(j, d.usage)
 	case "error":
-		e.failed = e.failed || j.Next() != jx.Null
+		return present(j, &e.failed)
 	}
 	return j.Skip()
 }
@@ -436,9 +425,7 @@ func (d *anthropicDecoder) message(j *jx.Decoder, key []byte) (err error) {
 		d.event.model, err = appendString(j, d.event.model)
 		return err
 	case "usage":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.usage)
-		}
+		return eachMember(j, d.usage)
 	}
 	return j.Skip()
 }

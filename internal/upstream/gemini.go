@@ -291,6 +291,11 @@ type geminiEvent struct {
 	parts                  int // of geminiDecoder.parts in use
 }
 
+type geminiUsage struct {
+	prompt, candidates, thoughts int64
+	known                        bool
+}
+
 type geminiPart struct {
 	text    []byte
 	thought bool
@@ -299,11 +304,6 @@ type geminiPart struct {
 	id, name, args []byte
 	partial        []byte // partialArgs, a JSON array
 	willContinue   bool
-}
-
-type geminiUsage struct {
-	prompt, candidates, thoughts int64
-	known                        bool
 }
 
 func (d *geminiDecoder) decode(ev sse.Event, out *output) error {
@@ -393,9 +393,7 @@ func (d *geminiDecoder) field(j *jx.Decoder, key []byte) (err error) {
 	e := &d.event
 	switch string(key) {
 	case "candidates":
-		if j.Next() == jx.Array {
-			return j.Arr(d.candidate)
-		}
+		return eachItem(j, d.candidate)
 	case "usageMetadata":
 		return e.usage.decode(j)
 	case "modelVersion":
@@ -404,7 +402,7 @@ func (d *geminiDecoder) field(j *jx.Decoder, key []byte) (err error) {
 	case "promptFeedback":
 		return appendText(j, &e.blocked, "blockReason")
 	case "error":
-		e.failed = e.failed || j.Next() != jx.Null
+		return present(j, &e.failed)
 	}
 	return j.Skip()
 }
@@ -419,14 +417,9 @@ func (d *geminiDecoder) candidate(j *jx.Decoder) error {
 	err := j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
 		switch string(key) {
 		case "index":
-			if j.Next() == jx.Number {
-				index, err = j.Int()
-				return err
-			}
+			return integer(j, &index)
 		case "content":
-			if j.Next() == jx.Object {
-				return j.ObjBytes(d.content)
-			}
+			return eachMember(j, d.content)
 		case "finishReason":
 			d.event.finish, err = appendString(j, d.event.finish)
 			return err
@@ -440,8 +433,8 @@ func (d *geminiDecoder) candidate(j *jx.Decoder) error {
 }
 
 func (d *geminiDecoder) content(j *jx.Decoder, key []byte) error {
-	if string(key) == "parts" && j.Next() == jx.Array {
-		return j.Arr(d.readPart)
+	if string(key) == "parts" {
+		return eachItem(j, d.readPart)
 	}
 	return j.Skip()
 }
@@ -462,15 +455,10 @@ func (d *geminiDecoder) readPart(j *jx.Decoder) error {
 			p.text, err = appendString(j, p.text)
 			return err
 		case "thought":
-			if j.Next() == jx.Bool {
-				p.thought, err = j.Bool()
-				return err
-			}
+			return boolean(j, &p.thought)
 		case "functionCall":
-			if j.Next() == jx.Object {
-				p.call = true
-				return j.ObjBytes(p.functionCall)
-			}
+			p.call = j.Next() == jx.Object
+			return eachMember(j, p.functionCall)
 		}
 		return j.Skip() // what the provider ran itself, images, signatures
 	})
@@ -495,10 +483,7 @@ func (p *geminiPart) functionCall(j *jx.Decoder, key []byte) (err error) {
 			return err
 		}
 	case "willContinue":
-		if j.Next() == jx.Bool {
-			p.willContinue, err = j.Bool()
-			return err
-		}
+		return boolean(j, &p.willContinue)
 	}
 	return j.Skip()
 }
