@@ -2,6 +2,8 @@ package upstream_test
 
 import (
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,6 +145,36 @@ func TestAReasonThatMayComeAgainEndsNoBrokenConnection(t *testing.T) {
 	}()
 	got := decodeWith(t, "gemini", func() io.Reader { return pr })
 	require.Equal(t, chat.UpstreamTruncated, chat.AsError(got.err).Code)
+}
+
+func TestGeminiRefusesInDetails(t *testing.T) {
+	for name, tc := range map[string]struct {
+		status int
+		body   string
+		want   chat.Code
+		wait   time.Duration
+	}{
+		"a key that is wrong is no fault of the caller": {
+			400, `{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID","domain":"x","metadata":{"service":"y"}},null]}}`,
+			chat.UpstreamAuth, 0,
+		},
+		"how long to wait stands in the body": {
+			429, `[{"error":{"code":429,"message":"x","status":"RESOURCE_EXHAUSTED","details":[{"retryDelay":"19.5s"},{"reason":3}]}}]`,
+			chat.UpstreamRateLimited, 19500 * time.Millisecond,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(tc.status)
+				_, _ = io.WriteString(w, tc.body)
+			}))
+			defer srv.Close()
+			err := chat.AsError(fold(t, newUpstream(t, options("gemini", srv.URL)), t.Context(), question()).err)
+			require.Equal(t, tc.want, err.Code)
+			require.Equal(t, tc.wait, err.RetryAfter)
+		})
+	}
 }
 
 func TestGeminiRequest(t *testing.T) {

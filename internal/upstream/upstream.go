@@ -1,5 +1,5 @@
-// Package upstream asks LLM providers for answers: one file per wire format, and retries around any of
-// them. It knows nothing of the relay's own clients.
+// Package upstream asks LLM providers for answers: one file per wire format (two where it is large), and
+// retries around any of them. It knows nothing of the relay's own clients.
 package upstream
 
 import (
