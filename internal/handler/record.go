@@ -78,14 +78,14 @@ func (rec *record) ended() error {
 }
 
 // end decides how the stream ended.
-func (rec *record) end(ctx context.Context, req *http.Request, err error) {
+func (rec *record) end(req *http.Request, err error) {
 	rec.cause = err
 	switch {
 	case err == nil && rec.done.FinishReason == chat.FinishStopped:
 		rec.reason = reasonStopped
 	case err == nil:
 		rec.reason = reasonCompleted
-	case errors.Is(err, errSlowClient) || errors.Is(context.Cause(ctx), errSlowClient):
+	case errors.Is(err, errSlowClient):
 		rec.reason = reasonSlowClient
 	case req.Context().Err() != nil || !isChatError(err):
 		// The upstream and the writer fail with anything else only when the client is gone. The

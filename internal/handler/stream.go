@@ -123,7 +123,11 @@ func (r *Relay) admit(ask *dialect.Native) *chat.Error {
 func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
 	out := r.newEventWriter(w, req, cancel)
 	defer out.close()
-	rec.end(ctx, req, r.relay(ctx, out, req, ask, rec))
+	err := r.relay(ctx, out, req, ask, rec)
+	if failed := out.failed(); err != nil && failed != nil {
+		err = failed // a ping's write, perhaps, of which the upstream only saw that the request was over
+	}
+	rec.end(req, err)
 	if rec.failure != nil {
 		_ = out.frame(r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
 	}
@@ -169,7 +173,7 @@ func (r *Relay) writeDone(out *eventWriter, req *http.Request, c chat.Chunk) err
 // whole answers with one JSON object.
 func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
 	var answer dialect.Answer
-	rec.end(ctx, req, r.collect(ctx, &answer, req, ask, rec))
+	rec.end(req, r.collect(ctx, &answer, req, ask, rec))
 	switch {
 	case rec.failure != nil:
 		r.respondError(w, req, rec.failure)
