@@ -85,14 +85,14 @@ func (rec *record) ended() error {
 }
 
 // end decides how the stream ended.
-func (rec *record) end(ctx context.Context, req *http.Request, err error) {
+func (rec *record) end(req *http.Request, err error) {
 	rec.cause = err
 	switch {
 	case err == nil && rec.done.FinishReason == chat.FinishStopped:
 		rec.reason = reasonStopped
 	case err == nil:
 		rec.reason = reasonCompleted
-	case errors.Is(err, errSlowClient) || errors.Is(context.Cause(ctx), errSlowClient):
+	case errors.Is(err, errSlowClient):
 		rec.reason = reasonSlowClient
 	case errors.Is(err, stream.ErrReleased):
 		rec.reason = reasonReleased

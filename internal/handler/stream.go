@@ -187,7 +187,11 @@ func (s source) seq() uint64 {
 func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
 	out := r.newEventWriter(w, req, cancel, from.id(), from.opening)
 	defer out.close()
-	rec.end(ctx, req, r.relay(out, req, from, rec))
+	err := r.relay(out, req, from, rec)
+	if failed := out.failed(); err != nil && failed != nil {
+		err = failed // a ping's write, perhaps, of which the upstream only saw that the request was over
+	}
+	rec.end(req, err)
 	switch {
 	case rec.failure != nil:
 		_ = out.terminal(from.seq(), r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
@@ -236,7 +240,7 @@ func (r *Relay) writeDone(out *eventWriter, req *http.Request, c chat.Chunk, seq
 // whole answers with one JSON object.
 func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
 	var answer dialect.Answer
-	rec.end(ctx, req, r.collect(ctx, &answer, req, ask, rec))
+	rec.end(req, r.collect(ctx, &answer, req, ask, rec))
 	switch {
 	case rec.failure != nil:
 		r.respondError(w, req, rec.failure)
