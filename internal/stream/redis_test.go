@@ -56,8 +56,8 @@ func unavailable(t *testing.T, h *stream.Hub, want bool) {
 func TestAStreamWhoseProducerDiesEndsOnceForAllAndWithinFifteenSeconds(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	way := redistest.Through(t, s)
-	a := open(t, options(), way.URL())
+	way := redistest.Through(t, s.Addr)
+	a := open(t, options(), "redis://"+way.Addr)
 	b, c := open(t, options(), s.URL()), open(t, options(), s.URL())
 	p := newProvider()
 	f := start(t, a, p.produce)
