@@ -203,26 +203,29 @@ func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, hub *st
 	relay.Drain()
 	grace, cancel := context.WithTimeout(context.Background(), cfg.ShutdownGrace)
 	defer cancel()
-	shut := make(chan error, 1)
+	var err error
+	shut := make(chan struct{}) // closed when nothing runs any more and err is set
 	go func() {
+		defer close(shut)
 		var generations sync.WaitGroup
 		if hub != nil {
 			hub.Release()
 			generations.Go(func() { hub.Close(grace) })
 		}
-		err := server.Shutdown(context.Background())
+		err = server.Shutdown(context.Background())
 		generations.Wait()
-		shut <- err
 	}()
 	expired := grace.Done()
-	last := make(<-chan time.Time)
+	var last <-chan time.Time
 	for {
 		select {
-		case err := <-shut:
+		case <-shut:
 			log.Info().Msg("drained")
 			return err
 		case <-signals:
+			cancel()
 			server.Close()
+			<-shut
 			return errSecondSignal
 		case <-expired:
 			log.Warn().Msg("the grace time is over: ending the running streams")

@@ -56,7 +56,7 @@ func checkJSON(body []byte) error {
 	// The standard library's errors read better.
 	var syntax *json.SyntaxError
 	if err := json.Unmarshal(body, new(any)); errors.As(err, &syntax) {
-		return fmt.Errorf("the body is not valid JSON: %s at byte %d", syntax, syntax.Offset)
+		return fmt.Errorf("the body is not valid JSON: %w at byte %d", syntax, syntax.Offset)
 	}
 	return errors.New("the body is not valid JSON")
 }

@@ -65,7 +65,7 @@ func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w.WriteHeader(http.StatusOK)
-	e.flush()
+	_ = e.flush() // the first chunk's write reports it
 	if e.beat > 0 {
 		e.ticks.Add(1)
 		e.timer = time.AfterFunc(e.beat, e.tick)
