@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -101,6 +102,9 @@ func (s *Server) Do(command ...string) string {
 	}
 	if text, err := m.ToString(); err == nil {
 		return text
+	}
+	if n, err := m.AsInt64(); err == nil {
+		return strconv.FormatInt(n, 10)
 	}
 	return strings.TrimSpace(m.String())
 }

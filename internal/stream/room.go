@@ -27,8 +27,7 @@ func (h *Hub) admit(g *generation) (*Follower, error) {
 	case h.o.MaxBytes > 0 && h.bytes+reserved > h.o.MaxBytes:
 		return nil, &chat.Error{Code: chat.Overloaded, Message: "there is no room for another resumable stream", RetryAfter: time.Second}
 	}
-	// With Redis a key is only ours once Redis says so: see create.
-	if h.store == nil && g.key != "" {
+	if h.store == nil && g.key != "" { // with a store the key is g's when Redis says so: see begin
 		h.keys[g.key] = g
 	}
 	h.streams[g.id] = g
@@ -37,6 +36,15 @@ func (h *Hub) admit(g *generation) (*Follower, error) {
 	h.account(g)
 	h.running.Add(1)
 	return nil, nil
+}
+
+// holdKey has those that come with g's key follow g, without a question to Redis.
+func (h *Hub) holdKey(g *generation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if g.key != "" && h.streams[g.id] == g {
+		h.keys[g.key] = g
+	}
 }
 
 // withdraw undoes admit for a generation that does not come to be.
