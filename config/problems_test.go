@@ -39,7 +39,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		extraURL  = "UPSTREAM_BASE_URL: must not have a user, query or fragment"
 		noSize    = "is not a size; use e.g. 1MiB, 512KiB or 1048576"
 		tokenOnly = "has characters other than printable ASCII without spaces"
-		allKinds  = "use one of demo, openai, azure, websopy"
+		allKinds  = "use one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, websopy"
 		goodKey   = "UPSTREAM_API_KEY=sk-1"
 		azureURL  = "UPSTREAM_BASE_URL=https://x.openai.azure.com"
 	)

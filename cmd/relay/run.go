@@ -114,10 +114,10 @@ func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, 
 		Streams:      hub,
 		Upstream:     &upstream.Retry{Next: provider, Retries: u.Retries, Budget: cfg.StartBudget},
 		Allows:       func(model string) bool { return model == u.Model || u.Allows(model) },
-		RequireModel: u.Model == "" && (u.Kind == "openai" || u.Kind == "azure"),
+		RequireModel: u.Model == "" && u.Kind != "demo" && u.Kind != "websopy",
 		APIKeys:      keys, CORSOrigins: cfg.CORSOrigins,
 		MaxBody: int64(cfg.MaxBody), MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
-		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout,
+		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI,
 		Log: log, Metrics: metrics, Secrets: secrets,
 	}), nil
 }
@@ -204,7 +204,7 @@ func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, hub *st
 	grace, cancel := context.WithTimeout(context.Background(), cfg.ShutdownGrace)
 	defer cancel()
 	var err error
-	shut := make(chan struct{}) // closed when nothing runs any more and err is set
+	shut := make(chan struct{}) // closed when everything has ended and err is set
 	go func() {
 		defer close(shut)
 		var generations sync.WaitGroup

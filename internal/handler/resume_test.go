@@ -6,15 +6,11 @@ import (
 	"io"
 	"iter"
 	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
@@ -22,18 +18,18 @@ import (
 	"github.com/websopy/relay/internal/stream"
 )
 
-// abc answers "a", "b", "c", once go is closed, and counts how often it was asked.
+// abc answers "a", "b", "c", once its gate is open, and counts how often it was asked.
 type abc struct {
 	asked atomic.Int32
-	go_   chan struct{} // nil: at once
+	gate  chan struct{} // closed: open; nil: there is none
 }
 
 func (a *abc) Stream(ctx context.Context, _ *chat.Request) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
 		a.asked.Add(1)
-		if a.go_ != nil {
+		if a.gate != nil {
 			select {
-			case <-a.go_:
+			case <-a.gate:
 			case <-ctx.Done():
 				yield(chat.Chunk{}, ctx.Err())
 				return
@@ -48,70 +44,39 @@ func (a *abc) Stream(ctx context.Context, _ *chat.Request) iter.Seq2[chat.Chunk,
 	}
 }
 
-// resumable is a relay with the memory log, its upstream and its log.
+// resumable is a relay with the memory log in front of abc.
 type resumable struct {
-	url      string
+	*relay
 	upstream *abc
-	log      *logs
-}
-
-// logs may be read while they are written.
-type logs struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func newResumable(t *testing.T, o stream.Options, keys ...handler.APIKey) *resumable {
-	r := &resumable{upstream: &abc{}, log: &logs{}}
+	r := &resumable{upstream: &abc{}}
 	o.Grace, o.Retention = time.Minute, time.Minute
 	hub := stream.New(o)
-	server := httptest.NewServer(handler.New(handler.Options{
-		Upstream: r.upstream, Streams: hub, APIKeys: keys, MaxBody: 1 << 20, WriteTimeout: 10 * time.Second,
-		Log: zerolog.New(r.log), Metrics: handler.NewMetrics(prometheus.NewRegistry()),
-	}))
+	r.relay = start(t, handler.Options{Upstream: r.upstream, Streams: hub, APIKeys: keys})
 	t.Cleanup(func() {
 		over, end := context.WithCancel(context.Background())
 		end()
 		hub.Close(over)
-		server.Close()
 	})
-	r.url = server.URL
 	return r
 }
 
-const question = `{"messages":[{"role":"user","content":"q"}],"resumable":true}`
+const resumableQuestion = `{"messages":[{"role":"user","content":"q"}],"resumable":true}`
 
-// ask sends a request with headers of the form "Name: value" and gives the response and its body.
+// ask sends a request with headers of the form "Name: value". A POST accepts an event stream.
 func (r *resumable) ask(t *testing.T, method, path, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
-	req, err := http.NewRequest(method, r.url+path, strings.NewReader(body))
-	require.NoError(t, err)
-	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Accept", "text/event-stream")
+	pairs := []string{"Accept", "*/*"}
+	if method == http.MethodPost {
+		pairs[1] = "text/event-stream"
 	}
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ": ")
-		req.Header.Set(name, value)
+		pairs = append(pairs, name, value)
 	}
-	res, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	return res, string(text)
+	return fetch(t, method, r.url+path, body, pairs...)
 }
 
 func frames(id string, from int, marker bool) string {
@@ -134,9 +99,9 @@ func frames(id string, from int, marker bool) string {
 func TestEveryFrameOfAResumableStreamCarriesItsPositionBehindItsData(t *testing.T) {
 	r := newResumable(t, stream.Options{})
 	for name, ask := range map[string]func() (*http.Response, string){
-		"body": func() (*http.Response, string) { return r.ask(t, "POST", "/api/chat/stream", question) },
+		"body": func() (*http.Response, string) { return r.ask(t, "POST", "/api/chat/stream", resumableQuestion) },
 		"query": func() (*http.Response, string) {
-			return r.ask(t, "POST", "/api/chat?resumable=true", strings.Replace(question, "true", "false", 1))
+			return r.ask(t, "POST", "/api/chat?resumable=true", strings.Replace(resumableQuestion, "true", "false", 1))
 		},
 		"GET":    func() (*http.Response, string) { return r.ask(t, "GET", "/api/chat/stream?message=q", "") },
 		"GET v1": func() (*http.Response, string) { return r.ask(t, "GET", "/v1/ai/chat?message=q", "") },
@@ -155,7 +120,7 @@ func TestEveryFrameOfAResumableStreamCarriesItsPositionBehindItsData(t *testing.
 
 func TestAStreamIsReadOnFromEveryPositionInEveryWay(t *testing.T) {
 	r := newResumable(t, stream.Options{})
-	res, _ := r.ask(t, "POST", "/api/chat/stream", question)
+	res, _ := r.ask(t, "POST", "/api/chat/stream", resumableQuestion)
 	id := res.Header.Get("X-Stream-Id")
 	for after := range 5 {
 		cursor := fmt.Sprintf("%s.%d", id, after)
@@ -173,10 +138,10 @@ func TestAStreamIsReadOnFromEveryPositionInEveryWay(t *testing.T) {
 				return r.ask(t, "GET", "/api/chat/stream?message=q", "", "Last-Event-ID: "+cursor)
 			},
 			"the POST again": func() (*http.Response, string) {
-				return r.ask(t, "POST", "/api/chat/stream", question, "Last-Event-ID: "+cursor)
+				return r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Last-Event-ID: "+cursor)
 			},
 			"the POST by query": func() (*http.Response, string) {
-				return r.ask(t, "POST", "/api/chat/stream?last_event_id="+cursor, question)
+				return r.ask(t, "POST", "/api/chat/stream?last_event_id="+cursor, resumableQuestion)
 			},
 		} {
 			res, body := ask()
@@ -202,7 +167,7 @@ func TestAStreamIsReadOnFromEveryPositionInEveryWay(t *testing.T) {
 
 func TestAStreamThatIsNotThereIsToldInTheWayThatEndsTheClientsTries(t *testing.T) {
 	r := newResumable(t, stream.Options{})
-	res, _ := r.ask(t, "POST", "/api/chat/stream", question)
+	res, _ := r.ask(t, "POST", "/api/chat/stream", resumableQuestion)
 	id := res.Header.Get("X-Stream-Id")
 	nobodys := strings.Repeat("0", 32)
 	for _, cursor := range []string{
@@ -214,13 +179,13 @@ func TestAStreamThatIsNotThereIsToldInTheWayThatEndsTheClientsTries(t *testing.T
 		require.Contains(t, body, `"code":"stream_not_found"`)
 		require.NotContains(t, body, "script")
 
-		res, body = r.ask(t, "POST", "/api/chat/stream", question, "Last-Event-ID: "+cursor)
+		res, body = r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Last-Event-ID: "+cursor)
 		require.Equal(t, 200, res.StatusCode, cursor)
 		require.True(t, strings.HasPrefix(body, `data: {"type":"error",`), body)
 		require.Equal(t, 1, strings.Count(body, "data:"), body)
 		require.Contains(t, body, `"code":"stream_not_found","retryable":false`)
 
-		res, _ = r.ask(t, "POST", "/api/chat/stream", question, "Last-Event-ID: "+cursor, "Accept: application/json")
+		res, _ = r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Last-Event-ID: "+cursor, "Accept: application/json")
 		require.Equal(t, 404, res.StatusCode, cursor)
 
 		res, _ = r.ask(t, "GET", "/api/chat/stream/"+id, "", "Last-Event-ID: "+cursor)
@@ -229,7 +194,7 @@ func TestAStreamThatIsNotThereIsToldInTheWayThatEndsTheClientsTries(t *testing.T
 	res, body := r.ask(t, "GET", "/api/chat/stream/"+id, "", "Last-Event-ID: "+id+".1000")
 	require.Equal(t, 410, res.StatusCode)
 	require.Contains(t, body, `"code":"cursor_expired"`)
-	_, body = r.ask(t, "POST", "/api/chat/stream", question, "Last-Event-ID: "+id+".1000")
+	_, body = r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Last-Event-ID: "+id+".1000")
 	require.Contains(t, body, `"code":"cursor_expired"`)
 	require.Equal(t, int32(1), r.upstream.asked.Load(), "none of it starts a generation")
 	require.NotContains(t, r.log.String(), id, "ids are not to be read in the log")
@@ -239,7 +204,7 @@ func TestAStreamIsItsCallersOnly(t *testing.T) {
 	r := newResumable(t, stream.Options{},
 		handler.APIKey{Name: "web", Key: "key-of-web"}, handler.APIKey{Key: "key-one"}, handler.APIKey{Key: "key-two"})
 	mine, others := "Authorization: Bearer key-one", []string{"Authorization: Bearer key-two", "Authorization: Bearer key-of-web"}
-	res, _ := r.ask(t, "POST", "/api/chat/stream", question, mine)
+	res, _ := r.ask(t, "POST", "/api/chat/stream", resumableQuestion, mine)
 	id := res.Header.Get("X-Stream-Id")
 	for _, other := range others {
 		res, body := r.ask(t, "GET", "/api/chat/stream/"+id, "", other)
@@ -248,7 +213,7 @@ func TestAStreamIsItsCallersOnly(t *testing.T) {
 		res, _ = r.ask(t, "DELETE", "/api/chat/stream/"+id, "", other)
 		require.Equal(t, 404, res.StatusCode)
 	}
-	for _, path := range []string{"/api/chat/stream/" + id, "/api/chat/" + id} {
+	for _, path := range []string{"/api/chat/stream/" + id, "/v1/ai/chat/stream/" + id} {
 		res, _ = r.ask(t, "GET", path, "")
 		require.Equal(t, 401, res.StatusCode)
 		res, _ = r.ask(t, "DELETE", path, "")
@@ -260,12 +225,9 @@ func TestAStreamIsItsCallersOnly(t *testing.T) {
 
 func TestAStopEndsTheStreamWithDone(t *testing.T) {
 	r := newResumable(t, stream.Options{})
-	r.upstream.go_ = make(chan struct{}) // never
+	r.upstream.gate = make(chan struct{}) // never
 	for _, way := range []struct{ method, path string }{{"DELETE", ""}, {"POST", "/stop"}} {
-		req, err := http.NewRequest("GET", r.url+"/api/chat/stream?message=q", nil)
-		require.NoError(t, err)
-		res, err := http.DefaultClient.Do(req)
-		require.NoError(t, err)
+		res := ask(t, http.DefaultClient, "GET", r.url+"/api/chat/stream?message=q", "")
 		id := res.Header.Get("X-Stream-Id")
 		for range 2 {
 			stop, body := r.ask(t, way.method, "/api/chat/stream/"+id+way.path, "")
@@ -276,7 +238,7 @@ func TestAStopEndsTheStreamWithDone(t *testing.T) {
 		require.NoError(t, err)
 		res.Body.Close()
 		require.Contains(t, string(text), `{"type":"done","finishReason":"stopped"}`+"\nid: "+id+".1\n\n")
-		_, body := r.ask(t, "POST", "/api/chat/stream", question, "Last-Event-ID: "+id+".0")
+		_, body := r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Last-Event-ID: "+id+".0")
 		require.True(t, strings.HasSuffix(body, "\n\ndata: [DONE]\n\n"), body)
 	}
 	res, _ := r.ask(t, "DELETE", "/api/chat/stream/"+strings.Repeat("0", 32), "")
@@ -285,18 +247,18 @@ func TestAStopEndsTheStreamWithDone(t *testing.T) {
 
 func TestAnIdempotencyKeyAsksOnce(t *testing.T) {
 	r := newResumable(t, stream.Options{})
-	res, first := r.ask(t, "POST", "/api/chat/stream", question, "Idempotency-Key: k")
+	res, first := r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Idempotency-Key: k")
 	require.Empty(t, res.Header.Get("Idempotency-Replayed"))
-	res, again := r.ask(t, "POST", "/api/chat/stream", question, "Idempotency-Key: k")
+	res, again := r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Idempotency-Key: k")
 	require.Equal(t, "true", res.Header.Get("Idempotency-Replayed"))
 	require.Equal(t, first, again)
 	require.Equal(t, int32(1), r.upstream.asked.Load())
 
-	res, body := r.ask(t, "POST", "/api/chat/stream", strings.Replace(question, "q", "other", 1), "Idempotency-Key: k")
+	res, body := r.ask(t, "POST", "/api/chat/stream", strings.Replace(resumableQuestion, "q", "other", 1), "Idempotency-Key: k")
 	require.Equal(t, 422, res.StatusCode)
 	require.Contains(t, body, "idempotency_mismatch")
 	for _, key := range []string{strings.Repeat("k", 256), "a b", "é", "a\tb"} {
-		res, body = r.ask(t, "POST", "/api/chat/stream", question, "Idempotency-Key: "+key)
+		res, body = r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Idempotency-Key: "+key)
 		require.Equal(t, 400, res.StatusCode, key)
 		require.Contains(t, body, "Idempotency-Key")
 	}
@@ -305,7 +267,7 @@ func TestAnIdempotencyKeyAsksOnce(t *testing.T) {
 
 func TestWhenTheLogIsFullNewStreamsAreRefused(t *testing.T) {
 	r := newResumable(t, stream.Options{MaxBytes: 1})
-	res, body := r.ask(t, "POST", "/api/chat/stream", question)
+	res, body := r.ask(t, "POST", "/api/chat/stream", resumableQuestion)
 	require.Equal(t, 503, res.StatusCode)
 	require.Contains(t, body, "overloaded")
 	require.NotEmpty(t, res.Header.Get("Retry-After"))
@@ -313,18 +275,13 @@ func TestWhenTheLogIsFullNewStreamsAreRefused(t *testing.T) {
 
 func TestAClientThatLeavesLosesNothing(t *testing.T) {
 	r := newResumable(t, stream.Options{})
-	r.upstream.go_ = make(chan struct{})
-	ctx, leave := context.WithCancel(context.Background())
-	req, err := http.NewRequestWithContext(ctx, "POST", r.url+"/api/chat/stream", strings.NewReader(question))
-	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
+	r.upstream.gate = make(chan struct{})
+	res := ask(t, http.DefaultClient, "POST", r.url+"/api/chat/stream", resumableQuestion)
 	id := res.Header.Get("X-Stream-Id")
-	leave()
 	res.Body.Close()
-	require.Eventually(t, func() bool { return strings.Contains(r.log.String(), "client_gone") }, 10*time.Second, 5*time.Millisecond)
-	close(r.upstream.go_)
+	require.Equal(t, "client_gone", r.log.stream(t)["reason"])
+	close(r.upstream.gate)
+	require.Equal(t, "completed", r.log.wait(t, "generation", 1)[0]["reason"])
 	_, body := r.ask(t, "GET", "/api/chat/stream/"+id, "", "Last-Event-ID: "+id+".0")
 	require.Equal(t, 3, strings.Count(body, "content\",\"content"))
 	require.Contains(t, body, "done")

@@ -31,12 +31,11 @@ func (f *openai) newRequest(ctx context.Context, req *chat.Request) (*http.Reque
 		return nil, err
 	}
 	setHeaders(hreq.Header)
-	if f.APIKey != "" {
-		if f.Kind == "azure" {
-			hreq.Header.Set("Api-Key", f.APIKey)
-		} else {
-			hreq.Header.Set("Authorization", "Bearer "+f.APIKey)
-		}
+	switch {
+	case f.Kind != "azure":
+		setBearer(hreq.Header, f.APIKey)
+	case f.APIKey != "":
+		hreq.Header.Set("Api-Key", f.APIKey)
 	}
 	return hreq, nil
 }
