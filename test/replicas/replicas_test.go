@@ -3,6 +3,7 @@ package replicas_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -110,7 +111,7 @@ func TestAnAnswerWhoseReplicaIsKilledEndsInTimeAndKeepsItsText(t *testing.T) {
 
 func TestWithoutRedisAnswersGoOnAndNewOnesAreNotResumable(t *testing.T) {
 	t.Parallel()
-	p := startProvider(t, 150, 20*time.Millisecond)
+	p := startProvider(t, 250, 20*time.Millisecond)
 	redis, a, b := pair(t, p)
 	attached, moving := newClient(t, "attached"), newClient(t, "moving")
 	moving.words(t, a, 10)
@@ -131,6 +132,20 @@ func TestWithoutRedisAnswersGoOnAndNewOnesAreNotResumable(t *testing.T) {
 	case <-time.After(patience):
 		require.Fail(t, "an answer that nobody can resume is not generated on")
 	}
+
+	res, err := http.Get(a.url() + "/api/chat/stream?message=event-source")
+	require.NoError(t, err)
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	res.Body.Close()
+	require.True(t, strings.HasPrefix(string(body), "data: {\"type\":\"ping\"}\nid: none\n\n"), string(body))
+	req, _ := http.NewRequest(http.MethodGet, a.url()+"/api/chat/stream?message=event-source", nil)
+	req.Header.Set("Last-Event-ID", "none")
+	res, err = http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, http.StatusNotFound, res.StatusCode, "an EventSource that comes back does not ask again")
+	require.Equal(t, 1, p.asked("event-source"))
 
 	reads.Go(func() { moving.rest(t, b) }) // which can't find it yet
 	redis.Restart(t)
