@@ -65,8 +65,11 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 	return true
 }
 
-// idempotencyKey is the request's, or empty.
+// idempotencyKey is the request's, or empty. A GET has none: it has no body to compare.
 func idempotencyKey(req *http.Request) (string, *chat.Error) {
+	if req.Method != http.MethodPost {
+		return "", nil
+	}
 	key := req.Header.Get("Idempotency-Key")
 	if len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return "", &chat.Error{Code: chat.InvalidRequest, Message: "Idempotency-Key: want at most 255 printable ASCII characters without spaces"}
@@ -99,6 +102,16 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 func startFrame(id string) []byte {
 	frame := sse.AppendRetry(dialect.AppendStart(sse.AppendData(nil), id), reconnectAfter)
 	return sse.AppendEnd(stream.AppendCursor(sse.AppendID(frame), id, 0))
+}
+
+// noReturn is the first frame of a GET whose stream can't be resumed now. Its EventSource connects again all
+// the same, after the end as well, and without an id to send it would ask, and pay, again. This one is
+// nobody's.
+func noReturn(req *http.Request) []byte {
+	if req.Method != http.MethodGet {
+		return nil
+	}
+	return sse.AppendEnd(append(sse.AppendID(dialect.AppendPing(sse.AppendData(nil))), "none"...))
 }
 
 // lastEventID is where the client stopped reading. The header is what clients send by themselves; the

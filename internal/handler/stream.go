@@ -108,8 +108,12 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 		return
 	}
 	defer leave()
-	if ask.Stream && ask.Resumable && r.Streams != nil && r.begin(w, req, &ask.Request, body) {
-		return
+	var opening []byte
+	if ask.Stream && ask.Resumable && r.Streams != nil {
+		if r.begin(w, req, &ask.Request, body) {
+			return
+		}
+		opening = noReturn(req)
 	}
 
 	ctx, cancel := context.WithCancelCause(req.Context())
@@ -123,7 +127,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 
 	rec := r.newRecord(&ctx, req, &ask.Request)
 	if ask.Stream {
-		r.stream(ctx, cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request)}, rec)
+		r.stream(ctx, cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request), opening: opening}, rec)
 	} else {
 		r.whole(ctx, w, req, &ask.Request, rec)
 	}
