@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"mime"
@@ -19,12 +20,17 @@ import (
 
 // newTransport returns a transport for many long answers at once. It follows no redirect: a
 // RoundTripper never does, so the key goes nowhere but to the configured address.
-func newTransport(connect time.Duration) *http.Transport {
-	dialer := &net.Dialer{Timeout: connect, KeepAlive: 15 * time.Second}
+func newTransport(o Options) *http.Transport {
+	dialer := &net.Dialer{
+		Timeout: o.ConnectTimeout,
+		// A peer that is gone without a word is noticed after 15 s, as with HTTP/2's pings below.
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 9 * time.Second, Interval: 2 * time.Second, Count: 3},
+	}
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         dialer.DialContext,
-		TLSHandshakeTimeout: connect,
+		TLSHandshakeTimeout: o.ConnectTimeout,
+		TLSClientConfig:     &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2:   true,
 		DisableCompression:  true, // a compressor between the model and the reader only adds delay
 		MaxIdleConns:        0,

@@ -4,10 +4,12 @@ package upstream
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"time"
 
@@ -33,16 +35,19 @@ type Options struct {
 	APIVersion string // azure only
 	Model      string // for requests that name none
 
-	ConnectTimeout    time.Duration // DNS, TCP and TLS
+	ConnectTimeout    time.Duration // DNS and TCP together, and then TLS
 	FirstChunkTimeout time.Duration // from the request to the first content, reasoning or tool progress
 	IdleTimeout       time.Duration // between two of those
+
+	RootCAs *x509.CertPool // whose certificates are trusted; nil: those that the system trusts
+	Headers http.Header    // of every request, beside and before those of the format
 }
 
 // New returns the upstream that o describes.
 func New(o Options) (Streamer, error) {
 	switch o.Kind {
 	case "demo":
-		return demo{o.IdleTimeout}, nil
+		return demo{o.Name, o.IdleTimeout}, nil
 	case "openai", "azure":
 		return newClient(o, &openai{o}), nil
 	case "openai-responses":
@@ -112,7 +117,7 @@ type client struct {
 }
 
 func newClient(o Options, f format) *client {
-	return &client{Options: o, format: f, framing: eventStream, transport: newTransport(o.ConnectTimeout)}
+	return &client{Options: o, format: f, framing: eventStream, transport: newTransport(o)}
 }
 
 func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
@@ -151,6 +156,7 @@ func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Res
 	if err != nil {
 		return nil, chat.AsError(err)
 	}
+	maps.Copy(hreq.Header, c.Headers)
 	res, err := c.transport.RoundTrip(hreq)
 	if err != nil {
 		return nil, c.roundTripError(parent, ctx, err)
