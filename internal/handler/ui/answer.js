@@ -55,7 +55,7 @@ export class AnswerView {
     this.element = h(
       'li',
       { className: 'answer' },
-      h('h3', { className: 'hidden' }, words.assistant),
+      h('h2', { className: 'hidden' }, words.assistant),
       this.#thinking,
       this.#text,
       this.#tools,

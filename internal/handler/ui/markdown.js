@@ -63,8 +63,8 @@ function block(source) {
     const closed = lines.length > 1 && /^\s*(```|~~~)\s*$/.test(lines.at(-1))
     return h('pre', { tabIndex: 0 }, h('code', {}, lines.slice(1, closed ? -1 : undefined).join('\n')))
   }
-  const heading = /^(#{1,6}) (.*)$/.exec(first)
-  if (heading) return h(`h${Math.min(heading[1].length + 2, 6)}`, {}, ...inline(heading[2]))
+  // One level for all: an answer's own levels would leave gaps in the page's outline.
+  if (/^#{1,6} /.test(first)) return h('h3', {}, ...inline(first.replace(/^#+ /, '')))
   if (lines.every((line) => line.startsWith('>'))) {
     return h('blockquote', {}, ...inline(lines.map((line) => line.replace(/^> ?/, '')).join('\n')))
   }
