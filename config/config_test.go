@@ -33,7 +33,11 @@ func TestWithoutAnySettingTheDemoServesWithTheDocumentedDefaults(t *testing.T) {
 		MaxBody: 1 << 20, MaxStreamBytes: 64 << 20, MaxDuration: 15 * time.Minute,
 		Heartbeat: 15 * time.Second, WriteTimeout: 10 * time.Second, StartBudget: 90 * time.Second,
 		ShutdownGrace: 25 * time.Second,
-		LogLevel:      "info", LogFormat: "auto",
+
+		Store: "memory", ResumeGrace: time.Minute, ResumeRetention: 10 * time.Minute,
+		ResumeBytes: 256 << 20, ResumePerStream: 8 << 20,
+
+		LogLevel: "info", LogFormat: "auto",
 		Upstreams: []config.Upstream{{
 			Name: "demo", Kind: "demo", Retries: 2,
 			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute,
@@ -52,7 +56,10 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"RELAY_CORS_ORIGINS=https://App.example.com:443, chrome-extension://abcdef",
 		"RELAY_MAX_BODY=2MB", "RELAY_MAX_STREAMS=7", "RELAY_MAX_STREAM_BYTES=512KiB", "RELAY_MAX_DURATION=0",
 		"RELAY_HEARTBEAT=0", "RELAY_WRITE_TIMEOUT=3s", "RELAY_START_BUDGET=1m30s",
-		"RELAY_SHUTDOWN_DELAY=5s", "RELAY_SHUTDOWN_GRACE=0s", "RELAY_LOG_LEVEL=DEBUG", "RELAY_LOG_FORMAT=json",
+		"RELAY_SHUTDOWN_DELAY=5s", "RELAY_SHUTDOWN_GRACE=0s",
+		"RELAY_STORE=Redis", "RELAY_REDIS_URL=rediss://u:p@r:6380/1", "RELAY_RESUME_GRACE=5s", "RELAY_RESUME_RETENTION=1s",
+		"RELAY_RESUME_BYTES=1GiB", "RELAY_RESUME_BYTES_PER_STREAM=0", "RELAY_RESUME_PER_CALLER=9",
+		"RELAY_LOG_LEVEL=DEBUG", "RELAY_LOG_FORMAT=json",
 		"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/", "UPSTREAM_API_KEY=az-key",
 		"UPSTREAM_MODEL=gpt-4o", "UPSTREAM_MODELS=gpt-4*,o3", "UPSTREAM_API_VERSION=2025-01-01-preview",
 		"UPSTREAM_CONNECT_TIMEOUT=1s", "UPSTREAM_FIRST_CHUNK_TIMEOUT=2m", "UPSTREAM_IDLE_TIMEOUT=30s", "UPSTREAM_RETRIES=0",
@@ -63,6 +70,8 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		CORSOrigins: []string{"https://app.example.com", "chrome-extension://abcdef"},
 		MaxBody:     2_000_000, MaxStreams: 7, MaxStreamBytes: 512 << 10,
 		WriteTimeout: 3 * time.Second, StartBudget: 90 * time.Second, ShutdownDelay: 5 * time.Second,
+		Store: "redis", RedisURL: "rediss://u:p@r:6380/1", ResumeGrace: 5 * time.Second, ResumeRetention: time.Second,
+		ResumeBytes: 1 << 30, ResumePerCaller: 9,
 		LogLevel: "debug", LogFormat: "json",
 		Upstreams: []config.Upstream{{
 			Name: "azure", Kind: "azure", BaseURL: "https://x.openai.azure.com/openai", APIKey: "az-key",
@@ -70,6 +79,11 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 			ConnectTimeout: time.Second, FirstChunkTimeout: 2 * time.Minute, IdleTimeout: 30 * time.Second,
 		}},
 	}, c)
+}
+
+func TestARedisURLThatIsNotUsedIsWarnedOf(t *testing.T) {
+	c := load(t, "RELAY_REDIS_URL=redis://localhost")
+	require.Equal(t, []string{"RELAY_REDIS_URL is set, but RELAY_STORE is memory: Redis is not used"}, c.Warnings)
 }
 
 func TestAnEmptyVariableCountsAsNotSet(t *testing.T) {

@@ -39,7 +39,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		extraURL  = "UPSTREAM_BASE_URL: must not have a user, query or fragment"
 		noSize    = "is not a size; use e.g. 1MiB, 512KiB or 1048576"
 		tokenOnly = "has characters other than printable ASCII without spaces"
-		allKinds  = "use one of demo, openai, azure, websopy"
+		allKinds  = "use one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, websopy"
 		goodKey   = "UPSTREAM_API_KEY=sk-1"
 		azureURL  = "UPSTREAM_BASE_URL=https://x.openai.azure.com"
 	)
@@ -64,16 +64,24 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"no first-chunk timeout":               {"UPSTREAM_FIRST_CHUNK_TIMEOUT=0", "UPSTREAM_FIRST_CHUNK_TIMEOUT: must be more than 0"},
 		"a negative idle timeout":              {"UPSTREAM_IDLE_TIMEOUT=-1s", "UPSTREAM_IDLE_TIMEOUT: must be more than 0"},
 
-		"a size that is a word":        {"RELAY_MAX_BODY=big", `RELAY_MAX_BODY: "big" ` + noSize},
-		"a negative size":              {"RELAY_MAX_STREAM_BYTES=-1", `RELAY_MAX_STREAM_BYTES: "-1" ` + noSize},
-		"a body cap of nothing":        {"RELAY_MAX_BODY=0", "RELAY_MAX_BODY: must be more than 0"},
-		"a number that is a word":      {"RELAY_MAX_STREAMS=many", `RELAY_MAX_STREAMS: "many" is not a whole number`},
-		"a negative number of streams": {"RELAY_MAX_STREAMS=-1", "RELAY_MAX_STREAMS: must not be negative"},
-		"too many retries":             {"UPSTREAM_RETRIES=11", "UPSTREAM_RETRIES: must be 0 to 10, not 11"},
-		"negative retries":             {"UPSTREAM_RETRIES=-1", "UPSTREAM_RETRIES: must be 0 to 10, not -1"},
-		"a switch that is neither":     {"RELAY_UI=maybe", `RELAY_UI: "maybe" is neither true nor false`},
-		"a log level zerolog lacks":    {"RELAY_LOG_LEVEL=loud", `RELAY_LOG_LEVEL: "loud" is not one of trace, debug, info, warn, error`},
-		"an unknown log format":        {"RELAY_LOG_FORMAT=xml", `RELAY_LOG_FORMAT: "xml" is not one of auto, json, console`},
+		"a size that is a word":                      {"RELAY_MAX_BODY=big", `RELAY_MAX_BODY: "big" ` + noSize},
+		"a negative size":                            {"RELAY_MAX_STREAM_BYTES=-1", `RELAY_MAX_STREAM_BYTES: "-1" ` + noSize},
+		"a body cap of nothing":                      {"RELAY_MAX_BODY=0", "RELAY_MAX_BODY: must be more than 0"},
+		"a number that is a word":                    {"RELAY_MAX_STREAMS=many", `RELAY_MAX_STREAMS: "many" is not a whole number`},
+		"a negative number of streams":               {"RELAY_MAX_STREAMS=-1", "RELAY_MAX_STREAMS: must not be negative"},
+		"too many retries":                           {"UPSTREAM_RETRIES=11", "UPSTREAM_RETRIES: must be 0 to 10, not 11"},
+		"negative retries":                           {"UPSTREAM_RETRIES=-1", "UPSTREAM_RETRIES: must be 0 to 10, not -1"},
+		"a switch that is neither":                   {"RELAY_UI=maybe", `RELAY_UI: "maybe" is neither true nor false`},
+		"a store that is none":                       {"RELAY_STORE=disk", `RELAY_STORE: "disk" is not one of memory, redis, off`},
+		"Redis without its URL":                      {"RELAY_STORE=redis", "RELAY_REDIS_URL: must be set for RELAY_STORE=redis, e.g. redis://localhost:6379"},
+		"a Redis URL of another scheme":              {"RELAY_STORE=redis;RELAY_REDIS_URL=http://u:do-not-show@h", "RELAY_REDIS_URL: not a redis://, rediss:// or unix:// URL"},
+		"a negative grace":                           {"RELAY_RESUME_GRACE=-1s", "RELAY_RESUME_GRACE: must not be negative"},
+		"a grace too short to hear of other readers": {"RELAY_STORE=redis;RELAY_REDIS_URL=redis://h;RELAY_RESUME_GRACE=1s", "RELAY_RESUME_GRACE: must be at least 5s with RELAY_STORE=redis, not 1s"},
+		"no retention":                               {"RELAY_RESUME_RETENTION=0s", "RELAY_RESUME_RETENTION: must be at least 1s, not 0s"},
+		"a negative number of a caller's streams":    {"RELAY_RESUME_PER_CALLER=-1", "RELAY_RESUME_PER_CALLER: must not be negative"},
+
+		"a log level zerolog lacks": {"RELAY_LOG_LEVEL=loud", `RELAY_LOG_LEVEL: "loud" is not one of trace, debug, info, warn, error`},
+		"an unknown log format":     {"RELAY_LOG_FORMAT=xml", `RELAY_LOG_FORMAT: "xml" is not one of auto, json, console`},
 
 		"an address without a port":       {"RELAY_ADDR=localhost", `RELAY_ADDR: "localhost" ` + noAddress},
 		"an address that is a port":       {"RELAY_ADDR=8080", `RELAY_ADDR: "8080" ` + noAddress},

@@ -20,7 +20,12 @@ type kind struct {
 var kinds = []kind{
 	{name: demo},
 	{name: "openai", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-4o-mini"},
+	{name: "anthropic", baseURL: "https://api.anthropic.com", keyVar: "ANTHROPIC_API_KEY", model: "claude-haiku-5-5"},
+	{name: "gemini", baseURL: "https://generativelanguage.googleapis.com/v1beta", keyVar: "GEMINI_API_KEY", model: "gemini-flash-latest"},
+	{name: "openai-responses", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-4o-mini"},
 	{name: "azure", versioned: true},
+	{name: "ollama", baseURL: "http://localhost:11434"},
+	{name: "cohere", baseURL: "https://api.cohere.com"},
 	{name: "websopy"},
 }
 

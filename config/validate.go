@@ -40,8 +40,36 @@ func (l *loader) check(c *Config) {
 		l.problem("RELAY_HEARTBEAT", "must be 0 or at least 1s, not %v", c.Heartbeat)
 	}
 
+	l.checkResume(c)
 	c.LogLevel = l.oneOf("RELAY_LOG_LEVEL", c.LogLevel, "trace", "debug", "info", "warn", "error")
 	c.LogFormat = l.oneOf("RELAY_LOG_FORMAT", c.LogFormat, "auto", "json", "console")
+}
+
+// redisGrace is the least RELAY_RESUME_GRACE with Redis, where replicas hear of each other's readers
+// only now and then.
+const redisGrace = 5 * time.Second
+
+func (l *loader) checkResume(c *Config) {
+	c.Store = l.oneOf("RELAY_STORE", c.Store, "memory", "redis", "off")
+	scheme, _, _ := strings.Cut(c.RedisURL.Reveal(), "://")
+	switch {
+	case c.Store == "redis" && c.RedisURL == "":
+		l.problem("RELAY_REDIS_URL", "must be set for RELAY_STORE=redis, e.g. redis://localhost:6379")
+	case c.RedisURL != "" && !slices.Contains([]string{"redis", "rediss", "unix"}, scheme):
+		l.problem("RELAY_REDIS_URL", "not a redis://, rediss:// or unix:// URL")
+	case c.RedisURL != "" && c.Store != "redis":
+		l.warn("RELAY_REDIS_URL is set, but RELAY_STORE is %s: Redis is not used", c.Store)
+	}
+	l.checkNotNegative("RELAY_RESUME_GRACE", c.ResumeGrace)
+	if c.Store == "redis" && c.ResumeGrace >= 0 && c.ResumeGrace < redisGrace {
+		l.problem("RELAY_RESUME_GRACE", "must be at least %v with RELAY_STORE=redis, not %v", redisGrace, c.ResumeGrace)
+	}
+	if c.ResumeRetention < time.Second {
+		l.problem("RELAY_RESUME_RETENTION", "must be at least 1s, not %v", c.ResumeRetention)
+	}
+	if c.ResumePerCaller < 0 {
+		l.problem("RELAY_RESUME_PER_CALLER", "must not be negative")
+	}
 }
 
 func (l *loader) checkUpstream(prefix string, u Upstream) {

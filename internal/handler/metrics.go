@@ -13,6 +13,12 @@ type Metrics struct {
 	chunks     prometheus.Counter
 	bytes      prometheus.Counter
 	attempts   *prometheus.CounterVec
+
+	// Resumable streams.
+	generations *prometheus.CounterVec
+	unavailable prometheus.Counter
+	appends     *prometheus.HistogramVec
+	storeUp     prometheus.Gauge
 }
 
 // NewMetrics registers the relay's metrics.
@@ -27,12 +33,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		chunkGap: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "relay_chunk_gap_seconds",
 			Help: "Between two writes of chunks of one stream.", Buckets: []float64{.001, .005, .01, .02, .035, .05, .1, .2, .5, 1, 2, 5, 15, 60}}),
 		chunks: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_chunks_total",
-			Help: "Chunks sent to clients."}),
+			Help: "Chunks sent to clients, added when a stream ends."}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_sent_bytes_total",
-			Help: "Bytes of frames sent to clients, before HTTP's own framing."}),
+			Help: "Bytes of frames sent to clients, before HTTP's own framing, added when a stream ends."}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_upstream_attempts_total",
 			Help: "Requests to providers by outcome: ok, cancelled, or an error code."}, []string{"upstream", "outcome"}),
 	}
 	reg.MustRegister(m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts)
+	m.resumable(reg)
 	return m
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/stream"
 	"github.com/websopy/relay/internal/upstream"
 )
 
@@ -19,12 +20,16 @@ const (
 	reasonStopped    = "stopped"
 	reasonClientGone = "client_gone"
 	reasonSlowClient = "slow_client"
+	reasonReleased   = "released" // it goes on elsewhere: see stream.ErrReleased
 )
 
-// record is what happened to one stream, for its log line and the metrics.
+// record is what happened to one stream, or to the generation of a resumable one, for its log line and
+// the metrics.
 type record struct {
 	req     *http.Request
 	ask     *chat.Request
+	id      string // of a resumable stream
+	resumed bool   // the client had the beginning already
 	metrics *Metrics
 	start   time.Time
 	trace   upstream.Trace
@@ -50,14 +55,15 @@ func (r *Relay) newRecord(ctx *context.Context, req *http.Request, ask *chat.Req
 func (rec *record) chunk(c chat.Chunk, at time.Time) {
 	if c.Type != chat.Pause {
 		rec.chunks++
-		rec.metrics.chunks.Inc()
 	}
 	switch {
 	case at.IsZero() || rec.chunks == 0:
 		return
 	case rec.first.IsZero():
 		rec.first = at
-		rec.metrics.firstChunk.Observe(at.Sub(rec.start).Seconds())
+		if !rec.resumed {
+			rec.metrics.firstChunk.Observe(at.Sub(rec.start).Seconds())
+		}
 	default:
 		rec.metrics.chunkGap.Observe(at.Sub(rec.last).Seconds())
 	}
@@ -70,6 +76,14 @@ func (rec *record) complete(done *chat.Completion) {
 	rec.done = &kept
 }
 
+// ended is the error of a sequence that ended without one.
+func (rec *record) ended() error {
+	if rec.done == nil {
+		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off", Err: errors.New("the upstream ended with neither done nor an error: a bug there")}
+	}
+	return nil
+}
+
 // end decides how the stream ended.
 func (rec *record) end(ctx context.Context, req *http.Request, err error) {
 	rec.cause = err
@@ -80,6 +94,8 @@ func (rec *record) end(ctx context.Context, req *http.Request, err error) {
 		rec.reason = reasonCompleted
 	case errors.Is(err, errSlowClient) || errors.Is(context.Cause(ctx), errSlowClient):
 		rec.reason = reasonSlowClient
+	case errors.Is(err, stream.ErrReleased):
+		rec.reason = reasonReleased
 	case req.Context().Err() != nil || !isChatError(err):
 		// The upstream and the writer fail with anything else only when the client is gone. The
 		// context may learn of it a moment later than a write does.
@@ -95,9 +111,40 @@ func isChatError(err error) bool {
 	return ok
 }
 
-// count makes the stream's one log line and counts it.
-func (r *Relay) count(rec *record) {
+// outcome is end for a generation, whose client is the log.
+func (rec *record) outcome(o stream.Outcome) {
+	rec.id = o.ID
+	rec.first, rec.chunks, rec.bytes = rec.start.Add(o.First), int64(o.Chunks), o.Bytes
+	if o.Chunks == 0 {
+		rec.first = time.Time{}
+	}
+	rec.done, rec.failure = o.Done, o.Err
+	switch {
+	case o.Err != nil:
+		rec.reason = string(o.Err.Code)
+	case o.Done.FinishReason == chat.FinishStopped:
+		rec.reason = reasonStopped
+	default:
+		rec.reason = reasonCompleted
+	}
+}
+
+// countStream counts a stream, once, and makes its log line.
+func (r *Relay) countStream(rec *record) {
 	r.Metrics.ended.WithLabelValues(rec.reason).Inc()
+	r.Metrics.chunks.Add(float64(rec.chunks))
+	r.Metrics.bytes.Add(float64(rec.bytes))
+	r.tell(rec, "stream")
+}
+
+// countGeneration does the same for the generation of a resumable stream, whoever reads it.
+func (r *Relay) countGeneration(rec *record) {
+	r.Metrics.generations.WithLabelValues(rec.reason).Inc()
+	r.tell(rec, "generation")
+}
+
+// tell makes a log line, and counts the requests to providers.
+func (r *Relay) tell(rec *record, what string) {
 	for _, a := range rec.trace.Attempts {
 		r.Metrics.attempts.WithLabelValues(a.Upstream, outcome(a.Err)).Inc()
 	}
@@ -112,8 +159,11 @@ func (r *Relay) count(rec *record) {
 	}
 	client, _, _ := net.SplitHostPort(rec.req.RemoteAddr)
 	e.Str("request_id", requestIDOf(rec.req)).Str("reason", rec.reason).Str("client", client)
-	if caller := callerOf(rec.req); caller != "" {
-		e.Str("caller", caller)
+	if name := callerOf(rec.req).name; name != "" {
+		e.Str("caller", name)
+	}
+	if rec.id != "" {
+		e.Str("stream", rec.id[:8]) // whole, it would let a reader of the log attach
 	}
 	if rec.ask.Model != "" {
 		e.Str("model", rec.ask.Model)
@@ -136,7 +186,7 @@ func (r *Relay) count(rec *record) {
 	} else if rec.reason == reasonSlowClient {
 		e.Str("error", rec.cause.Error())
 	}
-	e.Msg("stream")
+	e.Msg(what)
 }
 
 // outcome is a bounded set of labels for an attempt.

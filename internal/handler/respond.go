@@ -3,10 +3,12 @@ package handler
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
+	"github.com/websopy/relay/internal/stream"
 )
 
 // body writes a whole response. It is for everything but event streams.
@@ -39,7 +41,11 @@ func (r *Relay) refuse(e *chat.Error) http.HandlerFunc {
 // fail answers with an error object and logs it. The response must not have begun.
 func (r *Relay) fail(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 	r.respondError(w, req, e)
-	r.Log.Info().Str("request_id", requestIDOf(req)).Str("method", req.Method).Str("path", shorten(req.URL.Path)).
+	r.logRefusal(req, e)
+}
+
+func (r *Relay) logRefusal(req *http.Request, e *chat.Error) {
+	r.Log.Info().Str("request_id", requestIDOf(req)).Str("method", req.Method).Str("path", shorten(hideIDs(req.URL.Path))).
 		Str("code", string(e.Code)).Str("error", r.redact.Replace(e.Error())).Msg("refused")
 }
 
@@ -55,6 +61,17 @@ func (r *Relay) errorObject(req *http.Request, e *chat.Error) []byte {
 	shown := *e
 	shown.Message = r.redact.Replace(e.Message)
 	return dialect.AppendError(nil, &shown, requestIDOf(req))
+}
+
+// hideIDs cuts stream ids in a path: whole, they would let a reader of the log attach.
+func hideIDs(path string) string {
+	parts := strings.Split(path, "/")
+	for i, p := range parts {
+		if stream.ValidID(p) {
+			parts[i] = p[:8] + "…"
+		}
+	}
+	return strings.Join(parts, "/")
 }
 
 // shorten keeps what a caller makes up from filling the log.

@@ -2,15 +2,18 @@ package handler
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"mime"
 	"net/http"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
+	"github.com/websopy/relay/internal/stream"
 )
 
 // bodyTimeout is how long a client may take to send its request body.
@@ -28,26 +31,36 @@ func (r *Relay) postStream(w http.ResponseWriter, req *http.Request) {
 		r.fail(w, req, chat.AsError(err))
 		return
 	}
+	if cursor := lastEventID(req); cursor != "" {
+		r.resume(w, req, cursor)
+		return
+	}
 	ask, err := dialect.DecodeNative(body)
 	if err != nil {
 		r.fail(w, req, chat.AsError(err))
 		return
 	}
-	r.answer(w, req, ask)
+	ask.Resumable = ask.Resumable || req.URL.Query().Get("resumable") == "true"
+	r.answer(w, req, ask, sha256.Sum256(body))
 }
 
-// getStream is the same for one user message in the URL, for EventSource and a bare curl.
+// getStream is the same for one user message in the URL, for EventSource and a bare curl. It is always
+// resumable: an EventSource connects again by itself, and would ask again.
 func (r *Relay) getStream(w http.ResponseWriter, req *http.Request) {
+	if cursor := lastEventID(req); cursor != "" {
+		r.resume(w, req, cursor)
+		return
+	}
 	q := req.URL.Query()
 	message := q.Get("message")
 	if message == "" {
 		r.fail(w, req, &chat.Error{Code: chat.InvalidRequest, Message: "message: is required, as in ?message=Hello"})
 		return
 	}
-	r.answer(w, req, &dialect.Native{Stream: true, Request: chat.Request{
+	r.answer(w, req, &dialect.Native{Stream: true, Resumable: true, Request: chat.Request{
 		Model:    q.Get("model"),
 		Messages: []chat.Message{{Role: chat.RoleUser, Content: message}},
-	}})
+	}}, [sha256.Size]byte{})
 }
 
 func (r *Relay) readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
@@ -66,20 +79,22 @@ func (r *Relay) readBody(w http.ResponseWriter, req *http.Request) ([]byte, erro
 	return body, nil
 }
 
-// answer checks what is left to check, runs the upstream and counts what came of it.
-func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Native) {
+// answer checks what is left to check, runs the upstream and counts what came of it. body is the hash of
+// the request's.
+func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Native, body [sha256.Size]byte) {
 	if err := r.admit(ask); err != nil {
 		r.fail(w, req, err)
 		return
 	}
-	if n := r.open.Add(1); r.MaxStreams > 0 && n > int64(r.MaxStreams) {
-		r.open.Add(-1)
-		r.fail(w, req, &chat.Error{Code: chat.Overloaded, Message: "too many streams are open", RetryAfter: time.Second})
+	leave, err := r.enter()
+	if err != nil {
+		r.fail(w, req, err)
 		return
 	}
-	defer r.open.Add(-1)
-	r.Metrics.open.Inc()
-	defer r.Metrics.open.Dec()
+	defer leave()
+	if ask.Stream && ask.Resumable && r.Streams != nil && r.begin(w, req, &ask.Request, body) {
+		return
+	}
 
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
@@ -92,11 +107,24 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 
 	rec := r.newRecord(&ctx, req, &ask.Request)
 	if ask.Stream {
-		r.stream(ctx, cancel, w, req, &ask.Request, rec)
+		r.stream(ctx, cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request)}, rec)
 	} else {
 		r.whole(ctx, w, req, &ask.Request, rec)
 	}
-	r.count(rec)
+	r.countStream(rec)
+}
+
+// enter takes a place among the open streams. The caller gives it back with leave.
+func (r *Relay) enter() (leave func(), err *chat.Error) {
+	if n := r.open.Add(1); r.MaxStreams > 0 && n > int64(r.MaxStreams) {
+		r.open.Add(-1)
+		return nil, &chat.Error{Code: chat.Overloaded, Message: "too many streams are open", RetryAfter: time.Second}
+	}
+	r.Metrics.open.Inc()
+	return func() {
+		r.open.Add(-1)
+		r.Metrics.open.Dec()
+	}, nil
 }
 
 var (
@@ -117,85 +145,114 @@ func (r *Relay) admit(ask *dialect.Native) *chat.Error {
 	return nil
 }
 
-// stream writes one answer as frames: the protocol loop.
-func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
-	out := r.newEventWriter(w, req, cancel)
+// source is what a stream is made of.
+type source struct {
+	chunks   iter.Seq2[chat.Chunk, error]
+	follower *stream.Follower // nil: the stream is not resumable
+	opening  []byte           // frames to send with the headers
+}
+
+func (s source) id() string {
+	if s.follower == nil {
+		return ""
+	}
+	return s.follower.ID()
+}
+
+// seq is the position of what chunks yielded last.
+func (s source) seq() uint64 {
+	if s.follower == nil {
+		return 0
+	}
+	return s.follower.Seq()
+}
+
+// stream writes one answer as frames.
+func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
+	out := r.newEventWriter(w, req, cancel, from.id(), from.opening)
 	defer out.close()
-	err := r.follow(ctx, req, ask, func(c chat.Chunk) error {
-		if c.Type == chat.Done {
-			rec.complete(c.Done)
-			return r.writeDone(out, req, c)
-		}
-		at, err := out.chunk(c)
-		rec.chunk(c, at)
-		return err
-	})
-	rec.end(ctx, req, err)
-	if rec.failure != nil {
-		_ = out.frame(r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
+	rec.end(ctx, req, r.relay(out, req, from, rec))
+	switch {
+	case rec.failure != nil:
+		_ = out.terminal(from.seq(), r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
+	case rec.reason == reasonReleased:
+		_ = out.reconnect(reconnectJitter())
 	}
 	rec.bytes = out.size()
+}
+
+// relay is the protocol loop. It returns nil only after a Done chunk whose frames were written; what the
+// provider does after that does not matter any more.
+func (r *Relay) relay(out *eventWriter, req *http.Request, from source, rec *record) (err error) {
+	defer r.recoverInto(&err, req)
+	for c, err := range from.chunks {
+		switch {
+		case rec.done != nil: // nothing counts any more
+		case err != nil:
+			return err
+		case c.Type == chat.Done:
+			if err := r.writeDone(out, req, c, from.seq()); err != nil {
+				return err
+			}
+			rec.complete(c.Done)
+		default:
+			at, err := out.chunk(c, from.seq())
+			if err != nil {
+				return err
+			}
+			rec.chunk(c, at)
+		}
+	}
+	return rec.ended()
 }
 
 var doneMarker = []byte("[DONE]")
 
 // writeDone writes the terminal. On GET there is no [DONE]: readers there parse each data line as JSON.
-func (r *Relay) writeDone(out *eventWriter, req *http.Request, c chat.Chunk) error {
-	frames := [][]byte{dialect.AppendChunk(nil, c)}
+func (r *Relay) writeDone(out *eventWriter, req *http.Request, c chat.Chunk, seq uint64) error {
+	data := dialect.AppendChunk(nil, c)
 	if req.Method == http.MethodPost {
-		frames = append(frames, doneMarker)
+		return out.terminal(seq, data, doneMarker)
 	}
-	return out.frame(frames...)
-}
-
-// follow hands an answer's chunks to each, until it fails. It returns nil only after a Done chunk that
-// each took; what the provider does after that does not matter any more.
-func (r *Relay) follow(ctx context.Context, req *http.Request, ask *chat.Request, each func(chat.Chunk) error) (err error) {
-	done := false
-	defer func() {
-		if v := recover(); v != nil {
-			err = r.panicked(req, v)
-		}
-	}()
-	for c, err := range r.Upstream.Stream(ctx, ask) {
-		if done {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if err := each(c); err != nil {
-			return err
-		}
-		done = c.Type == chat.Done
-	}
-	if !done {
-		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off", Err: errors.New("the upstream ended without done or an error: a bug there")}
-	}
-	return nil
+	return out.terminal(seq, data)
 }
 
 // whole answers with one JSON object.
 func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
 	var answer dialect.Answer
-	err := r.follow(ctx, req, ask, func(c chat.Chunk) error {
-		answer.Add(c)
-		if c.Type == chat.Done {
-			rec.complete(c.Done)
-			return nil
-		}
-		rec.chunk(c, time.Now())
-		rec.bytes += int64(len(c.Text))
-		if r.MaxStreamBytes > 0 && rec.bytes > r.MaxStreamBytes {
-			return errTooBig
-		}
-		return nil
-	})
-	rec.end(ctx, req, err)
+	rec.end(ctx, req, r.collect(ctx, &answer, req, ask, rec))
 	switch {
 	case rec.failure != nil:
 		r.respondError(w, req, rec.failure)
-	case err == nil:
+	case rec.done != nil:
 		r.body(w, http.StatusOK, "application/json; charset=utf-8", append(answer.AppendJSON(nil), '\n'))
+	}
+}
+
+func (r *Relay) collect(ctx context.Context, answer *dialect.Answer, req *http.Request, ask *chat.Request, rec *record) (err error) {
+	defer r.recoverInto(&err, req)
+	for c, err := range r.Upstream.Stream(ctx, ask) {
+		switch {
+		case rec.done != nil: // nothing counts any more
+			continue
+		case err != nil:
+			return err
+		case c.Type == chat.Done:
+			rec.complete(c.Done)
+		default:
+			rec.chunk(c, time.Now())
+		}
+		answer.Add(c)
+		if rec.bytes += int64(len(c.Text)); r.MaxStreamBytes > 0 && rec.bytes > r.MaxStreamBytes {
+			return errTooBig
+		}
+	}
+	return rec.ended()
+}
+
+// recoverInto turns a panic of a provider's code into the stream's error.
+func (r *Relay) recoverInto(err *error, req *http.Request) {
+	if v := recover(); v != nil {
+		*err = r.panicked(req, v)
 	}
 }

@@ -60,11 +60,7 @@ func encodeOpenAIRequest(e *jx.Encoder, req *chat.Request, maxTokens string) {
 	optionalString(e, "reasoning_effort", req.ReasoningEffort)
 	if len(req.Stop) > 0 {
 		e.FieldStart("stop")
-		e.ArrStart()
-		for _, s := range req.Stop {
-			e.Str(s)
-		}
-		e.ArrEnd()
+		encodeStrings(e, req.Stop)
 	}
 	if req.ResponseFormat != nil {
 		e.FieldStart("response_format")
@@ -102,47 +98,56 @@ func encodeMessage(e *jx.Encoder, m *chat.Message) {
 	e.FieldStart("content")
 	switch {
 	case len(m.Parts) > 0:
-		e.ArrStart()
-		for _, p := range m.Parts {
-			e.ObjStart()
-			optionalString(e, "type", string(p.Type))
-			switch p.Type {
-			case chat.PartText:
-				e.FieldStart("text")
-				e.Str(p.Text)
-			case chat.PartImage:
-				e.FieldStart("image_url")
-				e.ObjStart()
-				optionalString(e, "url", p.ImageURL)
-				optionalString(e, "detail", p.Detail)
-				e.ObjEnd()
-			}
-			e.ObjEnd()
-		}
-		e.ArrEnd()
+		encodeParts(e, m.Parts)
 	case m.Content == "" && len(m.ToolCalls) > 0:
 		e.Null()
 	default:
 		e.Str(m.Content)
 	}
-	if len(m.ToolCalls) > 0 {
-		e.FieldStart("tool_calls")
-		e.ArrStart()
-		for _, c := range m.ToolCalls {
+	encodeToolCalls(e, m.ToolCalls)
+	e.ObjEnd()
+}
+
+func encodeParts(e *jx.Encoder, parts []chat.Part) {
+	e.ArrStart()
+	for _, p := range parts {
+		e.ObjStart()
+		optionalString(e, "type", string(p.Type))
+		switch p.Type {
+		case chat.PartText:
+			e.FieldStart("text")
+			e.Str(p.Text)
+		case chat.PartImage:
+			e.FieldStart("image_url")
 			e.ObjStart()
-			optionalString(e, "id", c.ID)
-			optionalString(e, "type", "function")
-			e.FieldStart("function")
-			e.ObjStart()
-			optionalString(e, "name", c.Name)
-			e.FieldStart("arguments")
-			e.Str(c.Arguments)
-			e.ObjEnd()
+			optionalString(e, "url", p.ImageURL)
+			optionalString(e, "detail", p.Detail)
 			e.ObjEnd()
 		}
-		e.ArrEnd()
+		e.ObjEnd()
 	}
-	e.ObjEnd()
+	e.ArrEnd()
+}
+
+func encodeToolCalls(e *jx.Encoder, calls []chat.ToolCall) {
+	if len(calls) == 0 {
+		return
+	}
+	e.FieldStart("tool_calls")
+	e.ArrStart()
+	for _, c := range calls {
+		e.ObjStart()
+		optionalString(e, "id", c.ID)
+		optionalString(e, "type", "function")
+		e.FieldStart("function")
+		e.ObjStart()
+		optionalString(e, "name", c.Name)
+		e.FieldStart("arguments")
+		e.Str(c.Arguments)
+		e.ObjEnd()
+		e.ObjEnd()
+	}
+	e.ArrEnd()
 }
 
 func encodeTool(e *jx.Encoder, t *chat.ToolSpec) {
@@ -176,4 +181,12 @@ func optionalNumber(e *jx.Encoder, name string, n chat.Number) {
 		e.FieldStart(name)
 		e.Raw([]byte(n))
 	}
+}
+
+func encodeStrings(e *jx.Encoder, list []string) {
+	e.ArrStart()
+	for _, s := range list {
+		e.Str(s)
+	}
+	e.ArrEnd()
 }

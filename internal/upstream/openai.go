@@ -31,12 +31,11 @@ func (f *openai) newRequest(ctx context.Context, req *chat.Request) (*http.Reque
 		return nil, err
 	}
 	setHeaders(hreq.Header)
-	if f.APIKey != "" {
-		if f.Kind == "azure" {
-			hreq.Header.Set("Api-Key", f.APIKey)
-		} else {
-			hreq.Header.Set("Authorization", "Bearer "+f.APIKey)
-		}
+	switch {
+	case f.Kind != "azure":
+		setBearer(hreq.Header, f.APIKey)
+	case f.APIKey != "":
+		hreq.Header.Set("Api-Key", f.APIKey)
 	}
 	return hreq, nil
 }
@@ -78,6 +77,7 @@ type openaiDecoder struct {
 	jx        jx.Decoder
 	chunk     openaiChunk
 	fragments []openaiFragment
+	text      template // of the events that carry content only
 }
 
 // openaiChunk is what one event says about choice 0.
@@ -108,6 +108,10 @@ type openaiUsage struct {
 var doneMarker = []byte("[DONE]")
 
 func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
+	if text, ok := d.text.match(ev.Data); ok && len(ev.Type) == 0 && len(ev.Stray) == 0 {
+		out.text(chat.Content, text)
+		return nil
+	}
 	if err := strayError(ev); err != nil {
 		return err
 	}
@@ -127,6 +131,9 @@ func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
 	if c.failed || string(ev.Type) == "error" {
 		return reportIn(ev.Data)
 	}
+	if c.onlyContent() {
+		d.text.learn(ev.Data, `"content":`)
+	}
 	out.model(c.model)
 	if c.usage.known {
 		out.usage(c.usage.prompt, c.usage.completion)
@@ -142,6 +149,11 @@ func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
 		}
 	}
 	return finishOpenAI(c.finish, out)
+}
+
+// onlyContent reports whether the event says nothing but a piece of content (and names the model).
+func (c *openaiChunk) onlyContent() bool {
+	return len(c.content) > 0 && len(c.refusal)+len(c.anyReasoning())+len(c.finish)+c.tools == 0 && !c.usage.known
 }
 
 // anyReasoning picks one of the names that reasoning goes by. Where several are used, they say the same.

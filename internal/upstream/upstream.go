@@ -27,7 +27,7 @@ type Streamer interface {
 // Options describe one upstream. Times must be positive.
 type Options struct {
 	Name       string // in logs and metrics
-	Kind       string // "openai", "azure", "websopy" or "demo"
+	Kind       string // one of New's
 	BaseURL    string // without a trailing slash
 	APIKey     string // empty: no credentials are sent
 	APIVersion string // azure only
@@ -45,11 +45,37 @@ func New(o Options) (Streamer, error) {
 		return demo{o.IdleTimeout}, nil
 	case "openai", "azure":
 		return newClient(o, &openai{o}), nil
+	case "openai-responses":
+		return newClient(o, &openaiResponses{o}), nil
+	case "anthropic":
+		return newClient(o, &anthropic{o}), nil
+	case "gemini":
+		return newClient(o, &gemini{o}), nil
+	case "ollama":
+		c := newClient(o, &ollama{o})
+		c.framing = ndjson
+		return c, nil
+	case "cohere":
+		return newClient(o, &cohere{o}), nil
 	case "websopy":
 		return newClient(o, &websopy{o}), nil
 	}
 	return nil, fmt.Errorf("unknown upstream kind %q", o.Kind)
 }
+
+// A framing is how the events of an answer are laid out in its body.
+type framing struct {
+	contentType string
+	newEvents   func(io.Reader) eventSource
+}
+
+// An eventSource reads events as sse.Decoder does, whose documentation holds for all.
+type eventSource interface {
+	Next() (sse.Event, error)
+	Buffered() bool
+}
+
+var eventStream = framing{"text/event-stream", func(r io.Reader) eventSource { return sse.NewDecoder(r, 0) }}
 
 // A format is a wire format.
 type format interface {
@@ -81,11 +107,12 @@ const (
 type client struct {
 	Options
 	format    format
+	framing   framing
 	transport http.RoundTripper
 }
 
 func newClient(o Options, f format) *client {
-	return &client{Options: o, format: f, transport: newTransport(o.ConnectTimeout)}
+	return &client{Options: o, format: f, framing: eventStream, transport: newTransport(o.ConnectTimeout)}
 }
 
 func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
@@ -112,14 +139,14 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 		return c.roundTripError(parent, ctx, err)
 	}
 	defer res.Body.Close()
-	if err := checkResponse(res, "text/event-stream"); err != nil {
+	if err := checkResponse(res, c.framing.contentType); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}
 		return err
 	}
 
-	events := sse.NewDecoder(res.Body, 0)
+	events := c.framing.newEvents(res.Body)
 	out := output{yield: yield}
 	dec := c.format.newDecoder()
 	for !out.complete {
@@ -172,7 +199,7 @@ func endOfBody(ctx context.Context, out *output, err error) error {
 		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent an event over the size limit", Err: err}
 	case cause != nil && cause != errGraceOver:
 		return cause
-	case out.finished:
+	case out.finished, out.mayEnd && err == io.EOF:
 		return nil
 	case err == io.EOF:
 		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off"}

@@ -1,0 +1,82 @@
+package upstream
+
+import "bytes"
+
+// template speeds up the events that are most of a stream: those that differ from the one before in one
+// JSON string only. It keeps what stands before and after that string; an event with the same bytes
+// around a string has the same meaning but for the string, so nothing else of it needs to be read.
+// Events that differ in more (a sequence number, random padding) are decoded as always.
+type template struct {
+	before, after []byte // before ends with the string's opening quote, after begins with the closing one
+	text          []byte
+}
+
+// learn takes an event in which the string that follows key, as in `"content":`, is all that matters.
+// The caller has decoded it and knows. Where key stands twice, it is not clear which, so that is no
+// template.
+func (t *template) learn(data []byte, key string) {
+	t.before, t.after = t.before[:0], t.after[:0]
+	i := bytes.Index(data, []byte(key))
+	if i < 0 || bytes.Contains(data[i+len(key):], []byte(key)) {
+		return
+	}
+	i += len(key)
+	for i < len(data) && data[i] == ' ' {
+		i++
+	}
+	if i == len(data) || data[i] != '"' {
+		return
+	}
+	i++
+	for j := i; j < len(data); j++ {
+		switch data[j] {
+		case '\\':
+			j++
+		case '"':
+			t.before = append(t.before, data[:i]...)
+			t.after = append(t.after, data[j:]...)
+			return
+		}
+	}
+}
+
+// match returns the text of the string, if that is all in which data differs from the event learnt. The
+// text is valid until the next call, and as long as data is.
+func (t *template) match(data []byte) (text []byte, ok bool) {
+	n := len(t.before)
+	if n == 0 || len(data) < n+len(t.after) || !bytes.Equal(data[:n], t.before) || !bytes.Equal(data[len(data)-len(t.after):], t.after) {
+		return nil, false
+	}
+	raw := data[n : len(data)-len(t.after)]
+	i := 0
+	for i < len(raw) && raw[i] >= ' ' && raw[i] != '"' && raw[i] != '\\' {
+		i++
+	}
+	if i == len(raw) {
+		return raw, true
+	}
+	t.text = append(t.text[:0], raw[:i]...)
+	for ; i < len(raw); i++ {
+		c := raw[i]
+		if c == '\\' {
+			if i++; i == len(raw) {
+				return nil, false // it escapes the quote that after begins with
+			}
+			switch c = raw[i]; c {
+			case '"', '\\', '/':
+			case 'n':
+				c = '\n'
+			case 'r':
+				c = '\r'
+			case 't':
+				c = '\t'
+			default:
+				return nil, false // \u and the rest are rare, and the decoder's business
+			}
+		} else if c < ' ' || c == '"' {
+			return nil, false
+		}
+		t.text = append(t.text, c)
+	}
+	return t.text, true
+}
