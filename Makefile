@@ -53,9 +53,9 @@ fuzz: ## every fuzz target for FUZZTIME (5s)
 
 conformance: build ## recorded provider streams through bin/relay, if the recordings are there
 	@if [ -d $(SHARED)/conformance ]; then \
-		bin=$$PWD/bin/relay && cd $(SHARED)/conformance && $(GO) run . -relay $$bin -corpus ../corpus -kinds $(KINDS); \
+		bin=$$PWD/bin/relay && cd $(SHARED)/conformance && $(GO) run . -relay $$bin -corpus ../corpus; \
 	else echo "SKIPPED: conformance, because there is no $(SHARED)/conformance"; fi
-KINDS ?= openai
+
 
 docker: ## build the container image
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE):$(VERSION) .

@@ -166,7 +166,7 @@ func (r *Relay) tell(rec *record, what string) {
 		e.Str("stream", rec.id[:8]) // whole, it would let a reader of the log attach
 	}
 	if rec.ask.Model != "" {
-		e.Str("model", rec.ask.Model)
+		e.Str("model", r.redact.Replace(rec.ask.Model))
 	}
 	if n := len(rec.trace.Attempts); n > 0 {
 		e.Str("upstream", rec.trace.Attempts[n-1].Upstream).Int("attempts", n)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-chi/chi/v5"
+
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
 	"github.com/websopy/relay/internal/stream"
@@ -38,6 +40,20 @@ func (r *Relay) refuse(e *chat.Error) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) { r.fail(w, req, e) }
 }
 
+// methodNotAllowed also names the methods that the path takes, which RFC 9110, 15.5.6 demands.
+func (r *Relay) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		var allowed []string
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+			if routes.Match(chi.NewRouteContext(), method, req.URL.Path) {
+				allowed = append(allowed, method)
+			}
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		r.fail(w, req, &chat.Error{Code: chat.MethodNotAllowed, Message: "this path does not take this method"})
+	}
+}
+
 // fail answers with an error object and logs it. The response must not have begun.
 func (r *Relay) fail(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 	r.respondError(w, req, e)
@@ -45,7 +61,7 @@ func (r *Relay) fail(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 }
 
 func (r *Relay) logRefusal(req *http.Request, e *chat.Error) {
-	r.Log.Info().Str("request_id", requestIDOf(req)).Str("method", req.Method).Str("path", shorten(hideIDs(req.URL.Path))).
+	r.Log.Info().Str("request_id", requestIDOf(req)).Str("method", req.Method).Str("path", shorten(r.redact.Replace(hideIDs(req.URL.Path)))).
 		Str("code", string(e.Code)).Str("error", r.redact.Replace(e.Error())).Msg("refused")
 }
 

@@ -88,7 +88,7 @@ func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
 	mux.Use(requestID, r.recoverPanics, r.cors())
 	mux.NotFound(r.refuse(errNoPath))
-	mux.MethodNotAllowed(r.refuse(errNoMethod))
+	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
 	mux.Get("/healthz", r.healthz)
 	mux.Get("/readyz", r.readyz)
@@ -101,6 +101,8 @@ func (r *Relay) newRoutes() http.Handler {
 		mux.Use(r.checkOrigin, r.authenticate)
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
 			mux.Post(path, r.postStream)
+		}
+		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream"} {
 			mux.Get(path+"/{id}", r.attachStream)
 			mux.Delete(path+"/{id}", r.stopStream)
 			mux.Post(path+"/{id}/stop", r.stopStream)
@@ -112,10 +114,7 @@ func (r *Relay) newRoutes() http.Handler {
 	return mux
 }
 
-var (
-	errNoPath   = &chat.Error{Code: chat.NotFound, Message: "there is nothing at this path"}
-	errNoMethod = &chat.Error{Code: chat.MethodNotAllowed, Message: "this path does not take this method"}
-)
+var errNoPath = &chat.Error{Code: chat.NotFound, Message: "there is nothing at this path"}
 
 func (r *Relay) healthz(w http.ResponseWriter, req *http.Request) {
 	r.plain(w, http.StatusOK, "ok\n")

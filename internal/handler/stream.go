@@ -68,7 +68,9 @@ func (r *Relay) readBody(w http.ResponseWriter, req *http.Request) ([]byte, erro
 	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // a recorder has none
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, r.MaxBody))
 	if err != nil {
-		w.Header().Set("Connection", "close") // the rest of the body is still on its way
+		if req.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // the rest of the body is still on its way
+		}
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, &chat.Error{Code: chat.BodyTooLarge, Message: fmt.Sprintf("the body is larger than %d bytes", r.MaxBody)}
 		}

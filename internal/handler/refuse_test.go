@@ -1,0 +1,234 @@
+package handler_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/handler"
+)
+
+func TestRefusals(t *testing.T) {
+	r := start(t, handler.Options{Upstream: hello, Allows: func(model string) bool { return model == "m-2" }, RequireModel: true, MaxBody: 512 << 10})
+	const user = `"messages":[{"role":"user","content":"hi"}]`
+	for name, tc := range map[string]struct {
+		method, path, body string
+		headers            []string
+		status             int
+		code               chat.Code
+		message            string // or its beginning
+	}{
+		"no JSON":               {body: `{"messages":`, status: 400, code: chat.InvalidRequest, message: "the body is not valid JSON: unexpected end of JSON input at byte 12"},
+		"JSON of another type":  {body: `[]`, status: 400, code: chat.InvalidRequest},
+		"nothing":               {status: 400, code: chat.InvalidRequest, message: "the body is empty; want a JSON object"},
+		"no UTF-8":              {body: "{\"messages\":\"\xff\"}", status: 400, code: chat.InvalidRequest, message: "the body is not valid UTF-8"},
+		"deep nesting":          {body: strings.Repeat(`{"a":[`, 50_000), status: 400, code: chat.InvalidRequest},
+		"no messages":           {body: `{"model":"m-2"}`, status: 400, code: chat.InvalidRequest, message: "messages: at least one"},
+		"an empty list":         {body: `{"messages":[]}`, status: 400, code: chat.InvalidRequest, message: "messages: at least one"},
+		"messages as a string":  {body: `{"messages":"hi"}`, status: 400, code: chat.InvalidRequest, message: "messages: "},
+		"an unknown role":       {body: `{"messages":[{"role":"user","content":"a"},{"role":"robot","content":"b"}]}`, status: 400, code: chat.InvalidRequest, message: "messages[1].role: unknown role"},
+		"no content":            {body: `{"messages":[{"role":"user"}]}`, status: 400, code: chat.InvalidRequest, message: "messages[0].content: is required"},
+		"content of wrong type": {body: `{"messages":[{"role":"user","content":5}]}`, status: 400, code: chat.InvalidRequest, message: "messages[0].content: "},
+		"a number as a string":  {body: `{"temperature":"hot",` + user + `}`, status: 400, code: chat.InvalidRequest, message: "temperature: "},
+		"a stream that is none": {body: `{"stream":"yes",` + user + `}`, status: 400, code: chat.InvalidRequest, message: "stream: "},
+		"no model and no default": {
+			body: `{` + user + `}`, status: 400, code: chat.InvalidRequest, message: "model: is required",
+		},
+		"a model off the allowlist": {
+			body: `{"model":"gpt-9",` + user + `}`, status: 403, code: chat.Forbidden, message: `model: "gpt-9" is not allowed`,
+		},
+		"a model off the allowlist, on GET": {
+			method: http.MethodGet, path: "/v1/ai/chat?message=hi&model=gpt-9", status: 403, code: chat.Forbidden, message: `model: "gpt-9" is not allowed`,
+		},
+		"2 MiB": {
+			body: `{"messages":[{"role":"user","content":"` + strings.Repeat("x", 2<<20) + `"}]}`, status: 413, code: chat.BodyTooLarge, message: "the body is larger than 524288 bytes",
+		},
+		"no content type": {
+			body: question, headers: []string{"Content-Type", ""}, status: 415, code: chat.UnsupportedMediaType, message: "Content-Type: want application/json",
+		},
+		"another content type, as forms have": {
+			body: question, headers: []string{"Content-Type", "text/plain"}, status: 415, code: chat.UnsupportedMediaType,
+		},
+		"a broken content type": {
+			body: question, headers: []string{"Content-Type", "application/;json"}, status: 415, code: chat.UnsupportedMediaType,
+		},
+		"GET without a message": {
+			method: http.MethodGet, path: "/api/chat/stream", status: 400, code: chat.InvalidRequest, message: "message: is required",
+		},
+		"an unknown path":   {method: http.MethodGet, path: "/api/nothing", status: 404, code: chat.NotFound},
+		"an unknown method": {method: http.MethodPut, body: question, status: 405, code: chat.MethodNotAllowed},
+		"GET where there is only POST": {
+			method: http.MethodGet, path: "/api/chat", status: 405, code: chat.MethodNotAllowed,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.method == "" {
+				tc.method = http.MethodPost
+			}
+			if tc.path == "" {
+				tc.path = "/api/chat/stream"
+			}
+			res, body := fetch(t, tc.method, r.url+tc.path, tc.body, tc.headers...)
+			require.Equal(t, tc.status, res.StatusCode, body)
+			require.Equal(t, "application/json; charset=utf-8", res.Header.Get("Content-Type"))
+			e := lastError(t, body)
+			require.Equal(t, tc.code, e.Code)
+			require.True(t, strings.HasPrefix(e.Error, tc.message), e.Error)
+			require.False(t, e.Retryable)
+			require.Equal(t, res.Header.Get("X-Request-Id"), e.RequestID)
+			require.Less(t, len(body), 500, "a refusal is short, whatever was sent")
+		})
+	}
+	require.Empty(t, r.counted(t, "relay_streams_ended_total"), "what is refused is no stream")
+}
+
+func TestAMethodThatIsNotAllowedIsToldWhichAre(t *testing.T) {
+	r := start(t, handler.Options{Upstream: hello})
+	for path, allow := range map[string]string{"/api/chat/stream": "GET, POST", "/api/chat": "POST", "/healthz": "GET"} {
+		res, _ := fetch(t, http.MethodPut, r.url+path, "")
+		require.Equal(t, http.StatusMethodNotAllowed, res.StatusCode)
+		require.Equal(t, allow, res.Header.Get("Allow"), path)
+	}
+}
+
+func TestTenThousandMessagesAreFine(t *testing.T) {
+	r := start(t, handler.Options{Upstream: hello})
+	messages := strings.TrimSuffix(strings.Repeat(`{"role":"user","content":"hi"},`, 10_000), ",")
+	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"messages":[`+messages+`]}`)
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	require.Equal(t, helFrame+loFrame+doneFrame+endFrame, body)
+}
+
+func TestHeaderGarbage(t *testing.T) {
+	r := start(t, handler.Options{Upstream: hello})
+	for name, tc := range map[string]struct{ request, status string }{
+		"a NUL in a header":        {"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: a\x00b\r\n\r\n", "HTTP/1.1 400 Bad Request"},
+		"a line that is no header": {"GET /healthz HTTP/1.1\r\nHost: x\r\nwhat\r\n\r\n", "HTTP/1.1 400 Bad Request"},
+		"two lengths":              {"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "HTTP/1.1 400 Bad Request"},
+		"huge headers":             {"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: " + strings.Repeat("a", 128<<10) + "\r\n\r\n", "HTTP/1.1 431 Request Header Fields Too Large"},
+		"TLS without TLS":          {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS handshake\r\n\r\n", "HTTP/1.1 400 Bad Request"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := dial(t, r)
+			go func() { _, _ = s.Write([]byte(tc.request)) }() // the relay need not read it all
+			status, err := s.r.ReadLine()
+			require.NoError(t, err)
+			require.Equal(t, tc.status, status)
+		})
+	}
+}
+
+func TestRequestIDs(t *testing.T) {
+	r := start(t, handler.Options{Upstream: hello})
+	for name, tc := range map[string]struct {
+		id   string
+		kept bool
+	}{
+		"a sane one is kept":            {"a.B-9_" + strings.Repeat("x", 122), true},
+		"a long one is replaced":        {strings.Repeat("x", 129), false},
+		"markup is replaced":            {`<b>"`, false},
+		"other characters are replaced": {"naïve", false},
+		"none gets one":                 {"", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			res, _ := fetch(t, http.MethodGet, r.url+"/healthz", "", "X-Request-Id", tc.id)
+			id := res.Header.Get("X-Request-Id")
+			require.Equal(t, tc.kept, id == tc.id)
+			require.NotEmpty(t, id)
+		})
+	}
+}
+
+func TestLimitsOnStreams(t *testing.T) {
+	t.Run("open at once", func(t *testing.T) {
+		gone := make(chan error, 1)
+		r := start(t, handler.Options{Upstream: hang(gone), MaxStreams: 1})
+		first := dial(t, r)
+		first.post(t)
+		first.head(t)
+		res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
+		require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+		require.Equal(t, "1", res.Header.Get("Retry-After"))
+		e := lastError(t, body)
+		require.Equal(t, chat.Overloaded, e.Code)
+		require.True(t, e.Retryable)
+		require.Equal(t, 1, e.RetryAfter)
+		first.Close()
+		receive(t, gone)
+		r.idle(t)
+		again := dial(t, r)
+		again.post(t)
+		status, _ := again.head(t)
+		require.Equal(t, "HTTP/1.1 200 OK", status)
+		again.Close()
+		receive(t, gone)
+	})
+	t.Run("bytes", func(t *testing.T) {
+		gone := make(chan error, 1)
+		r := start(t, handler.Options{Upstream: flood(gone), MaxStreamBytes: 100 << 10})
+		_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
+		require.Equal(t, chat.StreamTooLong, lastError(t, body).Code)
+		require.False(t, lastError(t, body).Retryable)
+		require.LessOrEqual(t, len(body), 101<<10)
+		receive(t, gone)
+		require.Equal(t, "stream_too_long", r.log.stream(t)["reason"])
+	})
+	t.Run("bytes of a whole answer", func(t *testing.T) {
+		gone := make(chan error, 1)
+		r := start(t, handler.Options{Upstream: flood(gone), MaxStreamBytes: 100 << 10})
+		res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"stream":false,`+question[1:])
+		require.Equal(t, http.StatusBadGateway, res.StatusCode)
+		require.Equal(t, chat.StreamTooLong, lastError(t, body).Code)
+		receive(t, gone)
+	})
+	t.Run("time", func(t *testing.T) {
+		gone := make(chan error, 1)
+		r := start(t, handler.Options{Upstream: hang(gone, content("Hel")), MaxDuration: 50 * time.Millisecond})
+		_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
+		require.True(t, strings.HasPrefix(body, helFrame))
+		require.Equal(t, chat.StreamTooLong, lastError(t, body).Code)
+		receive(t, gone)
+	})
+}
+
+func TestShuttingDown(t *testing.T) {
+	gone := make(chan error, 1)
+	r := start(t, handler.Options{Upstream: hang(gone, content("Hel"))})
+	s := dial(t, r)
+	s.post(t)
+	s.head(t)
+	require.Equal(t, helFrame, s.write(t))
+
+	ready := func() int {
+		res, _ := fetch(t, http.MethodGet, r.url+"/readyz", "")
+		return res.StatusCode
+	}
+	require.Equal(t, http.StatusOK, ready())
+	r.SetNotReady()
+	require.Equal(t, http.StatusServiceUnavailable, ready())
+	late := dial(t, r)
+	late.post(t)
+	status, _ := late.head(t)
+	require.Equal(t, "HTTP/1.1 200 OK", status, "the balancer does not know yet")
+	late.Close()
+	receive(t, gone)
+
+	r.Drain()
+	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
+	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+	require.Equal(t, "1", res.Header.Get("Retry-After"))
+	require.Equal(t, chat.Draining, lastError(t, body).Code)
+	res, _ = fetch(t, http.MethodGet, r.url+"/healthz", "")
+	require.Equal(t, http.StatusOK, res.StatusCode, "it is alive all the same")
+
+	r.EndStreams()
+	e := lastError(t, s.rest(t))
+	require.Equal(t, chat.ServerShutdown, e.Code)
+	require.True(t, e.Retryable)
+	receive(t, gone)
+	require.Equal(t, "server_shutdown", r.log.wait(t, "stream", 2)[1]["reason"])
+}

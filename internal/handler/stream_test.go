@@ -1,0 +1,204 @@
+package handler_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/textproto"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/handler"
+)
+
+func TestHeadersComeBeforeTheProviderAnswersAndEachChunkInAWriteOfItsOwn(t *testing.T) {
+	steps := make(chan chat.Chunk)
+	r := start(t, handler.Options{Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+		for c := range steps {
+			if !yield(c, nil) {
+				return
+			}
+		}
+	})})
+	s := dial(t, r)
+	s.post(t)
+
+	status, header := s.head(t)
+	require.Equal(t, "HTTP/1.1 200 OK", status)
+	require.NotEmpty(t, header.Get("X-Request-Id"))
+	require.NotEmpty(t, header.Get("Date"))
+	header.Del("X-Request-Id")
+	header.Del("Date")
+	require.Equal(t, textproto.MIMEHeader{
+		"Content-Type":           {"text/event-stream; charset=utf-8"},
+		"Cache-Control":          {"no-cache, no-transform"},
+		"Connection":             {"keep-alive"},
+		"X-Accel-Buffering":      {"no"},
+		"X-Content-Type-Options": {"nosniff"},
+		"Transfer-Encoding":      {"chunked"},
+	}, header)
+
+	for _, step := range []struct {
+		chunk chat.Chunk
+		frame string
+	}{
+		{content("Hel"), helFrame},
+		{content("\n\"\\\u2028</script>\x00é你😀"), `data: {"type":"content","content":"\n\"\\\u2028</script>\u0000é你😀"}` + "\n\n"},
+		{chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")}, `data: {"type":"reasoning","content":"hm"}` + "\n\n"},
+		{chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "a", Name: "f", Arguments: `{"x":1}`}}, `data: {"type":"tool_call","tool":{"id":"a","name":"f","arguments":"{\"x\":1}"}}` + "\n\n"},
+	} {
+		steps <- step.chunk // and no other before this one has arrived
+		require.Equal(t, step.frame, s.write(t))
+	}
+	steps <- done(chat.FinishStop)
+	require.Equal(t, doneFrame+endFrame, s.write(t))
+	close(steps)
+	require.Empty(t, s.write(t))
+}
+
+func TestChunksInHandMayShareAWrite(t *testing.T) {
+	first := content("Hel")
+	first.More = true
+	release := make(chan struct{})
+	r := start(t, handler.Options{Upstream: provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+		_ = yield(first, nil) && yield(content("lo"), nil) && yield(first, nil) && yield(chat.Chunk{Type: chat.Pause}, nil)
+		<-release
+		yield(done(chat.FinishStop), nil)
+	})})
+	s := dial(t, r)
+	s.post(t)
+	s.head(t)
+	require.Equal(t, helFrame+loFrame, s.write(t))
+	require.Equal(t, helFrame, s.write(t), "nothing waits when the producer pauses")
+	close(release)
+	require.Equal(t, doneFrame+endFrame, s.write(t))
+}
+
+func TestAStreamEndsInExactlyOneWay(t *testing.T) {
+	failure := &chat.Error{Code: chat.UpstreamError, Message: "the provider failed", Err: errors.New("status 500 from 10.0.0.1")}
+	for name, tc := range map[string]struct {
+		upstream provider
+		frames   string // before the error
+		code     chat.Code
+		message  string
+	}{
+		"an error before the first chunk": {play(failure), "", chat.UpstreamError, "the provider failed"},
+		"an error after text":             {play(content("Hel"), failure), helFrame, chat.UpstreamError, "the provider failed"},
+		"an end without done":             {play(content("Hel")), helFrame, chat.UpstreamTruncated, "the provider's answer broke off"},
+		"an end without anything":         {play(), "", chat.UpstreamTruncated, "the provider's answer broke off"},
+		"a panic": {func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+			yield(content("Hel"), nil)
+			panic("a bug")
+		}, helFrame, chat.Internal, "internal error"},
+		"a panic before the first chunk": {func(context.Context, *chat.Request, func(chat.Chunk, error) bool) { panic("a bug") }, "", chat.Internal, "internal error"},
+		"what was held back goes before the error": {
+			play(chat.Chunk{Type: chat.Content, Text: []byte("Hel"), More: true}, failure), helFrame, chat.UpstreamError, "the provider failed",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, handler.Options{Upstream: tc.upstream})
+			res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "X-Request-Id", "r-1")
+			require.Equal(t, http.StatusOK, res.StatusCode)
+			require.Equal(t, tc.frames+`data: {"type":"error","error":"`+tc.message+`","code":"`+string(tc.code)+`","retryable":true,"requestId":"r-1"}`+"\n\n", body)
+			line := r.log.stream(t)
+			require.Equal(t, string(tc.code), line["reason"])
+			require.Equal(t, "warn", line["level"])
+			require.Equal(t, map[string]float64{string(tc.code): 1}, r.counted(t, "relay_streams_ended_total"))
+			if tc.code == chat.Internal {
+				require.Contains(t, r.log.wait(t, "panic", 1)[0]["stack"], "handler_test")
+			}
+		})
+	}
+}
+
+func TestNothingFollowsDone(t *testing.T) {
+	r := start(t, handler.Options{Upstream: play(content("Hel"), done(chat.FinishStop), content("lo"), &chat.Error{Code: chat.UpstreamError})})
+	_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
+	require.Equal(t, helFrame+doneFrame+endFrame, body)
+	require.Equal(t, "completed", r.log.stream(t)["reason"])
+}
+
+func TestEveryPathOfTheContract(t *testing.T) {
+	asked := make(chan *chat.Request, 1)
+	r := start(t, handler.Options{Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+		asked <- req
+		hello(ctx, req, yield)
+	})})
+	for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
+		t.Run("POST "+path, func(t *testing.T) {
+			res, body := fetch(t, http.MethodPost, r.url+path, question, "Content-Type", "application/json; charset=utf-8")
+			require.Equal(t, http.StatusOK, res.StatusCode)
+			require.Equal(t, helFrame+loFrame+doneFrame+endFrame, body)
+			require.Equal(t, []chat.Message{{Role: chat.RoleUser, Content: "hi"}}, (<-asked).Messages)
+		})
+	}
+	for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
+		t.Run("GET "+path+" has no [DONE]", func(t *testing.T) {
+			res, body := fetch(t, http.MethodGet, r.url+path+"?message=%E4%BD%A0%E5%A5%BD&model=m-2", "")
+			require.Equal(t, http.StatusOK, res.StatusCode)
+			require.Equal(t, "text/event-stream; charset=utf-8", res.Header.Get("Content-Type"))
+			require.Equal(t, helFrame+loFrame+doneFrame, body)
+			req := <-asked
+			require.Equal(t, []chat.Message{{Role: chat.RoleUser, Content: "你好"}}, req.Messages)
+			require.Equal(t, "m-2", req.Model)
+		})
+	}
+}
+
+func TestAWholeAnswer(t *testing.T) {
+	const ask = `{"messages":[{"role":"user","content":"hi"}],"stream":false}`
+	t.Run("is one object", func(t *testing.T) {
+		r := start(t, handler.Options{Upstream: play(chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")}, content("Hel"), content("lo"),
+			chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "a", Name: "f", Arguments: `{}`}}, done(chat.FinishToolCalls))})
+		res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", ask)
+		require.Equal(t, http.StatusOK, res.StatusCode)
+		require.Equal(t, "application/json; charset=utf-8", res.Header.Get("Content-Type"))
+		require.JSONEq(t, `{"content":"Hello","reasoning":"hm","toolCalls":[{"id":"a","name":"f","arguments":"{}"}],"finishReason":"tool_calls","model":"m-1","usage":{"promptTokens":7,"completionTokens":2}}`, body)
+		require.Equal(t, "completed", r.log.stream(t)["reason"])
+	})
+	for name, tc := range map[string]struct {
+		err        *chat.Error
+		status     int
+		retryAfter string
+	}{
+		"fails with the status of the error":              {&chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle, Message: "too late"}, 504, ""},
+		"passes on when to come back":                     {&chat.Error{Code: chat.UpstreamRateLimited, Message: "slow down", RetryAfter: 1500 * time.Millisecond}, 429, "2"},
+		"never fails with 401: the caller's key is right": {&chat.Error{Code: chat.UpstreamAuth, Message: "no"}, 502, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, handler.Options{Upstream: play(content("Hel"), tc.err)})
+			res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", ask)
+			require.Equal(t, tc.status, res.StatusCode)
+			require.Equal(t, tc.retryAfter, res.Header.Get("Retry-After"))
+			e := lastError(t, body)
+			require.Equal(t, tc.err.Code, e.Code)
+			require.Equal(t, tc.err.Phase, e.Phase)
+			require.Equal(t, tc.err.Message, e.Error)
+			require.Equal(t, res.Header.Get("X-Request-Id"), e.RequestID)
+			require.NotContains(t, body, "Hel")
+		})
+	}
+}
+
+func TestOneLogLineTellsWhatHappened(t *testing.T) {
+	r := start(t, handler.Options{Upstream: hello, APIKeys: []handler.APIKey{{Name: "shop", Key: "k-shop"}}})
+	fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"model":"m-2","messages":[{"role":"user","content":"hi"}]}`, "Authorization", "Bearer k-shop", "X-Request-Id", "r-1")
+	line := r.log.stream(t)
+	for _, measured := range []string{"first_chunk_ms", "duration_ms"} {
+		require.IsType(t, float64(0), line[measured])
+		delete(line, measured)
+	}
+	require.Equal(t, map[string]any{
+		"level": "info", "message": "stream", "reason": "completed", "request_id": "r-1", "client": "127.0.0.1", "caller": "shop", "model": "m-2",
+		"chunks": 2.0, "bytes": float64(len(helFrame + loFrame + doneFrame + endFrame)), "finish_reason": "stop", "prompt_tokens": 7.0, "completion_tokens": 2.0,
+	}, line)
+	require.Equal(t, map[string]float64{"completed": 1}, r.counted(t, "relay_streams_ended_total"))
+	require.Equal(t, map[string]float64{"": 2}, r.counted(t, "relay_chunks_total"))
+	require.Equal(t, map[string]float64{"": float64(len(helFrame + loFrame + doneFrame + endFrame))}, r.counted(t, "relay_sent_bytes_total"))
+	require.Equal(t, map[string]float64{"": 1}, r.counted(t, "relay_first_chunk_seconds"))
+	require.Equal(t, map[string]float64{"": 1}, r.counted(t, "relay_chunk_gap_seconds"))
+	r.idle(t)
+}
