@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process'
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
-import { expect, onTestFinished } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished } from 'vitest'
+import { buildRelay, type Relay } from '../relay.js'
 
 /** Finds Chromium on the machine. Gives nothing, and says so, without it; in CI that is a failure. */
-export function findChromium(): string | undefined {
+function findChromium(): string | undefined {
   if (process.env.CHROMIUM_PATH) return process.env.CHROMIUM_PATH
   for (const name of ['chromium', 'chromium-browser', 'google-chrome']) {
     try {
@@ -18,7 +19,7 @@ export function findChromium(): string | undefined {
 }
 
 /** Starts Chromium with a profile of its own, which asks nothing of any network by itself. */
-export const launch = (executablePath: string): Promise<Browser> =>
+const launch = (executablePath: string): Promise<Browser> =>
   chromium.launch({
     executablePath,
     args: [
@@ -31,6 +32,33 @@ export const launch = (executablePath: string): Promise<Browser> =>
       '--disable-sync',
     ],
   })
+
+export interface Machine {
+  browser: Browser
+  relay: Relay
+  /** Starts another relay, with settings of its own. */
+  start: (env: Record<string, string>) => Promise<Relay>
+}
+
+/** Describes tests that need Chromium and the relay; both are started once, before the first test. */
+export function describeInBrowser(name: string, tests: (machine: Machine) => void): void {
+  const executable = findChromium()
+  const built = executable ? buildRelay() : undefined
+  describe.skipIf(!built)(name, () => {
+    const machine = {} as Machine
+    beforeAll(async () => {
+      machine.start = built!.start
+      machine.relay = await built!.start()
+      machine.browser = await launch(executable!)
+    })
+    afterAll(async () => {
+      await machine.browser.close()
+      await machine.relay.stop()
+      built!.remove()
+    })
+    tests(machine)
+  })
+}
 
 /** Opens a page in a context of its own. At the end of the test it must not have complained. */
 export async function open(

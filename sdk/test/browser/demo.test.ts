@@ -1,29 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Page } from 'playwright-core'
+import { expect, test } from 'vitest'
 import { clientFor } from '../helpers.js'
 import { proxyTo } from '../proxy.js'
-import { buildRelay, type Relay } from '../relay.js'
-import { findChromium, launch, open } from './chromium.js'
+import { describeInBrowser, open } from './chromium.js'
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-const executable = findChromium()
-const built = executable ? buildRelay() : undefined
-
-describe.skipIf(!built)('the demo page', () => {
-  let relay: Relay
-  let browser: Browser
-  beforeAll(async () => {
-    relay = await built!.start()
-    browser = await launch(executable!)
-  })
-  afterAll(async () => {
-    await browser.close()
-    await relay.stop()
-    built!.remove()
-  })
-
+describeInBrowser('the demo page', (machine) => {
   async function ask(page: Page, model: string, question: string) {
     await page.selectOption('#model', model)
     await page.fill('#question', question)
@@ -41,8 +25,12 @@ describe.skipIf(!built)('the demo page', () => {
     )
   /** What the demo provider answers: at any speed the same. */
   const wholeAnswer = async (content: string) =>
-    (await clientFor(relay.url).ai.chat({ model: 'demo-fast', messages: [{ role: 'user', content }] }))
-      .content
+    (
+      await clientFor(machine.relay.url).ai.chat({
+        model: 'demo-fast',
+        messages: [{ role: 'user', content }],
+      })
+    ).content
 
   async function accessible(page: Page) {
     // Not as a script element: the page's policy would refuse it.
@@ -53,7 +41,7 @@ describe.skipIf(!built)('the demo page', () => {
   }
 
   test('streams word by word, and counts', async () => {
-    const page = await open(browser, relay.url)
+    const page = await open(machine.browser, machine.relay.url)
     await ask(page, 'demo', 'Hello')
     await begun(page)
     const before = await words(page)
@@ -74,7 +62,7 @@ describe.skipIf(!built)('the demo page', () => {
   })
 
   test('shows thinking and tool calls', async () => {
-    const page = await open(browser, relay.url)
+    const page = await open(machine.browser, machine.relay.url)
     await ask(page, 'demo-reasoning', 'Hello')
     await page.locator('.thinking[open] .thoughts:not(:empty)').waitFor()
     await ended(page)
@@ -85,7 +73,7 @@ describe.skipIf(!built)('the demo page', () => {
   })
 
   test('is used with the keyboard alone', async () => {
-    const page = await open(browser, relay.url)
+    const page = await open(machine.browser, machine.relay.url)
     await page.keyboard.type('first line')
     await page.keyboard.press('Shift+Enter')
     await page.keyboard.type('second line')
@@ -100,7 +88,7 @@ describe.skipIf(!built)('the demo page', () => {
   })
 
   test('stops, keeps what is there, and asks again', async () => {
-    const page = await open(browser, relay.url)
+    const page = await open(machine.browser, machine.relay.url)
     await ask(page, 'demo-long', 'Hello')
     await begun(page)
     await page.click('#stop')
@@ -113,8 +101,8 @@ describe.skipIf(!built)('the demo page', () => {
   })
 
   test('a connection killed in mid-answer is not seen', async () => {
-    const proxy = await proxyTo(relay.url)
-    const page = await open(browser, proxy.url)
+    const proxy = await proxyTo(machine.relay.url)
+    const page = await open(machine.browser, proxy.url)
     await ask(page, 'demo', 'Hello')
     for (let i = 0; i < 2; i++) {
       const before = await words(page).catch(() => 0)
@@ -130,7 +118,7 @@ describe.skipIf(!built)('the demo page', () => {
   })
 
   test('a reload in mid-answer loses nothing', async () => {
-    const page = await open(browser, relay.url)
+    const page = await open(machine.browser, machine.relay.url)
     await ask(page, 'demo', 'Hello')
     await begun(page)
     await page.reload()
@@ -146,7 +134,7 @@ describe.skipIf(!built)('the demo page', () => {
   })
 
   test('says an error in words, keeps the text, and tries again', async () => {
-    const page = await open(browser, relay.url)
+    const page = await open(machine.browser, machine.relay.url)
     await ask(page, 'demo-error', 'Hello')
     const alert = page.getByRole('alert')
     await alert.getByText('The provider failed.').waitFor()
@@ -160,9 +148,9 @@ describe.skipIf(!built)('the demo page', () => {
   })
 
   test('asks for a key where the relay wants one, and keeps it in the tab', async () => {
-    const closed = await built!.start({ RELAY_API_KEYS: 'web:sk-test-0123456789' })
+    const closed = await machine.start({ RELAY_API_KEYS: 'web:sk-test-0123456789' })
     try {
-      const page = await open(browser, closed.url)
+      const page = await open(machine.browser, closed.url)
       await ask(page, 'demo-fast', 'Hello')
       await page.getByRole('alert').getByText('API key').waitFor()
       await page.keyboard.type('sk-test-0123456789')
@@ -179,7 +167,7 @@ describe.skipIf(!built)('the demo page', () => {
   })
 
   test("speaks the browser's language, and the other one", async () => {
-    const page = await open(browser, relay.url, { locale: 'zh-CN' })
+    const page = await open(machine.browser, machine.relay.url, { locale: 'zh-CN' })
     expect(await page.locator('#send').innerText()).toBe('发送')
     expect(await page.evaluate(() => document.documentElement.lang)).toBe('zh-CN')
     await ask(page, 'demo-fast', '你好')
@@ -192,7 +180,7 @@ describe.skipIf(!built)('the demo page', () => {
   })
 
   test('what a model writes is text, never markup', async () => {
-    const page = await open(browser, relay.url)
+    const page = await open(machine.browser, machine.relay.url)
     await ask(page, 'demo-fast', '<img src=x onerror=alert(1)> **bold** `code` [link](javascript:alert(1))')
     await ended(page)
     const answer = page.locator('.answer .text')
@@ -205,7 +193,11 @@ describe.skipIf(!built)('the demo page', () => {
     ['light', 'en-US', 1100],
     ['dark', 'zh-CN', 390],
   ] as const)('is accessible: %s, %s, %i wide', async (colorScheme, locale, width) => {
-    const page = await open(browser, relay.url, { colorScheme, locale, viewport: { width, height: 800 } })
+    const page = await open(machine.browser, machine.relay.url, {
+      colorScheme,
+      locale,
+      viewport: { width, height: 800 },
+    })
     await accessible(page)
     await page.click('#access summary')
     await accessible(page)
@@ -224,19 +216,19 @@ describe.skipIf(!built)('the demo page', () => {
   })
 
   test('asks nothing of another origin, and obeys a strict policy', async () => {
-    const page = await open(browser, 'about:blank')
+    const page = await open(machine.browser, 'about:blank')
     const urls: string[] = []
     page.on('request', (request) => urls.push(request.url()))
-    const response = await page.goto(relay.url)
+    const response = await page.goto(machine.relay.url)
     expect(response?.headers()['content-security-policy']).toContain("default-src 'none'")
     await ask(page, 'demo-fast', 'Hello')
     await ended(page)
     expect(urls.length).toBeGreaterThan(5)
-    expect(urls.filter((url) => !url.startsWith(relay.url) && !url.startsWith('about:'))).toEqual([])
+    expect(urls.filter((url) => !url.startsWith(machine.relay.url) && !url.startsWith('about:'))).toEqual([])
   })
 
   test("the reader's choice to see the thinking stays", async () => {
-    const page = await open(browser, relay.url)
+    const page = await open(machine.browser, machine.relay.url)
     await ask(page, 'demo-reasoning', 'Hello')
     await begun(page)
     const thinking = page.locator('.thinking')
@@ -249,7 +241,7 @@ describe.skipIf(!built)('the demo page', () => {
   })
 
   test('looks as the README shows it', async () => {
-    const page = await open(browser, relay.url, {
+    const page = await open(machine.browser, machine.relay.url, {
       viewport: { width: 1100, height: 940 },
       deviceScaleFactor: 2,
     })

@@ -1,9 +1,8 @@
-import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Page } from 'playwright-core'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { clientFor } from '../helpers.js'
 import { blockWith } from '../readme.js'
-import { buildRelay, type Relay } from '../relay.js'
-import { findChromium, launch, open } from './chromium.js'
+import { describeInBrowser, open } from './chromium.js'
 import { bundle, serveSite } from './site.js'
 
 const react = `
@@ -16,22 +15,7 @@ const vue = `
   import Chat from './examples/Chat.vue'
   createApp(Chat).mount('#app')`
 
-const executable = findChromium()
-const built = executable ? buildRelay() : undefined
-
-describe.skipIf(!built)('in a built page', () => {
-  let relay: Relay
-  let browser: Browser
-  beforeAll(async () => {
-    relay = await built!.start()
-    browser = await launch(executable!)
-  })
-  afterAll(async () => {
-    await browser.close()
-    await relay.stop()
-    built!.remove()
-  })
-
+describeInBrowser('in a built page', (machine) => {
   const lines = (page: Page) => page.locator('p').allTextContents()
   const send = async (page: Page, text: string) => {
     await page.fill('input', text)
@@ -45,8 +29,12 @@ describe.skipIf(!built)('in a built page', () => {
   const idle = (page: Page) => page.getByRole('button', { name: 'Send' }).waitFor()
   /** What the demo provider answers: at any speed the same. */
   const wholeAnswer = async (content: string) =>
-    (await clientFor(relay.url).ai.chat({ model: 'demo-fast', messages: [{ role: 'user', content }] }))
-      .content
+    (
+      await clientFor(machine.relay.url).ai.chat({
+        model: 'demo-fast',
+        messages: [{ role: 'user', content }],
+      })
+    ).content
 
   describe.each([
     ['React', react],
@@ -58,7 +46,7 @@ describe.skipIf(!built)('in a built page', () => {
     })
 
     test('the component of the README streams, and remembers', async () => {
-      const page = await open(browser, (await serveSite(script, relay.url)).url)
+      const page = await open(machine.browser, (await serveSite(script, machine.relay.url)).url)
       await send(page, 'Hello')
       await grown(page, 30)
       expect(await page.getByRole('button', { name: 'Stop' }).isVisible()).toBe(true)
@@ -74,7 +62,7 @@ describe.skipIf(!built)('in a built page', () => {
     })
 
     test('it stops, and keeps what is there', async () => {
-      const page = await open(browser, (await serveSite(script, relay.url)).url)
+      const page = await open(machine.browser, (await serveSite(script, machine.relay.url)).url)
       await send(page, 'Hello')
       await grown(page, 30)
       await page.getByRole('button', { name: 'Stop' }).click()
@@ -85,8 +73,8 @@ describe.skipIf(!built)('in a built page', () => {
     })
 
     test('a connection killed in mid-answer is not seen', async () => {
-      const site = await serveSite(script, relay.url)
-      const page = await open(browser, site.url)
+      const site = await serveSite(script, machine.relay.url)
+      const page = await open(machine.browser, site.url)
       await send(page, 'Hello')
       await grown(page, 60)
       site.cut()
@@ -99,21 +87,21 @@ describe.skipIf(!built)('in a built page', () => {
     ['EventSource', 'new EventSource'],
     ['fetch', 'TextDecoderStream'],
   ])('the %s of the README shows the answer', async (_, text) => {
-    const { url } = await serveSite(blockWith(text), relay.url)
-    const page = await open(browser, url)
+    const { url } = await serveSite(blockWith(text), machine.relay.url)
+    const page = await open(machine.browser, url)
     const whole = await wholeAnswer('Hello')
     await page.waitForFunction((whole) => document.body.textContent === whole, whole)
   })
 
   test('the client works from another origin that the relay allows', async () => {
     const script = await bundle("import * as sdk from '@websopy/sdk'\nwindow.sdk = sdk")
-    const site = await serveSite(script, relay.url)
-    const allowing = await built!.start({
+    const site = await serveSite(script, machine.relay.url)
+    const allowing = await machine.start({
       RELAY_CORS_ORIGINS: site.url,
       RELAY_API_KEYS: 'web:sk-test-0123456789',
     })
     try {
-      const page = await open(browser, site.url)
+      const page = await open(machine.browser, site.url)
       await page.waitForFunction('window.sdk')
       const [text, id, refusal] = (await page.evaluate(`(async () => {
         const baseURL = ${JSON.stringify(allowing.url)}
