@@ -223,7 +223,9 @@ func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, hub *st
 			log.Info().Msg("drained")
 			return err
 		case <-signals:
+			cancel()
 			server.Close()
+			<-shut
 			return errSecondSignal
 		case <-expired:
 			log.Warn().Msg("the grace time is over: ending the running streams")

@@ -95,6 +95,7 @@ func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool,
 			return f, true, err
 		}
 	}
+	h.holdKey(g)
 	f = newFollower(h, g.id, 0, g.attach(0))
 	g.start(r.Produce, r.Ended)
 	return f, false, nil

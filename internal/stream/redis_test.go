@@ -56,8 +56,8 @@ func unavailable(t *testing.T, h *stream.Hub, want bool) {
 func TestAStreamWhoseProducerDiesEndsOnceForAllAndWithinFifteenSeconds(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	way := redistest.Through(t, s)
-	a := open(t, options(), way.URL())
+	way := redistest.Through(t, s.Addr)
+	a := open(t, options(), "redis://"+way.Addr)
 	b, c := open(t, options(), s.URL()), open(t, options(), s.URL())
 	p := newProvider()
 	f := start(t, a, p.produce)
@@ -111,7 +111,16 @@ func TestRedisIsKilledAndComesBackEmpty(t *testing.T) {
 	o.Availability = func(err error) { away <- err }
 	a, b := open(t, o, s.URL()), open(t, options(), s.URL())
 	p := newProvider()
-	f := start(t, a, p.produce)
+	asks := stream.Request{Owner: "me", Key: "k", Produce: p.produce}
+	f, _, err := a.Start(background(t), asks)
+	require.NoError(t, err)
+	again := func(h *stream.Hub) {
+		again, replayed, err := h.Start(background(t), asks)
+		require.NoError(t, err)
+		require.True(t, replayed)
+		require.Equal(t, f.ID(), again.ID())
+		again.Close()
+	}
 	p.say <- "one "
 	elsewhere := attach(t, b, f.ID(), 0)
 	require.Equal(t, "one ", readUntilText(t, b, f.ID(), "one "))
@@ -122,13 +131,23 @@ func TestRedisIsKilledAndComesBackEmpty(t *testing.T) {
 	require.Error(t, <-away)
 	p.say <- "two "
 	require.Equal(t, "one two ", readUntilText(t, a, f.ID(), "one two "), "on the producing replica it goes on")
-	_, err := b.Attach(background(t), "me", f.ID(), 0)
+	again(a)
+	_, err = b.Attach(background(t), "me", f.ID(), 0)
 	requireCode(t, chat.Overloaded, err)
 	require.NotEqual(t, chat.StreamNotFound, chat.AsError(err).Code)
 
 	s.Restart(t)
 	require.NoError(t, <-away)
 	unavailable(t, a, false)
+	unavailable(t, b, false)
+	eventually(t, "the stream being in Redis again", func() bool {
+		f, err := b.Attach(background(t), "me", f.ID(), 2)
+		if err == nil {
+			f.Close()
+		}
+		return err == nil && s.Do("XLEN", "relay:{"+f.ID()+"}:log") == "2"
+	})
+	again(b)
 	p.say <- "three"
 	p.say <- stop
 	for _, r := range []reading{read(t, f), <-got} {

@@ -30,6 +30,7 @@ func newTransport(connect time.Duration) *http.Transport {
 		MaxIdleConns:        0,
 		MaxIdleConnsPerHost: 512,
 		IdleConnTimeout:     90 * time.Second,
+		WriteBufferSize:     1 << 10, // for the request's headers; an open stream keeps it for nothing
 		// A dead HTTP/2 connection carries many answers: ask after 10 s of silence, give up after 5.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 	}

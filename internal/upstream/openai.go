@@ -107,28 +107,14 @@ func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
 		out.text(chat.Content, text)
 		return nil
 	}
-	if err := strayError(ev); err != nil {
-		return err
-	}
 	if bytes.Equal(bytes.TrimSpace(ev.Data), doneMarker) {
 		out.complete = true
 		return nil
 	}
-	if len(bytes.TrimSpace(ev.Data)) == 0 {
-		return nil
-	}
-	d.reset()
-	d.jx.ResetBytes(ev.Data)
-	if err := d.jx.ObjBytes(d.field); err != nil {
+	if err := d.parse(ev); err != nil {
 		return err
 	}
 	c := &d.chunk
-	if c.failed || string(ev.Type) == "error" {
-		return reportIn(ev.Data)
-	}
-	if c.onlyContent() {
-		d.text.learn(ev.Data, `"content":`)
-	}
 	out.model(c.model)
 	if c.usage.known {
 		out.usage(c.usage.prompt, c.usage.completion)
@@ -144,6 +130,31 @@ func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
 		}
 	}
 	return finishOpenAI(c.finish, out)
+}
+
+// parse reads an event into d.chunk. It is apart from decode, which calls the writer: their frames
+// together would not fit into 8 KiB of stack, and every stream would take 16.
+//
+//go:noinline
+func (d *openaiDecoder) parse(ev sse.Event) error {
+	d.reset()
+	if err := strayError(ev); err != nil {
+		return err
+	}
+	if len(bytes.TrimSpace(ev.Data)) == 0 {
+		return nil
+	}
+	d.jx.ResetBytes(ev.Data)
+	if err := d.jx.ObjBytes(d.field); err != nil {
+		return err
+	}
+	if d.chunk.failed || string(ev.Type) == "error" {
+		return reportIn(ev.Data)
+	}
+	if d.chunk.onlyContent() {
+		d.text.learn(ev.Data, `"content":`)
+	}
+	return nil
 }
 
 // onlyContent reports whether the event says nothing but a piece of content (and names the model).
