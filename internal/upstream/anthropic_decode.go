@@ -17,7 +17,7 @@ type anthropicDecoder struct {
 	event anthropicEvent
 
 	// Token counts come in pieces: the prompt's at the start, the answer's, cumulative, at the end. Some
-	// gateways give a zero where they don't know yet.
+	// gateways give a zero for a prompt that they have not counted, or have counted before.
 	input, cacheRead, cacheWrite, outputTokens int64
 	counted                                    bool
 
@@ -215,12 +215,12 @@ func (d *anthropicDecoder) usage(j *jx.Decoder, key []byte) error {
 	default:
 		return j.Skip()
 	}
-	var n int64
+	n := *count
 	if err := tokens(j, &n); err != nil {
 		return err
 	}
 	d.counted = true
-	if n > 0 {
+	if n > 0 || count == &d.outputTokens {
 		*count = n
 	}
 	return nil

@@ -160,7 +160,7 @@ type cohereEvent struct {
 	id, name, args     []byte
 	finish             []byte
 	usage, billedUsage tokenCounts
-	failed             bool
+	failed, message    bool // whether there is an error, or a message where there should be a type
 }
 
 func (d *cohereDecoder) decode(ev sse.Event, out *output) error {
@@ -183,7 +183,7 @@ func (d *cohereDecoder) decode(ev sse.Event, out *output) error {
 	if err := d.jx.ObjBytes(d.field); err != nil {
 		return err
 	}
-	if e.failed || string(ev.Type) == "error" {
+	if e.failed || e.message && len(e.typ) == 0 || string(ev.Type) == "error" {
 		return reportIn(data)
 	}
 	switch string(e.typ) {
@@ -242,8 +242,10 @@ func (d *cohereDecoder) field(j *jx.Decoder, key []byte) (err error) {
 		return integer(j, &e.index)
 	case "delta":
 		return eachMember(j, d.delta)
-	case "error", "message": // {"message": …} is how Cohere reports a failure
+	case "error":
 		return present(j, &e.failed)
+	case "message": // {"message": …} is how Cohere reports a failure
+		return present(j, &e.message)
 	}
 	return j.Skip()
 }

@@ -180,6 +180,9 @@ func (d *geminiDecoder) readPart(j *jx.Decoder) error {
 	if j.Next() != jx.Object {
 		return j.Skip()
 	}
+	if d.event.parts == maxListed {
+		return errListed
+	}
 	if d.event.parts == len(d.parts) {
 		d.parts = append(d.parts, geminiPart{})
 	}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,6 +146,24 @@ func TestAReasonThatMayComeAgainEndsNoBrokenConnection(t *testing.T) {
 	}()
 	got := decodeWith(t, "gemini", func() io.Reader { return pr })
 	require.Equal(t, chat.UpstreamTruncated, chat.AsError(got.err).Code)
+}
+
+func TestWhatCostsMoreHereThanOnTheWireIsBounded(t *testing.T) {
+	partial := strings.Repeat(`{"functionCall":{"partialArgs":[{"jsonPath":"$`+strings.Repeat(".a", 50)+`","stringValue":"x"}],"willContinue":true}},`, 1000)
+	for name, body := range map[string]string{
+		"parts":        sse(`{"candidates":[{"content":{"parts":[` + strings.Repeat("{},", 5000) + `{}]}}]}`),
+		"partial args": sse(candidate(`{"functionCall":{"name":"f","willContinue":true}}`, "")) + strings.Repeat(sse(candidate(partial+"{}", "")), 8),
+	} {
+		got := decodeWith(t, "gemini", func() io.Reader { return strings.NewReader(body) })
+		require.Equal(t, chat.UpstreamMalformed, chat.AsError(got.err).Code, name)
+	}
+	for kind, body := range map[string]string{
+		"openai": sse(`{"choices":[{"delta":{"tool_calls":[` + strings.Repeat("{},", 5000) + `{}]}}]}`),
+		"ollama": lines(`{"message":{"tool_calls":[` + strings.Repeat("{},", 5000) + `{}]}}`),
+	} {
+		got := decodeWith(t, kind, func() io.Reader { return strings.NewReader(body) })
+		require.Equal(t, chat.UpstreamMalformed, chat.AsError(got.err).Code, kind)
+	}
 }
 
 func TestGeminiRefusesInDetails(t *testing.T) {

@@ -277,6 +277,9 @@ func (d *ollamaDecoder) toolCall(j *jx.Decoder) error {
 	if j.Next() != jx.Object {
 		return j.Skip()
 	}
+	if d.line.calls == maxListed {
+		return errListed
+	}
 	if d.line.calls == len(d.calls) {
 		d.calls = append(d.calls, ollamaCall{})
 	}

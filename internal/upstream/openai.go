@@ -331,6 +331,9 @@ func (d *openaiDecoder) toolCall(j *jx.Decoder) error {
 		return j.Skip()
 	}
 	n := d.chunk.tools
+	if n == maxListed {
+		return errListed
+	}
 	if n == len(d.fragments) {
 		d.fragments = append(d.fragments, openaiFragment{})
 	}

@@ -262,8 +262,13 @@ func (d *responsesDecoder) decode(ev sse.Event, out *output) error {
 			return reportIn(e.failure)
 		}
 		return &chat.Error{Code: chat.UpstreamError, Message: "the provider failed in mid-answer", Err: errors.New("event " + string(e.typ))}
-	case "error", "":
+	case "error":
 		return reportIn(data)
+	case "":
+		var r providerReport
+		if r.parse(data); r.found {
+			return r.err()
+		}
 	}
 	return nil
 }
