@@ -220,6 +220,8 @@ func TestStatusesAndAttempts(t *testing.T) {
 		"401 is the relay's own fault":        {status: 401, body: `{"error":{"message":"Incorrect API key provided: sk-ab***yz"}}`, code: chat.UpstreamAuth, attempts: 1, message: "the provider does not accept the relay's credentials"},
 		"403 is, too":                         {status: 403, code: chat.UpstreamAuth, attempts: 1},
 		"400 passes on a plain sentence":      {status: 400, body: `{"error":{"message":"Unknown model foo."}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request: Unknown model foo."},
+		"400 passes on one with a colon":      {status: 400, body: `{"error":{"message":"Invalid value: 'x'."}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request: Invalid value: 'x'."},
+		"400 passes on no host":               {status: 400, body: `{"error":{"message":"Ask gateway.internal:8080 instead"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
 		"400 passes on no address":            {status: 400, body: `{"error":{"message":"Call http://10.0.0.1/v1 instead"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
 		"404":                                 {status: 404, body: "<html>", code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
 		"400 for its content":                 {status: 400, body: `{"error":{"code":"content_filter","message":"no"}}`, code: chat.ContentFiltered, attempts: 1},

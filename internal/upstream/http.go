@@ -226,7 +226,7 @@ func plainSentence(s string) bool {
 		if net.ParseIP(strings.TrimRight(word, ".:")) != nil || strings.HasPrefix(lower, "sk-") || strings.HasPrefix(lower, "org-") || lower == "bearer" || strings.Contains(lower, "***") {
 			return false
 		}
-		if host, _, err := net.SplitHostPort(strings.TrimRight(word, ".")); err == nil && host != "" {
+		if host, port, err := net.SplitHostPort(strings.TrimRight(word, ".")); err == nil && host != "" && port != "" {
 			return false
 		}
 	}
