@@ -153,7 +153,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"a header with a bad value":         {"UPSTREAM_HEADERS=a: do-not-schön", "UPSTREAM_HEADERS: entry 1 has a value with characters other than printable ASCII"},
 		"a header that is the relay's":      {"UPSTREAM_HEADERS=accept=text/html", "UPSTREAM_HEADERS: entry 1 is a header that the relay sets itself"},
 		"headers that are commas":           {"UPSTREAM_HEADERS=,", "UPSTREAM_HEADERS: has only separators"},
-		"a fallback without a kind":         {"UPSTREAM_KIND=demo;UPSTREAM_2_MODEL=m", "UPSTREAM_2_KIND: not set; use one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, websopy"},
+		"a fallback without a kind":         {"UPSTREAM_KIND=demo;UPSTREAM_2_MODEL=m", "UPSTREAM_2_KIND: not set; " + allKinds},
 		"a fallback to nothing":             {"UPSTREAM_3_KIND=demo", "UPSTREAM_KIND: not set, but UPSTREAM_3_KIND is; " + allKinds},
 		"a fallback without its key":        {"UPSTREAM_KIND=demo;UPSTREAM_1_KIND=openai", "UPSTREAM_1_API_KEY: not set, and neither is OPENAI_API_KEY; https://api.openai.com/v1 needs a key"},
 		"a key that two upstreams share":    {"UPSTREAM_KIND=openai;UPSTREAM_1_KIND=openai;OPENAI_API_KEY_FILE=" + absent, "OPENAI_API_KEY_FILE: open the file: no such file or directory"},
