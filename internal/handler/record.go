@@ -90,7 +90,7 @@ func (rec *record) end(ctx context.Context, req *http.Request, err error) {
 	switch {
 	case err == nil && rec.done.FinishReason == chat.FinishStopped:
 		rec.reason = reasonStopped
-	case err == nil:
+	case err == nil || errors.Is(err, stream.ErrEnd):
 		rec.reason = reasonCompleted
 	case errors.Is(err, errSlowClient) || errors.Is(context.Cause(ctx), errSlowClient):
 		rec.reason = reasonSlowClient
