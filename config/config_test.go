@@ -41,6 +41,7 @@ func TestWithoutAnySettingTheDemoServesWithTheDocumentedDefaults(t *testing.T) {
 		Upstreams: []config.Upstream{{
 			Name: "demo", Kind: "demo", Retries: 2,
 			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute,
+			QueueTimeout: 5 * time.Second,
 		}},
 	}
 	require.Equal(t, want, load(t))
@@ -63,13 +64,15 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/", "UPSTREAM_API_KEY=az-key",
 		"UPSTREAM_MODEL=gpt-4o", "UPSTREAM_MODELS=gpt-4*,o3", "UPSTREAM_API_VERSION=2025-01-01-preview",
 		"UPSTREAM_CONNECT_TIMEOUT=1s", "UPSTREAM_FIRST_CHUNK_TIMEOUT=2m", "UPSTREAM_IDLE_TIMEOUT=30s", "UPSTREAM_RETRIES=0",
+		"UPSTREAM_CA_FILE="+certFile, "UPSTREAM_HEADERS=X-Team: a b,X-Key=k:=", "UPSTREAM_MAX_STREAMS=100", "UPSTREAM_QUEUE_TIMEOUT=0",
+		"RELAY_HEDGE_AFTER=2s", "UPSTREAM_9_KIND=demo", "UPSTREAM_9_MODEL=demo-fast", "UPSTREAM_9_QUEUE_TIMEOUT=1s",
 	)
 	require.Equal(t, &config.Config{
 		Addr: "127.0.0.1:0", AdminAddr: "[::1]:9091", TLSCert: certFile, TLSKey: keyFile,
 		APIKeys:     []config.APIKey{{Name: "web", Key: "web-key-0123456789"}, {Key: "bare-key-0123456789"}},
 		CORSOrigins: []string{"https://app.example.com", "chrome-extension://abcdef"},
 		MaxBody:     2_000_000, MaxStreams: 7, MaxStreamBytes: 512 << 10,
-		WriteTimeout: 3 * time.Second, StartBudget: 90 * time.Second, ShutdownDelay: 5 * time.Second,
+		WriteTimeout: 3 * time.Second, StartBudget: 90 * time.Second, HedgeAfter: 2 * time.Second, ShutdownDelay: 5 * time.Second,
 		Store: "redis", RedisURL: "rediss://u:p@r:6380/1", ResumeGrace: 5 * time.Second, ResumeRetention: time.Second,
 		ResumeBytes: 1 << 30, ResumePerCaller: 9,
 		LogLevel: "debug", LogFormat: "json",
@@ -77,6 +80,10 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 			Name: "azure", Kind: "azure", BaseURL: "https://x.openai.azure.com/openai", APIKey: "az-key",
 			Model: "gpt-4o", Models: []string{"gpt-4*", "o3"}, APIVersion: "2025-01-01-preview",
 			ConnectTimeout: time.Second, FirstChunkTimeout: 2 * time.Minute, IdleTimeout: 30 * time.Second,
+			CAFile: certFile, Headers: []config.Header{{Name: "X-Team", Value: "a b"}, {Name: "X-Key", Value: "k:="}}, MaxStreams: 100,
+		}, {
+			Name: "demo-9", Number: 9, Kind: "demo", Model: "demo-fast", Retries: 2,
+			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute, QueueTimeout: time.Second,
 		}},
 	}, c)
 }
@@ -136,9 +143,12 @@ func TestShortKeysAreAcceptedWithAWarning(t *testing.T) {
 }
 
 func TestRedactedShowsEverySettingButNoSecret(t *testing.T) {
-	c := load(t, "RELAY_API_KEYS=web:web-key-0123456789", "OPENAI_API_KEY=sk-do-not-show", "UPSTREAM_MODELS=a,b")
+	c := load(t, "RELAY_API_KEYS=web:web-key-0123456789", "OPENAI_API_KEY=sk-do-not-show", "UPSTREAM_MODELS=a,b",
+		"UPSTREAM_HEADERS=X-Key: do-not-show, X-Team: do-not-show", "UPSTREAM_2_KIND=demo", "UPSTREAM_2_API_KEY=do-not-show")
 	shown := c.Redacted()
 	require.Equal(t, "***", shown["UPSTREAM_API_KEY"])
+	require.Equal(t, "***", shown["UPSTREAM_2_API_KEY"])
+	require.Equal(t, "X-Key: ***,X-Team: ***", shown["UPSTREAM_HEADERS"])
 	require.Equal(t, "1", shown["RELAY_API_KEYS"])
 	require.Equal(t, "a,b", shown["UPSTREAM_MODELS"])
 	require.Equal(t, "1MiB", shown["RELAY_MAX_BODY"])

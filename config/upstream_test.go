@@ -72,7 +72,7 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 			got, defaults := c.Upstreams[0], load(t).Upstreams[0]
 			tc.want.Name = tc.want.Kind
 			tc.want.ConnectTimeout, tc.want.FirstChunkTimeout = defaults.ConnectTimeout, defaults.FirstChunkTimeout
-			tc.want.IdleTimeout, tc.want.Retries = defaults.IdleTimeout, defaults.Retries
+			tc.want.IdleTimeout, tc.want.Retries, tc.want.QueueTimeout = defaults.IdleTimeout, defaults.Retries, defaults.QueueTimeout
 			require.Equal(t, tc.want, got)
 			require.Empty(t, c.Warnings)
 		})

@@ -23,7 +23,6 @@ import (
 	"github.com/websopy/relay/config"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/stream"
-	"github.com/websopy/relay/internal/upstream"
 )
 
 const (
@@ -96,15 +95,12 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 }
 
 func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, hub *stream.Hub) (*handler.Relay, error) {
-	u := cfg.Upstreams[0]
-	provider, err := upstream.New(upstream.Options{
-		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion, Model: u.Model,
-		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout,
-	})
+	upstreams, err := newUpstreams(cfg, log, metrics)
 	if err != nil {
 		return nil, err
 	}
-	secrets := []string{u.APIKey.Reveal(), cfg.RedisURL.Reveal()}
+	u := cfg.Upstreams[0]
+	secrets := append(upstreamSecrets(cfg), cfg.RedisURL.Reveal())
 	var keys []handler.APIKey
 	for _, k := range cfg.APIKeys {
 		keys = append(keys, handler.APIKey{Name: k.Name, Key: k.Key.Reveal()})
@@ -112,8 +108,8 @@ func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, 
 	}
 	return handler.New(handler.Options{
 		Streams:      hub,
-		Upstream:     &upstream.Retry{Next: provider, Retries: u.Retries, Budget: cfg.StartBudget},
-		Allows:       func(model string) bool { return model == u.Model || u.Allows(model) },
+		Upstream:     upstreams,
+		Allows:       u.Allows,
 		RequireModel: u.Model == "" && u.Kind != "demo" && u.Kind != "websopy",
 		APIKeys:      keys, CORSOrigins: cfg.CORSOrigins,
 		MaxBody: int64(cfg.MaxBody), MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
@@ -271,7 +267,8 @@ func announce(cfg *config.Config, log zerolog.Logger, addr net.Addr) {
 		scheme = "https"
 	}
 	log.Info().Str("version", buildVersion()).Str("addr", addr.String()).Str("scheme", scheme).
-		Str("upstream", u.Kind).Str("base_url", u.BaseURL).Str("model", u.Model).Int("api_keys", len(cfg.APIKeys)).Str("store", cfg.Store).Msg("listening")
+		Str("upstream", u.Kind).Str("base_url", u.BaseURL).Str("model", u.Model).Int("fallbacks", len(cfg.Upstreams)-1).
+		Int("api_keys", len(cfg.APIKeys)).Str("store", cfg.Store).Msg("listening")
 }
 
 // healthcheck asks the relay that runs with the same settings on this machine.

@@ -130,6 +130,13 @@ func (e *eventWriter) reconnect(wait time.Duration) error {
 	return e.flush()
 }
 
+// failed is why frames could not be written, nil when all could.
+func (e *eventWriter) failed() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
+}
+
 // size is how many bytes were written in all.
 func (e *eventWriter) size() int64 {
 	e.mu.Lock()

@@ -39,7 +39,7 @@ func newLab(t *testing.T, answer http.HandlerFunc) *lab {
 	provider, err := upstream.New(upstream.Options{Name: "lab", Kind: "openai", BaseURL: srv.URL,
 		ConnectTimeout: patience, FirstChunkTimeout: patience, IdleTimeout: patience})
 	require.NoError(t, err)
-	l.upstream = &upstream.Retry{Next: provider, Retries: 2, Budget: patience}
+	l.upstream = &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: provider, Retries: 2}}, Budget: patience}
 	return l
 }
 

@@ -85,14 +85,14 @@ func (rec *record) ended() error {
 }
 
 // end decides how the stream ended.
-func (rec *record) end(ctx context.Context, req *http.Request, err error) {
+func (rec *record) end(req *http.Request, err error) {
 	rec.cause = err
 	switch {
 	case err == nil && rec.done.FinishReason == chat.FinishStopped:
 		rec.reason = reasonStopped
 	case err == nil || errors.Is(err, stream.ErrEnd):
 		rec.reason = reasonCompleted
-	case errors.Is(err, errSlowClient) || errors.Is(context.Cause(ctx), errSlowClient):
+	case errors.Is(err, errSlowClient):
 		rec.reason = reasonSlowClient
 	case errors.Is(err, stream.ErrReleased):
 		rec.reason = reasonReleased
@@ -147,6 +147,10 @@ func (r *Relay) countGeneration(rec *record) {
 func (r *Relay) tell(rec *record, what string) {
 	for _, a := range rec.trace.Attempts {
 		r.Metrics.attempts.WithLabelValues(a.Upstream, outcome(a.Err)).Inc()
+		r.warnOfKey(rec.req, a)
+	}
+	if rec.trace.Hedged {
+		r.Metrics.hedges.Inc()
 	}
 
 	level := zerolog.InfoLevel
@@ -158,8 +162,8 @@ func (r *Relay) tell(rec *record, what string) {
 		return
 	}
 	client, _, _ := net.SplitHostPort(rec.req.RemoteAddr)
-	e.Str("request_id", requestIDOf(rec.req)).Str("reason", rec.reason).Str("client", client)
-	if name := callerOf(rec.req).name; name != "" {
+	e.Str("request_id", visitOf(rec.req).id).Str("reason", rec.reason).Str("client", client)
+	if name := visitOf(rec.req).caller.name; name != "" {
 		e.Str("caller", name)
 	}
 	if rec.id != "" {
@@ -170,6 +174,9 @@ func (r *Relay) tell(rec *record, what string) {
 	}
 	if n := len(rec.trace.Attempts); n > 0 {
 		e.Str("upstream", rec.trace.Attempts[n-1].Upstream).Int("attempts", n)
+		if n > 1 {
+			e.Strs("tried", tried(rec.trace.Attempts)).Bool("hedged", rec.trace.Hedged)
+		}
 	}
 	if !rec.first.IsZero() {
 		e.Dur("first_chunk_ms", rec.first.Sub(rec.start))
@@ -187,6 +194,24 @@ func (r *Relay) tell(rec *record, what string) {
 		e.Str("error", rec.cause.Error())
 	}
 	e.Msg(what)
+}
+
+// tried is what every attempt came to, in order.
+func tried(attempts []upstream.Attempt) []string {
+	var all []string
+	for _, a := range attempts {
+		all = append(all, a.Upstream+" "+outcome(a.Err))
+	}
+	return all
+}
+
+// warnOfKey says aloud that a provider refuses the relay's key: while another one answers, nobody else
+// would tell.
+func (r *Relay) warnOfKey(req *http.Request, a upstream.Attempt) {
+	if isChatError(a.Err) && chat.AsError(a.Err).Code == chat.UpstreamAuth {
+		r.Log.Error().Str("request_id", visitOf(req).id).Str("upstream", a.Upstream).Str("error", r.redact.Replace(a.Err.Error())).
+			Msg("the provider refuses the relay's key")
+	}
 }
 
 // outcome is a bounded set of labels for an attempt.

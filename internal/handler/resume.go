@@ -32,7 +32,7 @@ const maxKey = 255
 
 // begin answers with a resumable stream. It returns false, and has done nothing, when such are not to be
 // had now.
-func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Request, body [sha256.Size]byte) bool {
+func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Request, body *[sha256.Size]byte) bool {
 	key, err := idempotencyKey(req)
 	if err != nil {
 		r.fail(w, req, err)
@@ -41,7 +41,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 	rec := &record{req: req, ask: ask, metrics: r.Metrics, start: time.Now()}
 	generation := &record{req: req, ask: ask, start: rec.start}
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
-		Owner: callerOf(req).owner, Key: key, Body: body,
+		Owner: visitOf(req).caller.owner, Key: key, Body: *body,
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 			return r.Upstream.Stream(upstream.WithTrace(ctx, &generation.trace), ask)
 		},
@@ -154,7 +154,7 @@ func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, afte
 	var err error = errNoStreams
 	var f *stream.Follower
 	if r.Streams != nil {
-		f, err = r.Streams.Attach(req.Context(), callerOf(req).owner, id, after)
+		f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.owner, id, after)
 	}
 	switch {
 	case err == nil:
@@ -192,7 +192,7 @@ func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.E
 func (r *Relay) stopStream(w http.ResponseWriter, req *http.Request) {
 	var err error = errNoStreams
 	if r.Streams != nil {
-		err = r.Streams.Stop(req.Context(), callerOf(req).owner, chi.URLParam(req, "id"))
+		err = r.Streams.Stop(req.Context(), visitOf(req).caller.owner, chi.URLParam(req, "id"))
 	}
 	if err != nil {
 		r.fail(w, req, chat.AsError(err))

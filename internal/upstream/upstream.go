@@ -1,13 +1,15 @@
-// Package upstream asks LLM providers for answers: one file per wire format, and retries around any of
-// them. It knows nothing of the relay's own clients.
+// Package upstream asks LLM providers for answers: one file per wire format (two where it is large), and
+// retries around any of them. It knows nothing of the relay's own clients.
 package upstream
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"time"
 
@@ -33,16 +35,19 @@ type Options struct {
 	APIVersion string // azure only
 	Model      string // for requests that name none
 
-	ConnectTimeout    time.Duration // DNS, TCP and TLS
+	ConnectTimeout    time.Duration // DNS and TCP together, and then TLS
 	FirstChunkTimeout time.Duration // from the request to the first content, reasoning or tool progress
 	IdleTimeout       time.Duration // between two of those
+
+	RootCAs *x509.CertPool // whose certificates are trusted; nil: those that the system trusts
+	Headers http.Header    // of every request, beside and before those of the format
 }
 
 // New returns the upstream that o describes.
 func New(o Options) (Streamer, error) {
 	switch o.Kind {
 	case "demo":
-		return demo{o.IdleTimeout}, nil
+		return demo{o.Name, o.IdleTimeout}, nil
 	case "openai", "azure":
 		return newClient(o, &openai{o}), nil
 	case "openai-responses":
@@ -112,7 +117,7 @@ type client struct {
 }
 
 func newClient(o Options, f format) *client {
-	return &client{Options: o, format: f, framing: eventStream, transport: newTransport(o.ConnectTimeout)}
+	return &client{Options: o, format: f, framing: eventStream, transport: newTransport(o)}
 }
 
 func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
@@ -129,25 +134,46 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 func (c *client) stream(parent context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) error {
 	ctx, clock := startClock(parent, c.FirstChunkTimeout)
 	defer clock.stop()
-
-	hreq, err := c.format.newRequest(ctx, req)
+	res, err := c.open(parent, ctx, req)
 	if err != nil {
-		return chat.AsError(err)
-	}
-	res, err := c.transport.RoundTrip(hreq)
-	if err != nil {
-		return c.roundTripError(parent, ctx, err)
-	}
-	defer res.Body.Close()
-	if err := checkResponse(res, c.framing.contentType); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
 		return err
 	}
-
-	events := c.framing.newEvents(res.Body)
+	defer res.Body.Close()
 	out := output{yield: yield}
+	if err := c.read(ctx, clock, res.Body, &out); err != nil {
+		return err
+	}
+	if out.end() && res.ProtoMajor == 1 {
+		clock.set(drainTime, errGraceOver)
+		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
+	}
+	return nil
+}
+
+// open asks for a stream.
+func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Response, error) {
+	hreq, err := c.format.newRequest(ctx, req)
+	if err != nil {
+		return nil, chat.AsError(err)
+	}
+	maps.Copy(hreq.Header, c.Headers)
+	res, err := c.transport.RoundTrip(hreq)
+	if err != nil {
+		return nil, c.roundTripError(parent, ctx, err)
+	}
+	if err := checkResponse(res, c.framing.contentType); err != nil {
+		res.Body.Close()
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
+		return nil, err
+	}
+	return res, nil
+}
+
+// read passes on what the body says, until it is complete or nobody wants it any more.
+func (c *client) read(ctx context.Context, clock *clock, body io.Reader, out *output) error {
+	events := c.framing.newEvents(body)
 	dec := c.format.newDecoder()
 	for !out.complete {
 		if out.more = out.more && events.Buffered(); !out.more {
@@ -155,19 +181,13 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 		}
 		ev, err := events.Next()
 		if err != nil {
-			if err = endOfBody(ctx, &out, err); err != nil {
-				return err
-			}
-			break
+			return endOfBody(ctx, out, err)
 		}
 		out.more = events.Buffered()
-		if err := dec.decode(ev, &out); err != nil {
+		if err := dec.decode(ev, out); err != nil {
 			if ev.Partial && !isProviderError(err) {
 				// The cut went through the last event. It is not the provider who garbled it.
-				if err = endOfBody(ctx, &out, io.ErrUnexpectedEOF); err != nil {
-					return err
-				}
-				break
+				return endOfBody(ctx, out, io.ErrUnexpectedEOF)
 			}
 			return decodeError(err)
 		}
@@ -180,13 +200,6 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 			clock.set(c.IdleTimeout, errIdle)
 		}
 		out.progress = false
-	}
-	if !out.end() {
-		return nil
-	}
-	if res.ProtoMajor == 1 {
-		clock.set(drainTime, errGraceOver)
-		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
 	}
 	return nil
 }
