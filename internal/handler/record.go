@@ -90,7 +90,7 @@ func (rec *record) end(req *http.Request, err error) {
 	switch {
 	case err == nil && rec.done.FinishReason == chat.FinishStopped:
 		rec.reason = reasonStopped
-	case err == nil:
+	case err == nil || errors.Is(err, stream.ErrEnd):
 		rec.reason = reasonCompleted
 	case errors.Is(err, errSlowClient):
 		rec.reason = reasonSlowClient

@@ -178,7 +178,7 @@ func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.E
 		return
 	}
 	r.logRefusal(req, e)
-	out := r.newEventWriter(w, req, func(error) {}, "", nil)
+	out := r.newEventWriter(w, req, func(error) {}, source{})
 	defer out.close()
 	if final {
 		_ = out.terminal(0, r.errorObject(req, e))

@@ -179,7 +179,7 @@ func (s source) id() string {
 	return s.follower.ID()
 }
 
-// seq is the position of what chunks yielded last.
+// seq is the position of what chunks yielded last, or begins behind.
 func (s source) seq() uint64 {
 	if s.follower == nil {
 		return 0
@@ -189,7 +189,7 @@ func (s source) seq() uint64 {
 
 // stream writes one answer as frames.
 func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
-	out := r.newEventWriter(w, req, cancel, from.id(), from.opening)
+	out := r.newEventWriter(w, req, cancel, from)
 	defer out.close()
 	err := r.relay(out, req, from, rec)
 	if failed := out.failed(); err != nil && failed != nil {

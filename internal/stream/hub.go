@@ -190,6 +190,9 @@ func (h *Hub) Close(ctx context.Context) {
 	h.closed.Do(func() { h.close(ctx) })
 }
 
+// providerReturns is how long Close waits for providers whose contexts have ended.
+const providerReturns = 5 * time.Second
+
 func (h *Hub) close(ctx context.Context) {
 	h.mu.Lock()
 	h.closing = true
@@ -205,7 +208,10 @@ func (h *Hub) close(ctx context.Context) {
 		for _, g := range h.all() {
 			g.fail(chat.ServerShutdown, "this replica went away before the answer was complete", nil)
 		}
-		<-done // a provider returns when its context ends
+		select {
+		case <-done:
+		case <-time.After(providerReturns):
+		}
 	}
 	if h.store != nil {
 		h.store.close()

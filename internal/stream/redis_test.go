@@ -66,8 +66,12 @@ func TestAStreamWhoseProducerDiesEndsOnceForAllAndWithinFifteenSeconds(t *testin
 		require.Equal(t, "half", readUntilText(t, h, f.ID(), "half"))
 	}
 
+	evicted := start(t, a, newProvider().produce) // whose log Redis then drops, as a policy may have it
+
 	way.Cut()
 	cut := time.Now()
+	require.Equal(t, "1", s.Do("DEL", "relay:{"+evicted.ID()+"}:log"))
+	gone := aside(func() reading { return read(t, attach(t, c, evicted.ID(), 0)) })
 	p.say <- " more" // which never comes to Redis
 	var got []<-chan reading
 	for _, h := range []*stream.Hub{b, b, c} {
@@ -82,6 +86,8 @@ func TestAStreamWhoseProducerDiesEndsOnceForAllAndWithinFifteenSeconds(t *testin
 		require.Greater(t, r.seqs[1], uint64(1<<32), "it must be new to who read more than came to Redis")
 	}
 	require.Equal(t, uint64(1), b.Stats().Lost+c.Stats().Lost)
+	requireCode(t, chat.ProducerLost, (<-gone).err)
+	evicted.Close()
 
 	// Who was attached to the producer and saw more gets the end, and then no more.
 	r := read(t, attach(t, b, f.ID(), 2))
@@ -101,6 +107,27 @@ func TestAStreamWhoseProducerDiesEndsOnceForAllAndWithinFifteenSeconds(t *testin
 	r = read(t, attach(t, b, f.ID(), 0))
 	require.Equal(t, "half", r.text)
 	requireCode(t, chat.ProducerLost, r.err)
+}
+
+func TestAClientThatSawTheEndBeforeRedisDidIsNotToldOfAnError(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	way := redistest.Through(t, s.Addr)
+	a, b := open(t, options(), "redis://"+way.Addr), open(t, options(), s.URL())
+	p := newProvider()
+	f := start(t, a, p.produce)
+	p.say <- "all"
+	require.Equal(t, "all", readUntilText(t, b, f.ID(), "all"))
+	way.Cut()
+	p.say <- stop
+	r := read(t, f)
+	require.NotNil(t, r.done)
+	again := attach(t, b, f.ID(), r.seqs[1])
+	got := aside(func() reading { return read(t, again) })
+	way.Heal()
+	r = <-got
+	require.ErrorIs(t, r.err, stream.ErrEnd)
+	require.Empty(t, r.seqs)
 }
 
 func TestRedisIsKilledAndComesBackEmpty(t *testing.T) {
