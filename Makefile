@@ -10,7 +10,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RACE := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null && echo -race)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-go test-sdk lint bench fuzz conformance docker
+.PHONY: help run build test test-go test-peers test-sdk lint bench fuzz conformance docker
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -21,13 +21,16 @@ run: ## serve on :8080; without settings the demo provider answers
 build: ## make bin/relay, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/relay ./cmd/relay
 
-test: test-go test-sdk ## all tests that this machine can run; says what it skips
+test: test-go test-peers test-sdk ## all tests that this machine can run; says what it skips
 
 test-go: ## the Go tests
 	@$(if $(RACE),:,echo "SKIPPED: the race detector, because there is no C compiler")
 	@command -v redis-server >/dev/null || echo "SKIPPED: the tests with Redis, because redis-server is not installed"
 	@command -v nginx >/dev/null || echo "SKIPPED: the rolling restart behind nginx, because nginx is not installed"
 	$(GO) test $(RACE) $(GOTESTFLAGS) ./...
+
+test-peers: ## the providers' formats against the providers' own Go SDKs
+	cd internal/upstream/sdktest && $(GO) test $(GOTESTFLAGS) ./...
 
 test-sdk: ## the SDK's tests, if npm is there
 	@if [ ! -f sdk/package.json ]; then echo "SKIPPED: the SDK's tests: there is no sdk/"; \
@@ -38,6 +41,7 @@ lint: ## gofmt, go vet, go mod tidy and golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
+	cd internal/upstream/sdktest && $(GO) vet ./... && $(GO) mod tidy -diff
 	$(GO) run $(GOLANGCI) run ./...
 
 bench: ## Go benchmarks of what every chunk passes through

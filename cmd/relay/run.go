@@ -219,7 +219,9 @@ func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, hub *st
 			log.Info().Msg("drained")
 			return err
 		case <-signals:
+			cancel()
 			server.Close()
+			<-shut
 			return errSecondSignal
 		case <-expired:
 			log.Warn().Msg("the grace time is over: ending the running streams")
@@ -265,7 +267,8 @@ func announce(cfg *config.Config, log zerolog.Logger, addr net.Addr) {
 		scheme = "https"
 	}
 	log.Info().Str("version", buildVersion()).Str("addr", addr.String()).Str("scheme", scheme).
-		Str("upstream", u.Kind).Str("base_url", u.BaseURL).Str("model", u.Model).Int("fallbacks", len(cfg.Upstreams)-1).Int("api_keys", len(cfg.APIKeys)).Str("store", cfg.Store).Msg("listening")
+		Str("upstream", u.Kind).Str("base_url", u.BaseURL).Str("model", u.Model).Int("fallbacks", len(cfg.Upstreams)-1).
+		Int("api_keys", len(cfg.APIKeys)).Str("store", cfg.Store).Msg("listening")
 }
 
 // healthcheck asks the relay that runs with the same settings on this machine.

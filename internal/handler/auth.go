@@ -1,7 +1,6 @@
 package handler
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -56,31 +55,36 @@ func (a authenticator) caller(key string) (c caller, ok bool) {
 	return c, ok
 }
 
-type callerKey struct{}
-
 // authenticate lets a request pass that shows one of the keys, or any when there are none.
 func (r *Relay) authenticate(next http.Handler) http.Handler {
 	if len(r.auth.hashes) == 0 {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		scheme, key, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-		c, ok := r.auth.caller(strings.TrimSpace(key))
-		if !ok || !strings.EqualFold(scheme, "Bearer") {
+		if err := r.identify(req); err != nil {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			message := "the API key is not known"
-			if scheme == "" {
-				message = "an API key is required: Authorization: Bearer <key>"
-			}
-			r.fail(w, req, &chat.Error{Code: chat.Unauthorized, Message: message})
+			r.fail(w, req, err)
 			return
 		}
-		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), callerKey{}, c)))
+		next.ServeHTTP(w, req)
 	})
 }
 
-// callerOf is whose key the request showed.
-func callerOf(req *http.Request) caller {
-	c, _ := req.Context().Value(callerKey{}).(caller)
-	return c
+var (
+	errKeyMissing = &chat.Error{Code: chat.Unauthorized, Message: "an API key is required: Authorization: Bearer <key>"}
+	errKeyUnknown = &chat.Error{Code: chat.Unauthorized, Message: "the API key is not known"}
+)
+
+// identify notes whose key the request shows.
+func (r *Relay) identify(req *http.Request) *chat.Error {
+	scheme, key, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	c, ok := r.auth.caller(strings.TrimSpace(key))
+	switch {
+	case scheme == "":
+		return errKeyMissing
+	case !ok || !strings.EqualFold(scheme, "Bearer"):
+		return errKeyUnknown
+	}
+	visitOf(req).caller = c
+	return nil
 }

@@ -37,6 +37,7 @@ type eventWriter struct {
 
 	mu       sync.Mutex // held while a frame is made and written; guards the rest
 	buf      []byte     // frames not yet written
+	seq      uint64     // of the last frame with a position
 	last     time.Time  // of the last write
 	deadline time.Time  // of writes on the connection
 	bytes    int64      // written
@@ -46,12 +47,11 @@ type eventWriter struct {
 	ticks    sync.WaitGroup // ticks that are due or running
 }
 
-// newEventWriter sends the headers, with opening behind them, and starts the heartbeat. With an id,
-// frames carry their positions in that stream. cancel is called with the error when a write fails.
-// close must be called.
-func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc, id string, opening []byte) *eventWriter {
+// newEventWriter sends the headers and the opening of what is to be written, and starts the heartbeat.
+// cancel is called with the error when a write fails. close must be called.
+func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc, from source) *eventWriter {
 	e := &eventWriter{
-		w: w, rc: http.NewResponseController(w), http2: req.ProtoMajor >= 2, id: id, buf: opening,
+		w: w, rc: http.NewResponseController(w), http2: req.ProtoMajor >= 2, id: from.id(), seq: from.seq(), buf: from.opening,
 		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
 	}
 	h := w.Header()
@@ -96,9 +96,11 @@ func (e *eventWriter) chunk(c chat.Chunk, seq uint64) (at time.Time, err error) 
 	return e.last, err
 }
 
-// position appends the id line of a frame. The caller holds mu.
+// position appends the id line of a frame. An error that is this connection's own has no position: it
+// comes with that of the last frame. The caller holds mu.
 func (e *eventWriter) position(seq uint64) {
-	if e.id != "" {
+	if e.id != "" && seq != e.seq {
+		e.seq = seq
 		e.buf = stream.AppendCursor(sse.AppendID(e.buf), e.id, seq)
 	}
 }
@@ -126,6 +128,13 @@ func (e *eventWriter) reconnect(wait time.Duration) error {
 	e.buf = dialect.AppendPing(sse.AppendData(e.buf))
 	e.buf = sse.AppendEnd(sse.AppendRetry(e.buf, wait))
 	return e.flush()
+}
+
+// failed is why frames could not be written, nil when all could.
+func (e *eventWriter) failed() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
 }
 
 // size is how many bytes were written in all.

@@ -15,13 +15,13 @@ type Metrics struct {
 	attempts   *prometheus.CounterVec
 	hedges     prometheus.Counter
 
-	reg prometheus.Registerer
-
 	// Resumable streams.
 	generations *prometheus.CounterVec
 	unavailable prometheus.Counter
 	appends     *prometheus.HistogramVec
 	storeUp     prometheus.Gauge
+
+	reg prometheus.Registerer
 }
 
 // NewMetrics registers the relay's metrics.

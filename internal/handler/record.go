@@ -85,14 +85,14 @@ func (rec *record) ended() error {
 }
 
 // end decides how the stream ended.
-func (rec *record) end(ctx context.Context, req *http.Request, err error) {
+func (rec *record) end(req *http.Request, err error) {
 	rec.cause = err
 	switch {
 	case err == nil && rec.done.FinishReason == chat.FinishStopped:
 		rec.reason = reasonStopped
-	case err == nil:
+	case err == nil || errors.Is(err, stream.ErrEnd):
 		rec.reason = reasonCompleted
-	case errors.Is(err, errSlowClient) || errors.Is(context.Cause(ctx), errSlowClient):
+	case errors.Is(err, errSlowClient):
 		rec.reason = reasonSlowClient
 	case errors.Is(err, stream.ErrReleased):
 		rec.reason = reasonReleased
@@ -162,8 +162,8 @@ func (r *Relay) tell(rec *record, what string) {
 		return
 	}
 	client, _, _ := net.SplitHostPort(rec.req.RemoteAddr)
-	e.Str("request_id", requestIDOf(rec.req)).Str("reason", rec.reason).Str("client", client)
-	if name := callerOf(rec.req).name; name != "" {
+	e.Str("request_id", visitOf(rec.req).id).Str("reason", rec.reason).Str("client", client)
+	if name := visitOf(rec.req).caller.name; name != "" {
 		e.Str("caller", name)
 	}
 	if rec.id != "" {
@@ -209,7 +209,7 @@ func tried(attempts []upstream.Attempt) []string {
 // would tell.
 func (r *Relay) warnOfKey(req *http.Request, a upstream.Attempt) {
 	if isChatError(a.Err) && chat.AsError(a.Err).Code == chat.UpstreamAuth {
-		r.Log.Error().Str("request_id", requestIDOf(req)).Str("upstream", a.Upstream).Str("error", r.redact.Replace(a.Err.Error())).
+		r.Log.Error().Str("request_id", visitOf(req).id).Str("upstream", a.Upstream).Str("error", r.redact.Replace(a.Err.Error())).
 			Msg("the provider refuses the relay's key")
 	}
 }

@@ -61,7 +61,7 @@ func (r *Relay) fail(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 }
 
 func (r *Relay) logRefusal(req *http.Request, e *chat.Error) {
-	r.Log.Info().Str("request_id", requestIDOf(req)).Str("method", req.Method).Str("path", shorten(r.redact.Replace(hideIDs(req.URL.Path)))).
+	r.Log.Info().Str("request_id", visitOf(req).id).Str("method", req.Method).Str("path", shorten(r.redact.Replace(hideIDs(req.URL.Path)))).
 		Str("code", string(e.Code)).Str("error", r.redact.Replace(e.Error())).Msg("refused")
 }
 
@@ -76,7 +76,7 @@ func (r *Relay) respondError(w http.ResponseWriter, req *http.Request, e *chat.E
 func (r *Relay) errorObject(req *http.Request, e *chat.Error) []byte {
 	shown := *e
 	shown.Message = r.redact.Replace(e.Message)
-	return dialect.AppendError(nil, &shown, requestIDOf(req))
+	return dialect.AppendError(nil, &shown, visitOf(req).id)
 }
 
 // hideIDs cuts stream ids in a path: whole, they would let a reader of the log attach.

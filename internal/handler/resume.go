@@ -32,7 +32,7 @@ const maxKey = 255
 
 // begin answers with a resumable stream. It returns false, and has done nothing, when such are not to be
 // had now.
-func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Request, body [sha256.Size]byte) bool {
+func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Request, body *[sha256.Size]byte) bool {
 	key, err := idempotencyKey(req)
 	if err != nil {
 		r.fail(w, req, err)
@@ -41,7 +41,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 	rec := &record{req: req, ask: ask, metrics: r.Metrics, start: time.Now()}
 	generation := &record{req: req, ask: ask, start: rec.start}
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
-		Owner: callerOf(req).owner, Key: key, Body: body,
+		Owner: visitOf(req).caller.owner, Key: key, Body: *body,
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 			return r.Upstream.Stream(upstream.WithTrace(ctx, &generation.trace), ask)
 		},
@@ -65,8 +65,11 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 	return true
 }
 
-// idempotencyKey is the request's, or empty.
+// idempotencyKey is the request's, or empty. A GET has none: it has no body to compare.
 func idempotencyKey(req *http.Request) (string, *chat.Error) {
+	if req.Method != http.MethodPost {
+		return "", nil
+	}
 	key := req.Header.Get("Idempotency-Key")
 	if len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return "", &chat.Error{Code: chat.InvalidRequest, Message: "Idempotency-Key: want at most 255 printable ASCII characters without spaces"}
@@ -99,6 +102,16 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 func startFrame(id string) []byte {
 	frame := sse.AppendRetry(dialect.AppendStart(sse.AppendData(nil), id), reconnectAfter)
 	return sse.AppendEnd(stream.AppendCursor(sse.AppendID(frame), id, 0))
+}
+
+// noReturn is the first frame of a GET whose stream can't be resumed now. Its EventSource connects again all
+// the same, after the end as well, and without an id to send it would ask, and pay, again. This one is
+// nobody's.
+func noReturn(req *http.Request) []byte {
+	if req.Method != http.MethodGet {
+		return nil
+	}
+	return sse.AppendEnd(append(sse.AppendID(dialect.AppendPing(sse.AppendData(nil))), "none"...))
 }
 
 // lastEventID is where the client stopped reading. The header is what clients send by themselves; the
@@ -141,7 +154,7 @@ func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, afte
 	var err error = errNoStreams
 	var f *stream.Follower
 	if r.Streams != nil {
-		f, err = r.Streams.Attach(req.Context(), callerOf(req).owner, id, after)
+		f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.owner, id, after)
 	}
 	switch {
 	case err == nil:
@@ -165,7 +178,7 @@ func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.E
 		return
 	}
 	r.logRefusal(req, e)
-	out := r.newEventWriter(w, req, func(error) {}, "", nil)
+	out := r.newEventWriter(w, req, func(error) {}, source{})
 	defer out.close()
 	if final {
 		_ = out.terminal(0, r.errorObject(req, e))
@@ -179,7 +192,7 @@ func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.E
 func (r *Relay) stopStream(w http.ResponseWriter, req *http.Request) {
 	var err error = errNoStreams
 	if r.Streams != nil {
-		err = r.Streams.Stop(req.Context(), callerOf(req).owner, chi.URLParam(req, "id"))
+		err = r.Streams.Stop(req.Context(), visitOf(req).caller.owner, chi.URLParam(req, "id"))
 	}
 	if err != nil {
 		r.fail(w, req, chat.AsError(err))

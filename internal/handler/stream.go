@@ -21,27 +21,41 @@ const bodyTimeout = 30 * time.Second
 
 // postStream is the main job: a request body in, an event stream out.
 func (r *Relay) postStream(w http.ResponseWriter, req *http.Request) {
-	typ, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
-	if typ != "application/json" {
-		r.fail(w, req, &chat.Error{Code: chat.UnsupportedMediaType, Message: "Content-Type: want application/json"})
-		return
+	ask, hash, err := r.readAsk(w, req)
+	switch cursor := lastEventID(req); {
+	case err != nil:
+		r.fail(w, req, err)
+	case cursor != "":
+		r.resume(w, req, cursor)
+	default:
+		r.answer(w, req, ask, hash)
+	}
+}
+
+var errMediaType = &chat.Error{Code: chat.UnsupportedMediaType, Message: "Content-Type: want application/json"}
+
+// readAsk reads and decodes the body, and gives its hash. A request that resumes a stream is not decoded.
+func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Native, *[sha256.Size]byte, *chat.Error) {
+	if typ, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type")); typ != "application/json" {
+		return nil, nil, errMediaType
 	}
 	body, err := r.readBody(w, req)
 	if err != nil {
-		r.fail(w, req, chat.AsError(err))
-		return
+		return nil, nil, chat.AsError(err)
 	}
-	if cursor := lastEventID(req); cursor != "" {
-		r.resume(w, req, cursor)
-		return
+	if lastEventID(req) != "" {
+		return nil, nil, nil
 	}
 	ask, err := dialect.DecodeNative(body)
 	if err != nil {
-		r.fail(w, req, chat.AsError(err))
-		return
+		return nil, nil, chat.AsError(err)
 	}
 	ask.Resumable = ask.Resumable || req.URL.Query().Get("resumable") == "true"
-	r.answer(w, req, ask, sha256.Sum256(body))
+	if !ask.Resumable {
+		return ask, nil, nil
+	}
+	hash := sha256.Sum256(body)
+	return ask, &hash, nil
 }
 
 // getStream is the same for one user message in the URL, for EventSource and a bare curl. It is always
@@ -60,7 +74,7 @@ func (r *Relay) getStream(w http.ResponseWriter, req *http.Request) {
 	r.answer(w, req, &dialect.Native{Stream: true, Resumable: true, Request: chat.Request{
 		Model:    q.Get("model"),
 		Messages: []chat.Message{{Role: chat.RoleUser, Content: message}},
-	}}, [sha256.Size]byte{})
+	}}, new([sha256.Size]byte))
 }
 
 func (r *Relay) readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
@@ -82,8 +96,8 @@ func (r *Relay) readBody(w http.ResponseWriter, req *http.Request) ([]byte, erro
 }
 
 // answer checks what is left to check, runs the upstream and counts what came of it. body is the hash of
-// the request's.
-func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Native, body [sha256.Size]byte) {
+// the request's, for resumable streams.
+func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Native, body *[sha256.Size]byte) {
 	if err := r.admit(ask); err != nil {
 		r.fail(w, req, err)
 		return
@@ -94,8 +108,12 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 		return
 	}
 	defer leave()
-	if ask.Stream && ask.Resumable && r.Streams != nil && r.begin(w, req, &ask.Request, body) {
-		return
+	var opening []byte
+	if ask.Stream && ask.Resumable && r.Streams != nil {
+		if r.begin(w, req, &ask.Request, body) {
+			return
+		}
+		opening = noReturn(req)
 	}
 
 	ctx, cancel := context.WithCancelCause(req.Context())
@@ -109,7 +127,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 
 	rec := r.newRecord(&ctx, req, &ask.Request)
 	if ask.Stream {
-		r.stream(ctx, cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request)}, rec)
+		r.stream(ctx, cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request), opening: opening}, rec)
 	} else {
 		r.whole(ctx, w, req, &ask.Request, rec)
 	}
@@ -161,7 +179,7 @@ func (s source) id() string {
 	return s.follower.ID()
 }
 
-// seq is the position of what chunks yielded last.
+// seq is the position of what chunks yielded last, or begins behind.
 func (s source) seq() uint64 {
 	if s.follower == nil {
 		return 0
@@ -171,9 +189,13 @@ func (s source) seq() uint64 {
 
 // stream writes one answer as frames.
 func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
-	out := r.newEventWriter(w, req, cancel, from.id(), from.opening)
+	out := r.newEventWriter(w, req, cancel, from)
 	defer out.close()
-	rec.end(ctx, req, r.relay(out, req, from, rec))
+	err := r.relay(out, req, from, rec)
+	if failed := out.failed(); err != nil && failed != nil {
+		err = failed // a ping's write, perhaps, of which the upstream only saw that the request was over
+	}
+	rec.end(req, err)
 	switch {
 	case rec.failure != nil:
 		_ = out.terminal(from.seq(), r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
@@ -222,7 +244,7 @@ func (r *Relay) writeDone(out *eventWriter, req *http.Request, c chat.Chunk, seq
 // whole answers with one JSON object.
 func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
 	var answer dialect.Answer
-	rec.end(ctx, req, r.collect(ctx, &answer, req, ask, rec))
+	rec.end(req, r.collect(ctx, &answer, req, ask, rec))
 	switch {
 	case rec.failure != nil:
 		r.respondError(w, req, rec.failure)

@@ -9,9 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Proxy is the way of one replica to a server, which a test can cut: to everybody else, that
-// replica is dead.
+// Proxy is somebody's way to a server, which a test can cut. A replica whose way to Redis is cut is
+// dead to everybody else.
 type Proxy struct {
+	Addr     string
 	listener net.Listener
 	target   string
 	running  sync.WaitGroup
@@ -21,12 +22,12 @@ type Proxy struct {
 	conns map[net.Conn]bool
 }
 
-// Through makes a way to s, for as long as the test runs.
-func Through(t testing.TB, s *Server) *Proxy {
+// Through makes a way to addr, for as long as the test runs.
+func Through(t testing.TB, addr string) *Proxy {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &Proxy{listener: ln, target: s.Addr, conns: map[net.Conn]bool{}}
+	p := &Proxy{Addr: ln.Addr().String(), listener: ln, target: addr, conns: map[net.Conn]bool{}}
 	p.running.Go(p.accept)
 	t.Cleanup(func() {
 		_ = ln.Close()
@@ -35,9 +36,6 @@ func Through(t testing.TB, s *Server) *Proxy {
 	})
 	return p
 }
-
-// URL is the server's, this way.
-func (p *Proxy) URL() string { return "redis://" + p.listener.Addr().String() }
 
 // Cut ends all connections and refuses others until Heal.
 func (p *Proxy) Cut() {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,6 +28,17 @@ type Server struct {
 // and fails for it in CI.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return start(t, append([]string{"--save", "", "--appendonly", "no"}, args...))
+}
+
+// StartSentinel runs a Sentinel with its configuration file, which it writes to.
+func StartSentinel(t testing.TB, conf string) *Server {
+	t.Helper()
+	return start(t, []string{conf, "--sentinel"})
+}
+
+func start(t testing.TB, args []string) *Server {
+	t.Helper()
 	name := os.Getenv("RELAY_TEST_REDIS")
 	if name == "" {
 		name = "redis-server"
@@ -43,10 +55,8 @@ func Start(t testing.TB, args ...string) *Server {
 	addr := ln.Addr().String()
 	require.NoError(t, ln.Close())
 	_, port, _ := net.SplitHostPort(addr)
-	s := &Server{Addr: addr, args: append([]string{
-		path, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no",
-		"--dir", t.TempDir(), "--loglevel", "warning",
-	}, args...)}
+	common := []string{"--bind", "127.0.0.1", "--port", port, "--dir", t.TempDir(), "--loglevel", "warning"}
+	s := &Server{Addr: addr, args: append(append([]string{path}, args...), common...)}
 	s.Restart(t)
 	t.Cleanup(s.Kill)
 	return s
@@ -92,6 +102,9 @@ func (s *Server) Do(command ...string) string {
 	}
 	if text, err := m.ToString(); err == nil {
 		return text
+	}
+	if n, err := m.AsInt64(); err == nil {
+		return strconv.FormatInt(n, 10)
 	}
 	return strings.TrimSpace(m.String())
 }

@@ -95,6 +95,7 @@ func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool,
 			return f, true, err
 		}
 	}
+	h.holdKey(g)
 	f = newFollower(h, g.id, 0, g.attach(0))
 	g.start(r.Produce, r.Ended)
 	return f, false, nil
@@ -189,6 +190,9 @@ func (h *Hub) Close(ctx context.Context) {
 	h.closed.Do(func() { h.close(ctx) })
 }
 
+// providerReturns is how long Close waits for providers whose contexts have ended.
+const providerReturns = 5 * time.Second
+
 func (h *Hub) close(ctx context.Context) {
 	h.mu.Lock()
 	h.closing = true
@@ -204,7 +208,10 @@ func (h *Hub) close(ctx context.Context) {
 		for _, g := range h.all() {
 			g.fail(chat.ServerShutdown, "this replica went away before the answer was complete", nil)
 		}
-		<-done // a provider returns when its context ends
+		select {
+		case <-done:
+		case <-time.After(providerReturns):
+		}
 	}
 	if h.store != nil {
 		h.store.close()

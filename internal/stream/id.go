@@ -34,7 +34,7 @@ func ValidID(s string) bool {
 }
 
 // ParseCursor takes an event id apart, `<stream id>.<seq>` (docs/protocol.md, 5). It is what a
-// client sends back as Last-Event-ID, so it may be anything.
+// client sends back as Last-Event-ID, so it may be anything; what is none is not ok and has no id.
 func ParseCursor(s string) (id string, seq uint64, ok bool) {
 	id, digits, found := strings.Cut(s, ".")
 	if !found || !ValidID(id) || len(digits) > 1 && digits[0] == '0' {
@@ -46,7 +46,10 @@ func ParseCursor(s string) (id string, seq uint64, ok bool) {
 		}
 	}
 	seq, err := strconv.ParseUint(digits, 10, 53) // a number that JavaScript and Lua hold exactly
-	return id, seq, err == nil
+	if err != nil {
+		return "", 0, false
+	}
+	return id, seq, true
 }
 
 // AppendCursor appends the event id of position seq of stream id, as ParseCursor reads it.

@@ -29,8 +29,7 @@ func (s *store) create(ctx context.Context, g *generation) (first string, err er
 		g.mirror.created.Store(true)
 		return "", nil
 	}
-	body := hex.EncodeToString(g.body[:])
-	id, holder, err := s.claim(ctx, c, g.key, g.id, body)
+	id, body, err := s.claim(ctx, c, g)
 	if err != nil {
 		return "", s.unavailable(err)
 	}
@@ -40,7 +39,7 @@ func (s *store) create(ctx context.Context, g *generation) (first string, err er
 	}
 	remove := c.B().Del().Key(metaKey(g.id), logKey(g.id), leaseKey(g.id)).Build()
 	s.note(c.Do(ctx, remove).Error())
-	if holder != body {
+	if body != g.body {
 		return "", mismatch()
 	}
 	return id, nil
@@ -57,28 +56,31 @@ func (s *store) record(ctx context.Context, c rueidis.Client, g *generation) err
 // keep is how long a stream stays that nobody writes any more, in Redis.
 func (s *store) keep() time.Duration { return max(s.hub.o.Retention, time.Second) }
 
-// claim gives an idempotency key to stream id, unless another stream has it that can still be read.
-// It says which stream holds the key, and for which body.
-func (s *store) claim(ctx context.Context, c rueidis.Client, key, id, body string) (holder, holderBody string, err error) {
+// claim gives g its idempotency key, unless another stream has it that can still be read. It says which
+// stream holds the key, and for which body.
+func (s *store) claim(ctx context.Context, c rueidis.Client, g *generation) (holder string, body [32]byte, err error) {
 	keep := s.hub.o.MaxDuration + s.keep()
 	if s.hub.o.MaxDuration == 0 {
 		keep += 24 * time.Hour
 	}
 	for stale := ""; ; {
 		value, err := claimScript.do(ctx, c, run{
-			keys: []string{claimKey(key)},
-			args: []string{id + " " + body, millis(keep), stale},
+			keys: []string{claimKey(g.key)},
+			args: []string{g.id + " " + hex.EncodeToString(g.body[:]), millis(keep), stale},
 		})[0].ToString()
 		if err != nil {
-			return "", "", err
+			return "", body, err
 		}
-		holder, holderBody, _ = strings.Cut(value, " ")
-		if holder == id {
-			return holder, holderBody, nil
+		id, digits, _ := strings.Cut(value, " ")
+		if b, err := hex.DecodeString(digits); err != nil || copy(body[:], b) != len(body) {
+			return "", body, errRecord
 		}
-		gone, err := s.gone(ctx, c, holder)
+		if id == g.id {
+			return id, body, nil
+		}
+		gone, err := s.gone(ctx, c, id)
 		if !gone || err != nil {
-			return holder, holderBody, err
+			return id, body, err
 		}
 		stale = value
 	}

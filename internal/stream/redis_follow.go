@@ -132,8 +132,10 @@ func (r *remote) read(ctx context.Context) error {
 func (r *remote) judge(ctx context.Context, c rueidis.Client, lease bool, meta []rueidis.RedisMessage) error {
 	end, err := meta[1].AsUint64()
 	switch ended := err == nil; {
-	case ended && len(r.page) == 0 && r.cursor >= end:
-		return notReached() // an attachment ahead of the log, which never came there
+	case ended && len(r.page) == 0 && r.cursor == end:
+		return ErrEnd // the client saw the end from the producer before Redis did
+	case ended && len(r.page) == 0 && r.cursor > end:
+		return notReached()
 	case ended || lease || len(r.page) > 0:
 		r.missing = time.Time{}
 		return nil

@@ -56,8 +56,8 @@ func unavailable(t *testing.T, h *stream.Hub, want bool) {
 func TestAStreamWhoseProducerDiesEndsOnceForAllAndWithinFifteenSeconds(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	way := redistest.Through(t, s)
-	a := open(t, options(), way.URL())
+	way := redistest.Through(t, s.Addr)
+	a := open(t, options(), "redis://"+way.Addr)
 	b, c := open(t, options(), s.URL()), open(t, options(), s.URL())
 	p := newProvider()
 	f := start(t, a, p.produce)
@@ -66,8 +66,12 @@ func TestAStreamWhoseProducerDiesEndsOnceForAllAndWithinFifteenSeconds(t *testin
 		require.Equal(t, "half", readUntilText(t, h, f.ID(), "half"))
 	}
 
+	evicted := start(t, a, newProvider().produce) // whose log Redis then drops, as a policy may have it
+
 	way.Cut()
 	cut := time.Now()
+	require.Equal(t, "1", s.Do("DEL", "relay:{"+evicted.ID()+"}:log"))
+	gone := aside(func() reading { return read(t, attach(t, c, evicted.ID(), 0)) })
 	p.say <- " more" // which never comes to Redis
 	var got []<-chan reading
 	for _, h := range []*stream.Hub{b, b, c} {
@@ -82,6 +86,8 @@ func TestAStreamWhoseProducerDiesEndsOnceForAllAndWithinFifteenSeconds(t *testin
 		require.Greater(t, r.seqs[1], uint64(1<<32), "it must be new to who read more than came to Redis")
 	}
 	require.Equal(t, uint64(1), b.Stats().Lost+c.Stats().Lost)
+	requireCode(t, chat.ProducerLost, (<-gone).err)
+	evicted.Close()
 
 	// Who was attached to the producer and saw more gets the end, and then no more.
 	r := read(t, attach(t, b, f.ID(), 2))
@@ -103,6 +109,27 @@ func TestAStreamWhoseProducerDiesEndsOnceForAllAndWithinFifteenSeconds(t *testin
 	requireCode(t, chat.ProducerLost, r.err)
 }
 
+func TestAClientThatSawTheEndBeforeRedisDidIsNotToldOfAnError(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	way := redistest.Through(t, s.Addr)
+	a, b := open(t, options(), "redis://"+way.Addr), open(t, options(), s.URL())
+	p := newProvider()
+	f := start(t, a, p.produce)
+	p.say <- "all"
+	require.Equal(t, "all", readUntilText(t, b, f.ID(), "all"))
+	way.Cut()
+	p.say <- stop
+	r := read(t, f)
+	require.NotNil(t, r.done)
+	again := attach(t, b, f.ID(), r.seqs[1])
+	got := aside(func() reading { return read(t, again) })
+	way.Heal()
+	r = <-got
+	require.ErrorIs(t, r.err, stream.ErrEnd)
+	require.Empty(t, r.seqs)
+}
+
 func TestRedisIsKilledAndComesBackEmpty(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -111,7 +138,16 @@ func TestRedisIsKilledAndComesBackEmpty(t *testing.T) {
 	o.Availability = func(err error) { away <- err }
 	a, b := open(t, o, s.URL()), open(t, options(), s.URL())
 	p := newProvider()
-	f := start(t, a, p.produce)
+	asks := stream.Request{Owner: "me", Key: "k", Produce: p.produce}
+	f, _, err := a.Start(background(t), asks)
+	require.NoError(t, err)
+	again := func(h *stream.Hub) {
+		again, replayed, err := h.Start(background(t), asks)
+		require.NoError(t, err)
+		require.True(t, replayed)
+		require.Equal(t, f.ID(), again.ID())
+		again.Close()
+	}
 	p.say <- "one "
 	elsewhere := attach(t, b, f.ID(), 0)
 	require.Equal(t, "one ", readUntilText(t, b, f.ID(), "one "))
@@ -122,13 +158,23 @@ func TestRedisIsKilledAndComesBackEmpty(t *testing.T) {
 	require.Error(t, <-away)
 	p.say <- "two "
 	require.Equal(t, "one two ", readUntilText(t, a, f.ID(), "one two "), "on the producing replica it goes on")
-	_, err := b.Attach(background(t), "me", f.ID(), 0)
+	again(a)
+	_, err = b.Attach(background(t), "me", f.ID(), 0)
 	requireCode(t, chat.Overloaded, err)
 	require.NotEqual(t, chat.StreamNotFound, chat.AsError(err).Code)
 
 	s.Restart(t)
 	require.NoError(t, <-away)
 	unavailable(t, a, false)
+	unavailable(t, b, false)
+	eventually(t, "the stream being in Redis again", func() bool {
+		f, err := b.Attach(background(t), "me", f.ID(), 2)
+		if err == nil {
+			f.Close()
+		}
+		return err == nil && s.Do("XLEN", "relay:{"+f.ID()+"}:log") == "2"
+	})
+	again(b)
 	p.say <- "three"
 	p.say <- stop
 	for _, r := range []reading{read(t, f), <-got} {

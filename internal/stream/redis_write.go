@@ -219,11 +219,14 @@ func (s *store) restore(ctx context.Context, c rueidis.Client, g *generation) {
 		m.closed = true
 		return
 	}
-	if err := s.record(ctx, c, g); err != nil {
-		s.note(err)
-	} else {
+	err := s.record(ctx, c, g)
+	if err == nil && g.key != "" {
+		_, _, err = s.claim(ctx, c, g) // whoever has it now asked while nobody could know of g
+	}
+	if err == nil {
 		m.at, m.sent = place{}, 0
 	}
+	s.note(err)
 	s.mark(g)
 }
 

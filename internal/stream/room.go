@@ -1,6 +1,10 @@
 package stream
 
-import "github.com/websopy/relay/internal/chat"
+import (
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+)
 
 // reserved is what a live stream counts for at least, in bytes, against Options.MaxBytes.
 const reserved = 64 << 10
@@ -17,14 +21,13 @@ func (h *Hub) admit(g *generation) (*Follower, error) {
 	}
 	switch {
 	case h.closing:
-		return nil, &chat.Error{Code: chat.Draining, Message: "this replica is going away"}
+		return nil, &chat.Error{Code: chat.Draining, Message: "this replica is going away", RetryAfter: time.Second}
 	case h.o.MaxPerOwner > 0 && h.owners[g.owner] >= h.o.MaxPerOwner:
-		return nil, &chat.Error{Code: chat.Overloaded, Message: "too many resumable streams of this caller are running"}
+		return nil, &chat.Error{Code: chat.Overloaded, Message: "too many resumable streams of this caller are running", RetryAfter: time.Second}
 	case h.o.MaxBytes > 0 && h.bytes+reserved > h.o.MaxBytes:
-		return nil, &chat.Error{Code: chat.Overloaded, Message: "there is no room for another resumable stream"}
+		return nil, &chat.Error{Code: chat.Overloaded, Message: "there is no room for another resumable stream", RetryAfter: time.Second}
 	}
-	// With Redis a key is only ours once Redis says so: see create.
-	if h.store == nil && g.key != "" {
+	if h.store == nil && g.key != "" { // with a store the key is g's when Redis says so: see begin
 		h.keys[g.key] = g
 	}
 	h.streams[g.id] = g
@@ -33,6 +36,15 @@ func (h *Hub) admit(g *generation) (*Follower, error) {
 	h.account(g)
 	h.running.Add(1)
 	return nil, nil
+}
+
+// holdKey has those that come with g's key follow g, without a question to Redis.
+func (h *Hub) holdKey(g *generation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if g.key != "" && h.streams[g.id] == g {
+		h.keys[g.key] = g
+	}
 }
 
 // withdraw undoes admit for a generation that does not come to be.

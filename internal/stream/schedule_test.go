@@ -160,8 +160,8 @@ func TestNoScheduleLosesOrDoublesAnythingInRedis(t *testing.T) {
 			t.Parallel()
 			s := &schedule{t: t, rand: rand.New(rand.NewPCG(seed, 0)), stopAt: -1, dieAt: -1}
 			for range 3 {
-				way := redistest.Through(t, server)
-				s.replicas = append(s.replicas, newReplica(open(t, options(), way.URL()), way))
+				way := redistest.Through(t, server.Addr)
+				s.replicas = append(s.replicas, newReplica(open(t, options(), "redis://"+way.Addr), way))
 			}
 			s.words = 20 + s.rand.IntN(200)
 			switch seed % 4 {

@@ -118,7 +118,7 @@ func tooSlow(t *testing.T, with replicas) {
 	p := newProvider()
 	r := read(t, start(t, a, p.produce))
 	requireCode(t, chat.StreamTooLong, r.err)
-	await(t, p.gone, "the provider's cancellation")
+	eventually(t, "the provider's return", func() bool { return a.Stats().Live == 0 })
 }
 
 func closing(t *testing.T, with replicas) {

@@ -358,12 +358,12 @@ func strangers(t *testing.T, with replicas) {
 
 func slowFollower(t *testing.T, with replicas) {
 	a, b := with(t, options())
-	f := start(t, a, words(20_000))
+	f := start(t, a, words(5000))
 	slow := attach(t, b, f.ID(), 0)
 	r := read(t, f)
 	require.NotNil(t, r.done)
 	r = read(t, slow)
-	require.Equal(t, wordsText(0, 20_000), r.text)
+	require.Equal(t, wordsText(0, 5000), r.text)
 }
 
 func live(t *testing.T, with replicas) {

@@ -149,6 +149,7 @@ func (f *cohere) newDecoder() decoder { return new(cohereDecoder) }
 type cohereDecoder struct {
 	jx    jx.Decoder
 	event cohereEvent
+	text  template // of the events that carry text only
 }
 
 // cohereEvent is what one event says.
@@ -158,16 +159,15 @@ type cohereEvent struct {
 	text, thinking     []byte
 	id, name, args     []byte
 	finish             []byte
-	usage, billedUsage cohereUsage
-	failed             bool
-}
-
-type cohereUsage struct {
-	input, output int64
-	known         bool
+	usage, billedUsage tokenCounts
+	failed, message    bool // whether there is an error, or a message where there should be a type
 }
 
 func (d *cohereDecoder) decode(ev sse.Event, out *output) error {
+	if text, ok := d.text.match(ev.Data); ok && string(ev.Type) != "error" && len(ev.Stray) == 0 {
+		out.text(chat.Content, text)
+		return nil
+	}
 	if err := strayError(ev); err != nil {
 		return err
 	}
@@ -183,11 +183,14 @@ func (d *cohereDecoder) decode(ev sse.Event, out *output) error {
 	if err := d.jx.ObjBytes(d.field); err != nil {
 		return err
 	}
-	if e.failed || string(ev.Type) == "error" {
+	if e.failed || e.message && len(e.typ) == 0 || string(ev.Type) == "error" {
 		return reportIn(data)
 	}
 	switch string(e.typ) {
 	case "content-start", "content-delta":
+		if len(e.text) > 0 && len(e.thinking) == 0 {
+			d.text.learn(ev.Data, `"text":`)
+		}
 		out.text(chat.Reasoning, e.thinking)
 		out.text(chat.Content, e.text)
 	case "tool-plan-delta":
@@ -211,7 +214,7 @@ func (d *cohereDecoder) end(data []byte, out *output) error {
 		usage = e.billedUsage
 	}
 	if usage.known {
-		out.usage(usage.input, usage.output)
+		out.usage(usage.prompt, usage.completion)
 	}
 	out.complete = true
 	switch reason := string(e.finish); {
@@ -236,16 +239,13 @@ func (d *cohereDecoder) field(j *jx.Decoder, key []byte) (err error) {
 		e.typ, err = appendString(j, e.typ)
 		return err
 	case "index":
-		if j.Next() == jx.Number {
-			e.index, err = j.Int()
-			return err
-		}
+		return integer(j, &e.index)
 	case "delta":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.delta)
-		}
-	case "error", "message": // {"message": …} is how Cohere reports a failure
-		e.failed = e.failed || j.Next() != jx.Null
+		return eachMember(j, d.delta)
+	case "error":
+		return present(j, &e.failed)
+	case "message": // {"message": …} is how Cohere reports a failure
+		return present(j, &e.message)
 	}
 	return j.Skip()
 }
@@ -257,21 +257,17 @@ func (d *cohereDecoder) delta(j *jx.Decoder, key []byte) (err error) {
 		e.finish, err = appendString(j, e.finish)
 		return err
 	case "message":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.message)
-		}
+		return eachMember(j, d.message)
 	case "usage":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
-				switch string(key) {
-				case "tokens":
-					return e.usage.decode(j)
-				case "billed_units":
-					return e.billedUsage.decode(j)
-				}
-				return j.Skip()
-			})
-		}
+		return eachMember(j, func(j *jx.Decoder, key []byte) error {
+			switch string(key) {
+			case "tokens":
+				return e.usage.decode(j, "input_tokens", "output_tokens")
+			case "billed_units":
+				return e.billedUsage.decode(j, "input_tokens", "output_tokens")
+			}
+			return j.Skip()
+		})
 	}
 	return j.Skip()
 }
@@ -279,13 +275,9 @@ func (d *cohereDecoder) delta(j *jx.Decoder, key []byte) (err error) {
 func (d *cohereDecoder) message(j *jx.Decoder, key []byte) error {
 	switch string(key) {
 	case "content":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.content)
-		}
+		return eachMember(j, d.content)
 	case "tool_calls":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.toolCall)
-		}
+		return eachMember(j, d.toolCall)
 	}
 	return j.Skip()
 }
@@ -310,36 +302,7 @@ func (d *cohereDecoder) toolCall(j *jx.Decoder, key []byte) (err error) {
 		e.id, err = appendString(j, e.id)
 		return err
 	case "function":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
-				switch string(key) {
-				case "name":
-					e.name, err = appendString(j, e.name)
-				case "arguments":
-					e.args, err = appendString(j, e.args)
-				default:
-					err = j.Skip()
-				}
-				return err
-			})
-		}
+		return eachMember(j, func(j *jx.Decoder, key []byte) error { return readFunction(j, key, &e.name, &e.args) })
 	}
 	return j.Skip()
-}
-
-func (u *cohereUsage) decode(j *jx.Decoder) error {
-	if j.Next() != jx.Object {
-		return j.Skip()
-	}
-	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
-		switch string(key) {
-		case "input_tokens":
-			u.known = true
-			return tokens(j, &u.input)
-		case "output_tokens":
-			u.known = true
-			return tokens(j, &u.output)
-		}
-		return j.Skip()
-	})
 }

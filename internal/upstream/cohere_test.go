@@ -67,7 +67,7 @@ var cohereStreams = map[string]stream{
 	},
 	"garbage is malformed": {body: sse(cohereStart, `<html>`), code: chat.UpstreamMalformed},
 	"what is not known is passed over": {
-		body: ": hi\n\n" + sse("", `{"type":"citation-start","index":0,"delta":{"message":{"citations":{"text":"no","sources":[{"type":"tool"}]}}}}`, `{"type":"citation-end","index":0}`, `{"type":"debug","prompt":"no"}`, `{"type":"content-delta","index":null,"delta":{"message":null}}`,
+		body: ": hi\n\n" + sse("", `{"type":"citation-start","index":0,"delta":{"message":{"citations":{"text":"no","sources":[{"type":"tool"}]}}}}`, `{"type":"citation-end","index":0}`, `{"type":"debug","prompt":"no","message":{}}`, `{"type":"content-delta","index":null,"delta":{"message":null}}`,
 			cohereContent(`"text":null`), cohereContent(`"text":"Hi","later":1`), cohereTool("tool-call-delta", `"function":{"arguments":"no"}`), cohereEnd),
 		want: answer{text: "Hi", done: cohereDone("stop")},
 	},

@@ -14,9 +14,13 @@ import (
 // https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/function-calling#streaming-fc
 type partialCall struct {
 	open     bool
+	size     int // of the partialArgs so far, in bytes
 	id, name []byte
 	args     any
 }
+
+// maxPartialArgs bounds them, in bytes of JSON. Paths can make many objects of few bytes.
+const maxPartialArgs = 1 << 20
 
 // partialArg is one value. Exactly one of the four is set.
 type partialArg struct {
@@ -48,6 +52,9 @@ func (c *partialCall) begin(id, name, args []byte, out *output) error {
 func (c *partialCall) add(list []byte) error {
 	if !c.open || len(list) == 0 {
 		return nil
+	}
+	if c.size += len(list); c.size > maxPartialArgs {
+		return errors.New("partial arguments over the size limit")
 	}
 	var args []partialArg
 	if err := json.Unmarshal(list, &args); err != nil {

@@ -2,6 +2,9 @@ package upstream_test
 
 import (
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,6 +146,54 @@ func TestAReasonThatMayComeAgainEndsNoBrokenConnection(t *testing.T) {
 	}()
 	got := decodeWith(t, "gemini", func() io.Reader { return pr })
 	require.Equal(t, chat.UpstreamTruncated, chat.AsError(got.err).Code)
+}
+
+func TestWhatCostsMoreHereThanOnTheWireIsBounded(t *testing.T) {
+	partial := strings.Repeat(`{"functionCall":{"partialArgs":[{"jsonPath":"$`+strings.Repeat(".a", 50)+`","stringValue":"x"}],"willContinue":true}},`, 1000)
+	for name, body := range map[string]string{
+		"parts":        sse(`{"candidates":[{"content":{"parts":[` + strings.Repeat("{},", 5000) + `{}]}}]}`),
+		"partial args": sse(candidate(`{"functionCall":{"name":"f","willContinue":true}}`, "")) + strings.Repeat(sse(candidate(partial+"{}", "")), 8),
+	} {
+		got := decodeWith(t, "gemini", func() io.Reader { return strings.NewReader(body) })
+		require.Equal(t, chat.UpstreamMalformed, chat.AsError(got.err).Code, name)
+	}
+	for kind, body := range map[string]string{
+		"openai": sse(`{"choices":[{"delta":{"tool_calls":[` + strings.Repeat("{},", 5000) + `{}]}}]}`),
+		"ollama": lines(`{"message":{"tool_calls":[` + strings.Repeat("{},", 5000) + `{}]}}`),
+	} {
+		got := decodeWith(t, kind, func() io.Reader { return strings.NewReader(body) })
+		require.Equal(t, chat.UpstreamMalformed, chat.AsError(got.err).Code, kind)
+	}
+}
+
+func TestGeminiRefusesInDetails(t *testing.T) {
+	for name, tc := range map[string]struct {
+		status int
+		body   string
+		want   chat.Code
+		wait   time.Duration
+	}{
+		"a key that is wrong is no fault of the caller": {
+			400, `{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID","domain":"x","metadata":{"service":"y"}},null]}}`,
+			chat.UpstreamAuth, 0,
+		},
+		"how long to wait stands in the body": {
+			429, `[{"error":{"code":429,"message":"x","status":"RESOURCE_EXHAUSTED","details":[{"retryDelay":"19.5s"},{"reason":3}]}}]`,
+			chat.UpstreamRateLimited, 19500 * time.Millisecond,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(tc.status)
+				_, _ = io.WriteString(w, tc.body)
+			}))
+			defer srv.Close()
+			err := chat.AsError(fold(t, newUpstream(t, options("gemini", srv.URL)), t.Context(), question()).err)
+			require.Equal(t, tc.want, err.Code)
+			require.Equal(t, tc.wait, err.RetryAfter)
+		})
+	}
 }
 
 func TestGeminiRequest(t *testing.T) {

@@ -22,15 +22,96 @@ func appendString(d *jx.Decoder, dst []byte) ([]byte, error) {
 
 // appendText appends the string members of an object that have one of these names.
 func appendText(d *jx.Decoder, dst *[]byte, names ...string) error {
-	if d.Next() != jx.Object {
-		return d.Skip()
-	}
-	return d.ObjBytes(func(d *jx.Decoder, key []byte) (err error) {
+	return eachMember(d, func(d *jx.Decoder, key []byte) (err error) {
 		if !slices.Contains(names, string(key)) {
 			return d.Skip()
 		}
 		*dst, err = appendString(d, *dst)
 		return err
+	})
+}
+
+// eachMember reads the members of an object.
+func eachMember(d *jx.Decoder, read func(d *jx.Decoder, key []byte) error) error {
+	if d.Next() != jx.Object {
+		return d.Skip()
+	}
+	return d.ObjBytes(read)
+}
+
+// eachItem reads the items of a list.
+func eachItem(d *jx.Decoder, read func(d *jx.Decoder) error) error {
+	if d.Next() != jx.Array {
+		return d.Skip()
+	}
+	return d.Arr(read)
+}
+
+// integer reads a whole number.
+func integer(d *jx.Decoder, n *int) (err error) {
+	if d.Next() != jx.Number {
+		return d.Skip()
+	}
+	*n, err = d.Int()
+	return err
+}
+
+// boolean reads true or false.
+func boolean(d *jx.Decoder, b *bool) (err error) {
+	if d.Next() != jx.Bool {
+		return d.Skip()
+	}
+	*b, err = d.Bool()
+	return err
+}
+
+// present notes a member that is there and not null, and passes over it.
+func present(d *jx.Decoder, b *bool) error {
+	*b = *b || d.Next() != jx.Null
+	return d.Skip()
+}
+
+// readFunction reads a member of a call's function. Its arguments are JSON text, or the object itself:
+// in Ollama's format, and from servers that forget to encode it in OpenAI's.
+func readFunction(d *jx.Decoder, key []byte, name, arguments *[]byte) (err error) {
+	switch string(key) {
+	case "name":
+		*name, err = appendString(d, *name)
+	case "arguments":
+		if d.Next() == jx.Object {
+			raw, err := d.Raw()
+			*arguments = append(*arguments, raw...)
+			return err
+		}
+		*arguments, err = appendString(d, *arguments)
+	default:
+		err = d.Skip()
+	}
+	return err
+}
+
+// tokenCounts are what a provider says of usage.
+type tokenCounts struct {
+	prompt, completion int64
+	known              bool
+}
+
+// decode reads an object that replaces all that was said before.
+func (c *tokenCounts) decode(d *jx.Decoder, prompt, completion string) error {
+	if d.Next() != jx.Object {
+		return d.Skip()
+	}
+	*c = tokenCounts{}
+	return d.ObjBytes(func(d *jx.Decoder, key []byte) error {
+		switch string(key) {
+		case prompt:
+			c.known = true
+			return tokens(d, &c.prompt)
+		case completion:
+			c.known = true
+			return tokens(d, &c.completion)
+		}
+		return d.Skip()
 	})
 }
 

@@ -240,14 +240,9 @@ func (d *ollamaDecoder) field(j *jx.Decoder, key []byte) (err error) {
 		l.model, err = appendString(j, l.model)
 		return err
 	case "message":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.message)
-		}
+		return eachMember(j, d.message)
 	case "done":
-		if j.Next() == jx.Bool {
-			l.done, err = j.Bool()
-			return err
-		}
+		return boolean(j, &l.done)
 	case "done_reason":
 		l.reason, err = appendString(j, l.reason)
 		return err
@@ -258,7 +253,7 @@ func (d *ollamaDecoder) field(j *jx.Decoder, key []byte) (err error) {
 		l.counted = true
 		return tokens(j, &l.answerTokens)
 	case "error":
-		l.failed = l.failed || j.Next() != jx.Null
+		return present(j, &l.failed)
 	}
 	return j.Skip()
 }
@@ -273,9 +268,7 @@ func (d *ollamaDecoder) message(j *jx.Decoder, key []byte) (err error) {
 		l.thinking, err = appendString(j, l.thinking)
 		return err
 	case "tool_calls":
-		if j.Next() == jx.Array {
-			return j.Arr(d.toolCall)
-		}
+		return eachItem(j, d.toolCall)
 	}
 	return j.Skip()
 }
@@ -283,6 +276,9 @@ func (d *ollamaDecoder) message(j *jx.Decoder, key []byte) (err error) {
 func (d *ollamaDecoder) toolCall(j *jx.Decoder) error {
 	if j.Next() != jx.Object {
 		return j.Skip()
+	}
+	if d.line.calls == maxListed {
+		return errListed
 	}
 	if d.line.calls == len(d.calls) {
 		d.calls = append(d.calls, ollamaCall{})
@@ -296,27 +292,8 @@ func (d *ollamaDecoder) toolCall(j *jx.Decoder) error {
 			c.id, err = appendString(j, c.id)
 			return err
 		case "function":
-			if j.Next() == jx.Object {
-				return j.ObjBytes(c.function)
-			}
+			return eachMember(j, func(j *jx.Decoder, key []byte) error { return readFunction(j, key, &c.name, &c.args) })
 		}
 		return j.Skip()
 	})
-}
-
-func (c *ollamaCall) function(j *jx.Decoder, key []byte) (err error) {
-	switch string(key) {
-	case "name":
-		c.name, err = appendString(j, c.name)
-		return err
-	case "arguments":
-		if j.Next() == jx.Object {
-			raw, err := j.Raw()
-			c.args = append(c.args, raw...)
-			return err
-		}
-		c.args, err = appendString(j, c.args) // seen from servers that imitate both formats
-		return err
-	}
-	return j.Skip()
 }

@@ -215,13 +215,8 @@ type responsesEvent struct {
 	item, callID, name []byte // item's type, and more for a function_call
 
 	model, incomplete []byte // of response
-	usage             responsesUsage
+	usage             tokenCounts
 	failure           []byte // response.error, raw
-}
-
-type responsesUsage struct {
-	input, output int64
-	known         bool
 }
 
 func (d *responsesDecoder) decode(ev sse.Event, out *output) error {
@@ -267,8 +262,13 @@ func (d *responsesDecoder) decode(ev sse.Event, out *output) error {
 			return reportIn(e.failure)
 		}
 		return &chat.Error{Code: chat.UpstreamError, Message: "the provider failed in mid-answer", Err: errors.New("event " + string(e.typ))}
-	case "error", "":
+	case "error":
 		return reportIn(data)
+	case "":
+		var r providerReport
+		if r.parse(data); r.found {
+			return r.err()
+		}
 	}
 	return nil
 }
@@ -286,7 +286,7 @@ func (d *responsesDecoder) itemAdded(out *output) error {
 func (d *responsesDecoder) end(out *output) {
 	e := &d.event
 	if e.usage.known {
-		out.usage(e.usage.input, e.usage.output)
+		out.usage(e.usage.prompt, e.usage.completion)
 	}
 	out.complete = true
 	switch {
@@ -306,10 +306,7 @@ func (d *responsesDecoder) field(j *jx.Decoder, key []byte) (err error) {
 		e.typ, err = appendString(j, e.typ)
 		return err
 	case "output_index":
-		if j.Next() == jx.Number {
-			e.outputIndex, err = j.Int()
-			return err
-		}
+		return integer(j, &e.outputIndex)
 	case "delta":
 		e.delta, err = appendString(j, e.delta)
 		return err
@@ -317,13 +314,9 @@ func (d *responsesDecoder) field(j *jx.Decoder, key []byte) (err error) {
 		e.arguments, err = appendString(j, e.arguments)
 		return err
 	case "item":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.item)
-		}
+		return eachMember(j, d.item)
 	case "response":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.response)
-		}
+		return eachMember(j, d.response)
 	}
 	return j.Skip()
 }
@@ -352,7 +345,7 @@ func (d *responsesDecoder) response(j *jx.Decoder, key []byte) (err error) {
 		e.model, err = appendString(j, e.model)
 		return err
 	case "usage":
-		return e.usage.decode(j)
+		return e.usage.decode(j, "input_tokens", "output_tokens")
 	case "incomplete_details":
 		return appendText(j, &e.incomplete, "reason")
 	case "error":
@@ -363,21 +356,4 @@ func (d *responsesDecoder) response(j *jx.Decoder, key []byte) (err error) {
 		}
 	}
 	return j.Skip()
-}
-
-func (u *responsesUsage) decode(j *jx.Decoder) error {
-	if j.Next() != jx.Object {
-		return j.Skip()
-	}
-	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
-		switch string(key) {
-		case "input_tokens":
-			u.known = true
-			return tokens(j, &u.input)
-		case "output_tokens":
-			u.known = true
-			return tokens(j, &u.output)
-		}
-		return j.Skip()
-	})
 }

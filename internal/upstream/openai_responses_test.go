@@ -90,7 +90,7 @@ var responsesStreams = map[string]stream{
 	"an error without a type":    {body: sse(`{"error":{"message":"x","code":429}}`), code: chat.UpstreamRateLimited},
 	"garbage is malformed":       {body: sse(responseCreated, `<html>`), code: chat.UpstreamMalformed},
 	"what is not known is passed over": {
-		body: "event: later\n\n: hi\n\n" + sse("", `{"type":"response.later","delta":{"x":1},"item":null,"response":null}`, responseItem("added", "null", `"type":"later","call_id":null,"name":3`), responseDelta("output_text", ""), responseDelta("output_text", "Hi"), responseCompleted, "[DONE]"),
+		body: "event: later\n\n: hi\n\n" + sse("", `{"ping":true}`, `{"type":"response.later","delta":{"x":1},"item":null,"response":null}`, responseItem("added", "null", `"type":"later","call_id":null,"name":3`), responseDelta("output_text", ""), responseDelta("output_text", "Hi"), responseCompleted, "[DONE]"),
 		want: answer{text: "Hi", done: done("stop")},
 	},
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/go-faster/jx"
@@ -11,6 +12,12 @@ import (
 // maxToolBytes bounds the tool calls of one answer. It is a format's event limit once more: a provider
 // may send as much in pieces as in one.
 const maxToolBytes = 16 << 20
+
+// maxListed bounds the calls or parts that one event lists, of which an empty one costs more memory
+// here than on the wire.
+const maxListed = 4096
+
+var errListed = errors.New("more calls or parts in one event than the limit")
 
 // maxRefusal bounds a refusal, which is a sentence or two.
 const maxRefusal = 1 << 20

@@ -39,8 +39,6 @@ func refuse(field, format string, args ...any) error {
 	return &chat.Error{Code: chat.InvalidRequest, Message: field + ": " + fmt.Sprintf(format, args...)}
 }
 
-func contentField(message int) string { return fmt.Sprintf("messages[%d].content", message) }
-
 func imageField(message, part int) string {
 	return fmt.Sprintf("messages[%d].content[%d].image_url", message, part)
 }

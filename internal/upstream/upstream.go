@@ -1,5 +1,5 @@
-// Package upstream asks LLM providers for answers: one file per wire format, and retries around any of
-// them. It knows nothing of the relay's own clients.
+// Package upstream asks LLM providers for answers: one file per wire format (two where it is large), and
+// retries around any of them. It knows nothing of the relay's own clients.
 package upstream
 
 import (
@@ -134,26 +134,46 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 func (c *client) stream(parent context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) error {
 	ctx, clock := startClock(parent, c.FirstChunkTimeout)
 	defer clock.stop()
+	res, err := c.open(parent, ctx, req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	out := output{yield: yield}
+	if err := c.read(ctx, clock, res.Body, &out); err != nil {
+		return err
+	}
+	if out.end() && res.ProtoMajor == 1 {
+		clock.set(drainTime, errGraceOver)
+		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
+	}
+	return nil
+}
 
+// open asks for a stream.
+func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Response, error) {
 	hreq, err := c.format.newRequest(ctx, req)
 	if err != nil {
-		return chat.AsError(err)
+		return nil, chat.AsError(err)
 	}
 	maps.Copy(hreq.Header, c.Headers)
 	res, err := c.transport.RoundTrip(hreq)
 	if err != nil {
-		return c.roundTripError(parent, ctx, err)
+		return nil, c.roundTripError(parent, ctx, err)
 	}
-	defer res.Body.Close()
 	if err := checkResponse(res, c.framing.contentType); err != nil {
+		res.Body.Close()
 		if cause := context.Cause(ctx); cause != nil {
-			return cause
+			return nil, cause
 		}
-		return err
+		return nil, err
 	}
+	return res, nil
+}
 
-	events := c.framing.newEvents(res.Body)
-	out := output{yield: yield}
+// read passes on what the body says, until it is complete or nobody wants it any more.
+func (c *client) read(ctx context.Context, clock *clock, body io.Reader, out *output) error {
+	events := c.framing.newEvents(body)
 	dec := c.format.newDecoder()
 	for !out.complete {
 		if out.more = out.more && events.Buffered(); !out.more {
@@ -161,19 +181,13 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 		}
 		ev, err := events.Next()
 		if err != nil {
-			if err = endOfBody(ctx, &out, err); err != nil {
-				return err
-			}
-			break
+			return endOfBody(ctx, out, err)
 		}
 		out.more = events.Buffered()
-		if err := dec.decode(ev, &out); err != nil {
+		if err := dec.decode(ev, out); err != nil {
 			if ev.Partial && !isProviderError(err) {
 				// The cut went through the last event. It is not the provider who garbled it.
-				if err = endOfBody(ctx, &out, io.ErrUnexpectedEOF); err != nil {
-					return err
-				}
-				break
+				return endOfBody(ctx, out, io.ErrUnexpectedEOF)
 			}
 			return decodeError(err)
 		}
@@ -186,13 +200,6 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 			clock.set(c.IdleTimeout, errIdle)
 		}
 		out.progress = false
-	}
-	if !out.end() {
-		return nil
-	}
-	if res.ProtoMajor == 1 {
-		clock.set(drainTime, errGraceOver)
-		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
 	}
 	return nil
 }

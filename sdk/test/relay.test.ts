@@ -2,6 +2,7 @@ import { AbortError, type StreamChunk, StreamError, WebsopyClient } from '@webso
 import { ChatStore } from '@websopy/sdk/store'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { clientFor, consume, messages, record, textOf } from './helpers.js'
+import { proxyTo } from './proxy.js'
 import { buildRelay, type Relay } from './relay.js'
 
 const built = buildRelay()
@@ -118,6 +119,52 @@ describe.skipIf(!built)('against the relay', () => {
       code: 'invalid_request',
       message: expect.stringContaining('messages'),
     })
+  })
+
+  test('connections that break again and again lose nothing and double nothing', async () => {
+    const { content } = await clientFor(baseURL).ai.chat({ messages, model: 'demo-fast' })
+    const proxy = await proxyTo(baseURL)
+    const stream = await clientFor(proxy.url).ai.chatStream({ messages, model: 'demo', resumable: true })
+    const ids = new Set<string | undefined>()
+    let text = ''
+    let chunks = 0
+    for await (const chunk of stream) {
+      ids.add(stream.lastEventId)
+      text += chunk.content ?? ''
+      if (++chunks % 30 === 0) proxy.cut()
+    }
+    expect(text).toBe(content)
+    expect(ids.size, 'each chunk has a position of its own').toBe(chunks)
+  })
+
+  test('a stream is picked up by another client, from the beginning or after a position', async () => {
+    const first = await clientFor(baseURL).ai.chatStream({ messages, model: 'demo-fast', resumable: true })
+    const { chunks } = await consume(first)
+    const { ai } = clientFor(baseURL)
+    expect((await consume(await ai.resumeStream(first.id!))).chunks).toEqual(chunks)
+
+    const half = await ai.resumeStream(first.id!)
+    let read = 0
+    for await (const _ of half) if (++read === 10) break
+    const rest = await ai.resumeStream(first.id!, { lastEventId: half.lastEventId! })
+    expect((await consume(rest)).chunks).toEqual(chunks.slice(10))
+
+    const end = await ai.resumeStream(first.id!, { lastEventId: first.lastEventId! })
+    expect((await consume(end)).chunks).toEqual([])
+    await expect(ai.resumeStream('0'.repeat(32))).rejects.toMatchObject({
+      status: 404,
+      code: 'stream_not_found',
+    })
+  })
+
+  test('stop ends a resumable stream for everybody', async () => {
+    const { ai } = clientFor(baseURL)
+    const stream = await ai.chatStream({ messages, model: 'demo-long', resumable: true })
+    const other = consume(await ai.resumeStream(stream.id!))
+    for await (const chunk of stream) if (chunk.type === 'content') await stream.stop()
+    const { chunks, error } = await other
+    expect(error).toBeUndefined()
+    expect(chunks.at(-1)).toMatchObject({ type: 'done', finishReason: 'stopped' })
   })
 
   test('a conversation of several turns', async () => {

@@ -70,7 +70,7 @@ test('a server that does not answer in time is tried again, and its connection c
   noBackoff()
   const closed: Promise<unknown>[] = []
   const { url, seen } = await serve((exchange) => closed.push(exchange.closed))
-  const client = clientFor(url, { timeout: 100, maxRetries: 1 })
+  const client = clientFor(url, { timeout: 300, maxRetries: 1 })
   const error = await client.ai.chatStream({ messages }).catch((error: unknown) => error)
   expect(error).toBeInstanceOf(TimeoutError)
   expect(error).toMatchObject({ phase: 'connect', code: 'timeout', retryable: true })

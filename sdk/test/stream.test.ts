@@ -214,14 +214,14 @@ test('a stream that goes silent is a time-out, and pings keep it alive', async (
   const { url } = await serve(async (exchange) => {
     closed = exchange.closed
     await exchange.stream().frames(content('a'))
-    for (let i = 0; i < 6; i++) {
-      await new Promise((resolve) => setTimeout(resolve, 150))
+    for (let i = 0; i < 4; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 300))
       await exchange.frames({ type: 'ping' })
     }
     await exchange.frames(content('b'))
   })
   const { chunks, error } = await consume(
-    await clientFor(url, { idleTimeout: 600 }).ai.chatStream({ messages }),
+    await clientFor(url, { idleTimeout: 1000 }).ai.chatStream({ messages }),
   )
   expect(textOf(chunks)).toBe('ab')
   expect(error).toBeInstanceOf(TimeoutError)

@@ -3,6 +3,7 @@ package replicas_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -110,7 +111,7 @@ func TestAnAnswerWhoseReplicaIsKilledEndsInTimeAndKeepsItsText(t *testing.T) {
 
 func TestWithoutRedisAnswersGoOnAndNewOnesAreNotResumable(t *testing.T) {
 	t.Parallel()
-	p := startProvider(t, 150, 20*time.Millisecond)
+	p := startProvider(t, 250, 20*time.Millisecond)
 	redis, a, b := pair(t, p)
 	attached, moving := newClient(t, "attached"), newClient(t, "moving")
 	moving.words(t, a, 10)
@@ -131,6 +132,20 @@ func TestWithoutRedisAnswersGoOnAndNewOnesAreNotResumable(t *testing.T) {
 	case <-time.After(patience):
 		require.Fail(t, "an answer that nobody can resume is not generated on")
 	}
+
+	res, err := http.Get(a.url() + "/api/chat/stream?message=event-source")
+	require.NoError(t, err)
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	res.Body.Close()
+	require.True(t, strings.HasPrefix(string(body), "data: {\"type\":\"ping\"}\nid: none\n\n"), string(body))
+	req, _ := http.NewRequest(http.MethodGet, a.url()+"/api/chat/stream?message=event-source", nil)
+	req.Header.Set("Last-Event-ID", "none")
+	res, err = http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, http.StatusNotFound, res.StatusCode, "an EventSource that comes back does not ask again")
+	require.Equal(t, 1, p.asked("event-source"))
 
 	reads.Go(func() { moving.rest(t, b) }) // which can't find it yet
 	redis.Restart(t)
@@ -201,37 +216,39 @@ func TestAStopReachesTheProviderFromTheOtherReplicaInEveryPhase(t *testing.T) {
 func TestARollingRestartLosesNothingAndDoublesNothing(t *testing.T) {
 	t.Parallel()
 	const clients = 200
-	p := startProvider(t, 160, 50*time.Millisecond)
+	p := startProvider(t, 120, 50*time.Millisecond)
 	_, a, b := pair(t, p)
 	front := startNginx(t, a, b)
 	ctx := background(t)
-	all := make([]*client, clients)
 	var reads sync.WaitGroup
-	for i := range all {
-		c := newClient(t, fmt.Sprintf("q%d", i))
-		all[i] = c
-		reads.Go(func() {
-			time.Sleep(time.Duration(i) * 10 * time.Millisecond) // they come over two seconds
-			if err := c.run(ctx, func() string { return front }); err != nil {
-				t.Errorf("%s: %v", c.question, err)
-			}
-		})
-	}
-	require.Eventually(t, func() bool { return p.asked(fmt.Sprintf("q%d", clients-1)) == 1 }, patience, 10*time.Millisecond)
-	a.stop(t)
-	a.start(t)
-	b.stop(t)
-	b.start(t)
-	reads.Wait()
-	moved := 0
-	for _, c := range all {
-		require.Equal(t, "done", c.end.Type, c.question)
-		require.Equal(t, p.answer(c.question), c.text)
-		require.Equal(t, 1, p.asked(c.question), c.question)
-		if c.conns > 1 {
-			moved++
+	var all []*client
+	for _, r := range []*relay{a, b} {
+		began := len(all)
+		for i := range clients {
+			c := newClient(t, fmt.Sprintf("q%d", began+i))
+			all = append(all, c)
+			reads.Go(func() {
+				time.Sleep(time.Duration(i) * 10 * time.Millisecond) // they come over two seconds
+				if err := c.run(ctx, func() string { return front }); err != nil {
+					t.Errorf("%s: %v", c.question, err)
+				}
+			})
 		}
+		require.Eventually(t, func() bool { return p.asked(all[len(all)-1].question) == 1 }, patience, 10*time.Millisecond)
+		r.stop(t) // with all of them running
+		r.start(t)
 	}
-	require.Greater(t, moved, clients/4, "the restarts met running streams")
-	t.Logf("%d of %d clients moved", moved, clients)
+	reads.Wait()
+	for wave := range 2 {
+		moved := 0
+		for _, c := range all[wave*clients:][:clients] {
+			require.Equal(t, "done", c.end.Type, c.question)
+			require.Equal(t, p.answer(c.question), c.text)
+			require.Equal(t, 1, p.asked(c.question), c.question)
+			if c.conns > 1 {
+				moved++
+			}
+		}
+		require.Greater(t, moved, clients/4, "the restart met running streams")
+	}
 }

@@ -55,7 +55,7 @@ export class AnswerView {
     this.element = h(
       'li',
       { className: 'answer' },
-      h('h3', { className: 'hidden' }, words.assistant),
+      h('h2', { className: 'hidden' }, words.assistant),
       this.#thinking,
       this.#text,
       this.#tools,
@@ -67,7 +67,6 @@ export class AnswerView {
   /** Shows an answer under way. */
   progress({ currentContent, currentReasoning, currentToolCalls }) {
     this.#show(currentContent, currentReasoning, currentToolCalls)
-    this.#thinking.open = !currentContent
     this.#waiting.hidden = Boolean(currentContent || currentReasoning || currentToolCalls.length)
     this.element.classList.toggle('growing', !this.#waiting.hidden || Boolean(currentContent))
     this.#facts.replaceChildren(...separated(this.meter?.read(this.#words) ?? []))
@@ -77,7 +76,6 @@ export class AnswerView {
   finish({ content, reasoning = '', toolCalls = [], finishReason, interrupted, usage, model }, again) {
     const words = this.#words
     this.#show(content, reasoning, toolCalls)
-    this.#thinking.open = false
     this.#waiting.hidden = true
     this.element.classList.remove('growing')
     const mark = interrupted
@@ -96,6 +94,9 @@ export class AnswerView {
   }
 
   #show(content, reasoning, toolCalls) {
+    // Open while there is nothing else to read; after that it is the reader's to open and close.
+    if (this.#thinking.hidden && reasoning) this.#thinking.open = true
+    if (content && !this.#text.hasChildNodes()) this.#thinking.open = false
     this.#thinking.hidden = !reasoning
     this.#thoughts.textContent = reasoning
     showMarkdown(this.#text, content)

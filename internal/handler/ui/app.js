@@ -102,7 +102,7 @@ function itemOf(message, repeatable) {
       element: h(
         'li',
         { className: 'question' },
-        h('h3', { className: 'hidden' }, words.you),
+        h('h2', { className: 'hidden' }, words.you),
         h('p', {}, message.content),
       ),
     }

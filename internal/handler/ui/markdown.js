@@ -24,6 +24,9 @@ export function showMarkdown(root, text) {
   while (root.children.length > sources.length) root.lastElementChild.remove()
 }
 
+/** The beginning of a list's item. */
+const item = /^\s*(?:[-*+]|\d+[.)]) +/
+
 /** Splits at blank lines, but not inside of fenced code. */
 function blocks(text) {
   const sources = []
@@ -50,7 +53,11 @@ function blocks(text) {
       close()
       current.push(line)
       close()
-    } else current.push(line)
+    } else {
+      // Models begin a list right below its introduction.
+      if (item.test(line) && !item.test(current[0] ?? line)) close()
+      current.push(line)
+    }
   }
   close()
   return sources
@@ -63,17 +70,16 @@ function block(source) {
     const closed = lines.length > 1 && /^\s*(```|~~~)\s*$/.test(lines.at(-1))
     return h('pre', { tabIndex: 0 }, h('code', {}, lines.slice(1, closed ? -1 : undefined).join('\n')))
   }
-  const heading = /^(#{1,6}) (.*)$/.exec(first)
-  if (heading) return h(`h${Math.min(heading[1].length + 2, 6)}`, {}, ...inline(heading[2]))
+  // One level for all: an answer's own levels would leave gaps in the page's outline.
+  if (/^#{1,6} /.test(first)) return h('h3', {}, ...inline(first.replace(/^#+ /, '')))
   if (lines.every((line) => line.startsWith('>'))) {
     return h('blockquote', {}, ...inline(lines.map((line) => line.replace(/^> ?/, '')).join('\n')))
   }
-  const item = /^\s*(?:[-*+]|\d+[.)]) +/
-  if (item.test(first)) return list(lines, item)
+  if (item.test(first)) return list(lines)
   return h('p', {}, ...inline(source))
 }
 
-function list(lines, item) {
+function list(lines) {
   const items = []
   for (const line of lines) {
     if (item.test(line)) items.push(line.replace(item, ''))
@@ -92,7 +98,7 @@ function inline(text) {
   const parts = []
   let end = 0
   const marks =
-    /`([^`\n]+)`|\*\*(\S(?:[^*\n]*\S)?)\*\*|\*(\S(?:[^*\n]*\S)?)\*|\[([^\]\n]+)\]\((https?:\/\/[^\s)]+)\)/g
+    /`([^`\n]+)`|\*\*(\S(?:[^*\n]*\S)?)\*\*|\*(\S(?:[^*\n]*\S)?)\*|\[([^\]\n]{1,300})\]\((https?:\/\/[^\s)]+)\)/g
   for (const match of text.matchAll(marks)) {
     const [whole, code, strong, emphasis, label, href] = match
     parts.push(text.slice(end, match.index))

@@ -55,7 +55,7 @@ const en = {
   samples: [
     ['demo', 'Explain server-sent events in three paragraphs'],
     ['demo-reasoning', 'Think before you answer: how far is the moon?'],
-    ['demo-tools', 'What is the weather in Beijing?'],
+    ['demo-tools', 'What is the weather in Paris?'],
     ['demo-error', 'Show me what a failure looks like'],
   ],
   errors: {
@@ -140,7 +140,7 @@ const zh = {
   samples: [
     ['demo', '用三段话解释服务器推送事件'],
     ['demo-reasoning', '先想一想再回答：月球有多远？'],
-    ['demo-tools', '北京今天天气怎么样？'],
+    ['demo-tools', '巴黎今天天气怎么样？'],
     ['demo-error', '让我看看出错时的样子'],
   ],
   errors: {

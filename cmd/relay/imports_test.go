@@ -1,0 +1,53 @@
+package main_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/websopy/relay/"
+
+// layers are the packages from the top down. Those on one line don't know each other.
+var layers = [][]string{
+	{"cmd/relay"},
+	{"config", "internal/handler"},
+	{"internal/dialect", "internal/stream", "internal/upstream"},
+	{"internal/sse", "internal/chat"},
+}
+
+// bound are the packages that may import nothing but these and the standard library.
+var bound = map[string][]string{
+	"config":           {"github.com/caarlos0/env/v11"},
+	"internal/dialect": {module + "internal/chat", module + "internal/sse", "github.com/go-faster/jx"},
+	"internal/sse":     {},
+	"internal/chat":    {},
+}
+
+func TestImportsPointDown(t *testing.T) {
+	level := func(pkg string) int {
+		return slices.IndexFunc(layers, func(layer []string) bool { return slices.Contains(layer, pkg) })
+	}
+	out, err := exec.Command("go", "list", "-deps", "-f", `{{if .Module}}{{if .Module.Main}}{{.ImportPath}} {{join .Imports " "}}{{end}}{{end}}`, ".").Output()
+	require.NoError(t, err)
+	for line := range strings.Lines(strings.TrimSpace(string(out))) {
+		fields := strings.Fields(line)
+		pkg := strings.TrimPrefix(fields[0], module)
+		require.NotEqual(t, -1, level(pkg), "%s has no place in the layers yet", pkg)
+		for _, imported := range fields[1:] {
+			host, _, _ := strings.Cut(imported, "/")
+			if allowed, ok := bound[pkg]; ok && strings.Contains(host, ".") {
+				require.Contains(t, allowed, imported, "what %s imports", pkg)
+			}
+			if ours, ok := strings.CutPrefix(imported, module); ok {
+				require.Greater(t, level(ours), level(pkg), "%s imports %s", pkg, ours)
+			}
+			if slices.Contains([]string{"internal/sse", "internal/dialect", "internal/chat"}, pkg) {
+				require.NotEqual(t, "net", host, "%s knows no network", pkg)
+			}
+		}
+	}
+}

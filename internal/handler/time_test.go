@@ -1,0 +1,238 @@
+package handler_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/handler"
+)
+
+// pipes is a listener whose connections live in memory, so that a server on it keeps the time of a
+// synctest bubble.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case conn := <-p.conns:
+		return conn, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.done) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// connect serves a relay inside of the synctest bubble that it is called in, and connects one client to it.
+func connect(t *testing.T, o handler.Options) (*relay, *socket) {
+	t.Helper()
+	r := newRelay(o)
+	srv := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
+	l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = srv.Serve(l) })
+	client, server := net.Pipe()
+	l.conns <- server
+	t.Cleanup(func() {
+		client.Close()
+		require.NoError(t, srv.Shutdown(context.Background()))
+		serving.Wait()
+	})
+	return r, newSocket(client)
+}
+
+// wait ends early with ctx.
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+func TestPings(t *testing.T) {
+	type event struct {
+		after time.Duration
+		data  string
+	}
+	// paced yields each step its time after the last.
+	paced := func(every time.Duration, steps ...chat.Chunk) provider {
+		return func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+			for _, c := range steps {
+				wait(ctx, every)
+				if !yield(c, nil) {
+					return
+				}
+			}
+		}
+	}
+	held := content("Hel")
+	held.More = true
+	for name, tc := range map[string]struct {
+		beat     time.Duration
+		upstream provider
+		want     []event
+	}{
+		"come in silence, before the first byte and between chunks": {15 * time.Second, paced(40*time.Second, content("Hel"), done(chat.FinishStop)), []event{
+			{15 * time.Second, pingFrame}, {30 * time.Second, pingFrame}, {40 * time.Second, helFrame},
+			{55 * time.Second, pingFrame}, {70 * time.Second, pingFrame}, {80 * time.Second, doneFrame + endFrame},
+		}},
+		"do not come while there are chunks": {15 * time.Second, paced(10*time.Second, content("Hel"), content("lo"), content("Hel"), done(chat.FinishStop)), []event{
+			{10 * time.Second, helFrame}, {20 * time.Second, loFrame}, {30 * time.Second, helFrame}, {40 * time.Second, doneFrame + endFrame},
+		}},
+		"do not come when there is no heartbeat": {0, paced(time.Hour, content("Hel"), done(chat.FinishStop)), []event{
+			{time.Hour, helFrame}, {2 * time.Hour, doneFrame + endFrame},
+		}},
+		"take along what a producer held back": {15 * time.Second, paced(10*time.Second, held, chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")}, done(chat.FinishStop)), []event{
+			{15 * time.Second, helFrame + pingFrame}, {20 * time.Second, `data: {"type":"reasoning","content":"hm"}` + "\n\n"}, {30 * time.Second, doneFrame + endFrame},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, s := connect(t, handler.Options{Upstream: tc.upstream, Heartbeat: tc.beat})
+				began := time.Now()
+				s.post(t)
+				s.head(t)
+				require.Zero(t, time.Since(began), "headers do not wait")
+				var got []event
+				for {
+					data := s.write(t)
+					if data == "" {
+						break
+					}
+					got = append(got, event{time.Since(began), data})
+				}
+				require.Equal(t, tc.want, got)
+			})
+		})
+	}
+}
+
+func TestPingsAndChunksNeverInterleave(t *testing.T) {
+	text := content(string(make([]byte, 3000)))
+	r := start(t, handler.Options{Heartbeat: time.Microsecond, Upstream: provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+		for range 300 {
+			if !yield(text, nil) {
+				return
+			}
+		}
+		yield(done(chat.FinishStop), nil)
+	})})
+	s := dial(t, r)
+	s.post(t)
+	s.head(t)
+	var chunk string
+	chunks, pings := 0, 0
+	for data := s.write(t); data != ""; data = s.write(t) {
+		switch {
+		case data == pingFrame:
+			pings++
+		case data == doneFrame+endFrame:
+		case chunk == "" || data == chunk:
+			chunk = data
+			chunks++
+		default:
+			require.FailNow(t, "a torn frame", "%q", data)
+		}
+	}
+	require.Equal(t, 300, chunks)
+	require.Positive(t, pings)
+}
+
+func TestAPingTellsThatTheClientDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := make(chan error, 1)
+		r, s := connect(t, handler.Options{Upstream: hang(gone), Heartbeat: 15 * time.Second, WriteTimeout: 10 * time.Second})
+		began := time.Now()
+		s.post(t)
+		s.head(t)
+		<-gone
+		require.InDelta(t, 25, time.Since(began).Seconds(), 1.5, "15 s of silence, 10 s for the write")
+		require.Equal(t, "slow_client", r.log.stream(t)["reason"])
+	})
+}
+
+func TestAWriteHasItsTimeAndNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := make(chan error, 1)
+		r, s := connect(t, handler.Options{Upstream: flood(gone), WriteTimeout: 10 * time.Second})
+		began := time.Now()
+		s.post(t)
+		s.head(t)
+		for range 5 {
+			wait(t.Context(), 9*time.Second) // slow, but in time
+			s.write(t)
+		}
+		require.Empty(t, gone)
+		stopped := time.Now()
+		<-gone
+		require.InDelta(t, 10, time.Since(stopped).Seconds(), 1.5)
+		require.Equal(t, "slow_client", r.log.stream(t)["reason"])
+		require.InDelta(t, 55, time.Since(began).Seconds(), 1.5)
+	})
+}
+
+func TestABodyThatDoesNotArriveIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, s := connect(t, handler.Options{Upstream: hello})
+		began := time.Now()
+		s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: 45\r\n\r\n"+question[:20])
+		status, header := s.head(t)
+		require.Equal(t, "HTTP/1.1 400 Bad Request", status)
+		require.Equal(t, "close", header.Get("Connection"))
+		require.Equal(t, 30*time.Second, time.Since(began))
+		body, err := io.ReadAll(s.r.R)
+		require.NoError(t, err)
+		e := lastError(t, string(body))
+		require.Equal(t, chat.InvalidRequest, e.Code)
+		require.Equal(t, "the body did not arrive whole", e.Error)
+	})
+}
+
+func TestAnAnswerMayTakeLongerThanItsQuestion(t *testing.T) {
+	slow := provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+		wait(ctx, 10*time.Minute)
+		if ctx.Err() != nil {
+			yield(chat.Chunk{}, errors.New("cancelled"))
+			return
+		}
+		yield(done(chat.FinishStop), nil)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		_, s := connect(t, handler.Options{Upstream: slow, WriteTimeout: 10 * time.Second})
+		s.post(t)
+		s.head(t)
+		require.Equal(t, doneFrame+endFrame, s.rest(t), "no time-out of the request outlives it")
+	})
+}
+
+func TestTheLongestStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := make(chan error, 1)
+		r, s := connect(t, handler.Options{Upstream: hang(gone, content("Hel")), MaxDuration: 15 * time.Minute})
+		began := time.Now()
+		s.post(t)
+		s.head(t)
+		require.Equal(t, chat.StreamTooLong, lastError(t, s.rest(t)).Code)
+		require.Equal(t, 15*time.Minute, time.Since(began))
+		require.Error(t, <-gone)
+		require.Equal(t, "stream_too_long", r.log.stream(t)["reason"])
+	})
+}
