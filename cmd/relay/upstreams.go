@@ -17,7 +17,7 @@ import (
 // newUpstreams puts the providers in the order in which they are asked.
 func newUpstreams(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics) (*upstream.Fallback, error) {
 	chain := &upstream.Fallback{Budget: cfg.StartBudget, HedgeAfter: cfg.HedgeAfter}
-	redact := redactor(upstreamSecrets(cfg))
+	redact := handler.Redactor(upstreamSecrets(cfg))
 	for i, u := range cfg.Upstreams {
 		provider, err := newProvider(u)
 		if err != nil {
@@ -89,14 +89,4 @@ func upstreamSecrets(cfg *config.Config) []string {
 		}
 	}
 	return secrets
-}
-
-func redactor(secrets []string) *strings.Replacer {
-	var pairs []string
-	for _, s := range secrets {
-		if s != "" {
-			pairs = append(pairs, s, "***")
-		}
-	}
-	return strings.NewReplacer(pairs...)
 }

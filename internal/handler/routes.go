@@ -68,17 +68,22 @@ type Relay struct {
 func New(o Options) *Relay {
 	r := &Relay{Options: o, auth: newAuthenticator(o.APIKeys)}
 	r.life, r.end = context.WithCancelCause(context.Background())
+	r.redact = Redactor(o.Secrets)
+	r.routes = r.newRoutes()
+	return r
+}
+
+// Redactor returns what puts *** in the place of each of the secrets.
+func Redactor(secrets []string) *strings.Replacer {
 	// The longest first: a key may begin with another, and what is left of it would show.
-	secrets := slices.SortedFunc(slices.Values(o.Secrets), func(a, b string) int { return len(b) - len(a) })
+	secrets = slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return len(b) - len(a) })
 	var pairs []string
 	for _, s := range secrets {
 		if s != "" {
 			pairs = append(pairs, s, "***")
 		}
 	}
-	r.redact = strings.NewReplacer(pairs...)
-	r.routes = r.newRoutes()
-	return r
+	return strings.NewReplacer(pairs...)
 }
 
 // ServeHTTP implements http.Handler.

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -78,7 +79,7 @@ func (b *Breaker) allow() (*pass, error) {
 	if err != nil {
 		const soon = time.Second // a request is on its way that decides
 		return nil, &chat.Error{Code: chat.UpstreamUnreachable, Message: "the provider has failed repeatedly and is not asked for a while",
-			RetryAfter: max(time.Until(time.Unix(0, b.probe.Load())), soon), Err: errors.Join(errOpen, *b.failure.Load())}
+			RetryAfter: max(time.Until(time.Unix(0, b.probe.Load())), soon), Err: fmt.Errorf("%w, the last of them: %w", errOpen, *b.failure.Load())}
 	}
 	return &pass{b, done}, nil
 }

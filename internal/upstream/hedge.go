@@ -104,7 +104,7 @@ func mergeTraces(ctx context.Context, lanes []*lane, won *lane) {
 	if t == nil {
 		return
 	}
-	t.Hedged = len(lanes) > 1
+	t.Hedged = len(lanes) > 1 && len(lanes[1].trace.Attempts) > 0
 	for _, l := range lanes {
 		if l != won {
 			t.Attempts = append(t.Attempts, l.trace.Attempts...)

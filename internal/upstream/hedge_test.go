@@ -73,7 +73,7 @@ func TestHedging(t *testing.T) {
 	}
 }
 
-func TestAHedgedAnswerStaysOnOneGoroutineAndKeepsItsText(t *testing.T) {
+func TestTheAnswerThatWinsIsWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		words := []string{"one ", "two ", "three"}
 		f := chain(&scripted{acts: []act{{after: time.Minute, words: []string{"no"}}}}, &scripted{acts: []act{says(words...)}})

@@ -105,8 +105,8 @@ func tlsProvider(t *testing.T, h http.HandlerFunc) (*httptest.Server, upstream.O
 	return srv, o
 }
 
-// noticed is how long a dead HTTP/2 connection may go unnoticed, with a second for a busy machine.
-const noticed = 16 * time.Second
+// noticed is how long a dead HTTP/2 connection may go unnoticed, with two seconds for a busy machine.
+const noticed = 17 * time.Second
 
 func TestADeadConnectionIsNoticedWithin15Seconds(t *testing.T) {
 	if testing.Short() {
