@@ -33,8 +33,17 @@ type Config struct {
 	Heartbeat     time.Duration `env:"RELAY_HEARTBEAT" envDefault:"15s" group:"Timing" help:"silence before a ping, at least 1s; 0: none"`
 	WriteTimeout  time.Duration `env:"RELAY_WRITE_TIMEOUT" envDefault:"10s" help:"one write and flush; a client that does not read for so long is dropped"`
 	StartBudget   time.Duration `env:"RELAY_START_BUDGET" envDefault:"90s" help:"all attempts of one request together, up to the first chunk: retries, waits and fallbacks"`
+	HedgeAfter    time.Duration `env:"RELAY_HEDGE_AFTER" envDefault:"0" help:"when the first chunk is so late, the next upstream is asked as well and the faster one answers; 0: never"`
 	ShutdownDelay time.Duration `env:"RELAY_SHUTDOWN_DELAY" envDefault:"0s" help:"on SIGTERM, time between not ready and closing the listener"`
 	ShutdownGrace time.Duration `env:"RELAY_SHUTDOWN_GRACE" envDefault:"25s" help:"time that running streams then get to finish"`
+
+	Store           string        `env:"RELAY_STORE" envDefault:"memory" group:"Resumable streams" help:"where they are kept: memory, of this process alone; redis, for many replicas; off"`
+	RedisURL        Secret        `env:"RELAY_REDIS_URL" help:"redis://, rediss:// or unix:// URL, with ?addr= for further nodes and ?master_set= for Sentinel"`
+	ResumeGrace     time.Duration `env:"RELAY_RESUME_GRACE" envDefault:"60s" help:"how long an answer is generated on without anybody reading it; at least 5s with redis"`
+	ResumeRetention time.Duration `env:"RELAY_RESUME_RETENTION" envDefault:"10m" help:"how long a finished stream can be read again"`
+	ResumeBytes     ByteSize      `env:"RELAY_RESUME_BYTES" envDefault:"256MiB" help:"memory for all streams of this process, beyond it new ones get 503 overloaded; 0: no cap"`
+	ResumePerStream ByteSize      `env:"RELAY_RESUME_BYTES_PER_STREAM" envDefault:"8MiB" help:"one stream's log, beyond it the stream ends; 0: no cap"`
+	ResumePerCaller int           `env:"RELAY_RESUME_PER_CALLER" envDefault:"0" help:"running streams of one API key on this process, beyond it 503 overloaded; 0: no cap"`
 
 	LogLevel  string `env:"RELAY_LOG_LEVEL" envDefault:"info" group:"Logging" help:"trace, debug, info, warn or error"`
 	LogFormat string `env:"RELAY_LOG_FORMAT" envDefault:"auto" help:"json, console or auto: console on a terminal, JSON otherwise"`
@@ -47,22 +56,28 @@ type Config struct {
 }
 
 // Upstream is one provider: what it speaks, where it is and how long to wait for it. The names in
-// its tags follow a prefix, UPSTREAM_ for the first provider.
+// its tags follow a prefix, UPSTREAM_ for the first provider, UPSTREAM_1_ to UPSTREAM_9_ for those that
+// are asked when it fails.
 type Upstream struct {
-	// Name tells upstreams apart in logs and metrics: the kind, for the first.
-	Name string `env:"-"`
+	// Name tells upstreams apart in logs and metrics: the kind, and for fallbacks the number.
+	Name   string `env:"-"`
+	Number int    `env:"-"` // of the prefix, 0 for the first
 
 	Kind       string   `env:"KIND" unset:"by key, else demo" group:"Provider" help:"what the provider speaks, see below"`
 	BaseURL    string   `env:"BASE_URL" unset:"the provider's own" help:"http or https URL that the provider's paths are appended to; required where the kind has none"`
 	APIKey     Secret   `env:"API_KEY" help:"the relay's own key at the provider"`
-	Model      string   `env:"MODEL" help:"model for requests that name none"`
-	Models     []string `env:"MODELS" help:"models that requests may name, comma-separated, * matches any run of characters; empty: all"`
+	Model      string   `env:"MODEL" help:"model for requests that name none; of a fallback: for all that its MODELS don't have"`
+	Models     []string `env:"MODELS" help:"models that requests may name, comma-separated, * matches any run of characters, name=other asks the provider for other; empty: all"`
 	APIVersion string   `env:"API_VERSION" envDefault:"2024-10-21" help:"the azure kind's api-version; empty for the others"`
+	CAFile     string   `env:"CA_FILE" help:"file of PEM certificates to trust beside the system's, for a provider with a private authority"`
+	Headers    []Header `env:"HEADERS,-" help:"further headers of each request, Name: value or Name=value, comma-separated; or one a line, then values may have commas"`
 
-	ConnectTimeout    time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" help:"DNS, TCP and TLS together"`
+	ConnectTimeout    time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" help:"DNS and TCP together, and then TLS"`
 	FirstChunkTimeout time.Duration `env:"FIRST_CHUNK_TIMEOUT" envDefault:"60s" help:"wait for the first piece of the answer"`
 	IdleTimeout       time.Duration `env:"IDLE_TIMEOUT" envDefault:"60s" help:"wait between pieces of the answer; the provider's own pings don't count"`
 	Retries           int           `env:"RETRIES" envDefault:"2" help:"further attempts before the first chunk, 0 to 10"`
+	MaxStreams        int           `env:"MAX_STREAMS" envDefault:"0" help:"open streams at the provider, and as many may wait for a place; 0: no cap"`
+	QueueTimeout      time.Duration `env:"QUEUE_TIMEOUT" envDefault:"5s" help:"longest wait for a place, while the client gets pings; 0: none"`
 }
 
 // Problems is everything that is wrong with the environment, a line for each, which begins with the
@@ -82,15 +97,13 @@ func Load(environ []string) (*Config, error) {
 		c.AdminAddr = "" // off; env has put the default here, as it does for every empty variable
 	}
 	c.APIKeys = l.apiKeys("RELAY_API_KEYS")
-	first := l.upstream("UPSTREAM_")
-	first.Name = first.Kind
-	c.Upstreams = []Upstream{first}
+	c.Upstreams = l.upstreams()
 
 	l.check(c)
 	if len(l.problems) > 0 {
 		return nil, l.problems
 	}
-	l.warnUnknown(c.settings())
+	l.warnUnknown()
 	c.Warnings = l.warnings
 	return c, nil
 }
@@ -116,7 +129,7 @@ type setting struct {
 func (c *Config) settings() []setting {
 	all := settingsOf("", c)
 	for i := range c.Upstreams {
-		all = append(all, settingsOf("UPSTREAM_", &c.Upstreams[i])...)
+		all = append(all, settingsOf(c.Upstreams[i].prefix(), &c.Upstreams[i])...)
 	}
 	return all
 }
@@ -132,7 +145,7 @@ func settingsOf(prefix string, structPtr any) []setting {
 		s := setting{name: prefix + name, group: f.Tag.Get("group"), help: f.Tag.Get("help"), value: value}
 		s.fallback = f.Tag.Get("envDefault") + f.Tag.Get("unset")
 		switch value.Interface().(type) {
-		case Secret, []APIKey:
+		case Secret, []APIKey, []Header:
 			s.secret = true
 		}
 		all = append(all, s)
@@ -144,6 +157,12 @@ func (s setting) shown() string {
 	switch v := s.value.Interface().(type) {
 	case []APIKey:
 		return strconv.Itoa(len(v))
+	case []Header:
+		var names []string
+		for _, h := range v {
+			names = append(names, h.Name+": "+h.Value.String())
+		}
+		return strings.Join(names, ",")
 	case []string:
 		return strings.Join(v, ",")
 	default:

@@ -33,10 +33,15 @@ func TestWithoutAnySettingTheDemoServesWithTheDocumentedDefaults(t *testing.T) {
 		MaxBody: 1 << 20, MaxStreamBytes: 64 << 20, MaxDuration: 15 * time.Minute,
 		Heartbeat: 15 * time.Second, WriteTimeout: 10 * time.Second, StartBudget: 90 * time.Second,
 		ShutdownGrace: 25 * time.Second,
-		LogLevel:      "info", LogFormat: "auto",
+
+		Store: "memory", ResumeGrace: time.Minute, ResumeRetention: 10 * time.Minute,
+		ResumeBytes: 256 << 20, ResumePerStream: 8 << 20,
+
+		LogLevel: "info", LogFormat: "auto",
 		Upstreams: []config.Upstream{{
 			Name: "demo", Kind: "demo", Retries: 2,
 			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute,
+			QueueTimeout: 5 * time.Second,
 		}},
 	}
 	require.Equal(t, want, load(t))
@@ -52,24 +57,40 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"RELAY_CORS_ORIGINS=https://App.example.com:443, chrome-extension://abcdef",
 		"RELAY_MAX_BODY=2MB", "RELAY_MAX_STREAMS=7", "RELAY_MAX_STREAM_BYTES=512KiB", "RELAY_MAX_DURATION=0",
 		"RELAY_HEARTBEAT=0", "RELAY_WRITE_TIMEOUT=3s", "RELAY_START_BUDGET=1m30s",
-		"RELAY_SHUTDOWN_DELAY=5s", "RELAY_SHUTDOWN_GRACE=0s", "RELAY_LOG_LEVEL=DEBUG", "RELAY_LOG_FORMAT=json",
+		"RELAY_SHUTDOWN_DELAY=5s", "RELAY_SHUTDOWN_GRACE=0s",
+		"RELAY_STORE=Redis", "RELAY_REDIS_URL=rediss://u:p@r:6380/1", "RELAY_RESUME_GRACE=5s", "RELAY_RESUME_RETENTION=1s",
+		"RELAY_RESUME_BYTES=1GiB", "RELAY_RESUME_BYTES_PER_STREAM=0", "RELAY_RESUME_PER_CALLER=9",
+		"RELAY_LOG_LEVEL=DEBUG", "RELAY_LOG_FORMAT=json",
 		"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/", "UPSTREAM_API_KEY=az-key",
 		"UPSTREAM_MODEL=gpt-4o", "UPSTREAM_MODELS=gpt-4*,o3", "UPSTREAM_API_VERSION=2025-01-01-preview",
 		"UPSTREAM_CONNECT_TIMEOUT=1s", "UPSTREAM_FIRST_CHUNK_TIMEOUT=2m", "UPSTREAM_IDLE_TIMEOUT=30s", "UPSTREAM_RETRIES=0",
+		"UPSTREAM_CA_FILE="+certFile, "UPSTREAM_HEADERS=X-Team: a b,X-Key=k:=", "UPSTREAM_MAX_STREAMS=100", "UPSTREAM_QUEUE_TIMEOUT=0",
+		"RELAY_HEDGE_AFTER=2s", "UPSTREAM_9_KIND=demo", "UPSTREAM_9_MODEL=demo-fast", "UPSTREAM_9_QUEUE_TIMEOUT=1s",
 	)
 	require.Equal(t, &config.Config{
 		Addr: "127.0.0.1:0", AdminAddr: "[::1]:9091", TLSCert: certFile, TLSKey: keyFile,
 		APIKeys:     []config.APIKey{{Name: "web", Key: "web-key-0123456789"}, {Key: "bare-key-0123456789"}},
 		CORSOrigins: []string{"https://app.example.com", "chrome-extension://abcdef"},
 		MaxBody:     2_000_000, MaxStreams: 7, MaxStreamBytes: 512 << 10,
-		WriteTimeout: 3 * time.Second, StartBudget: 90 * time.Second, ShutdownDelay: 5 * time.Second,
+		WriteTimeout: 3 * time.Second, StartBudget: 90 * time.Second, HedgeAfter: 2 * time.Second, ShutdownDelay: 5 * time.Second,
+		Store: "redis", RedisURL: "rediss://u:p@r:6380/1", ResumeGrace: 5 * time.Second, ResumeRetention: time.Second,
+		ResumeBytes: 1 << 30, ResumePerCaller: 9,
 		LogLevel: "debug", LogFormat: "json",
 		Upstreams: []config.Upstream{{
 			Name: "azure", Kind: "azure", BaseURL: "https://x.openai.azure.com/openai", APIKey: "az-key",
 			Model: "gpt-4o", Models: []string{"gpt-4*", "o3"}, APIVersion: "2025-01-01-preview",
 			ConnectTimeout: time.Second, FirstChunkTimeout: 2 * time.Minute, IdleTimeout: 30 * time.Second,
+			CAFile: certFile, Headers: []config.Header{{Name: "X-Team", Value: "a b"}, {Name: "X-Key", Value: "k:="}}, MaxStreams: 100,
+		}, {
+			Name: "demo-9", Number: 9, Kind: "demo", Model: "demo-fast", Retries: 2,
+			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute, QueueTimeout: time.Second,
 		}},
 	}, c)
+}
+
+func TestARedisURLThatIsNotUsedIsWarnedOf(t *testing.T) {
+	c := load(t, "RELAY_REDIS_URL=redis://localhost")
+	require.Equal(t, []string{"RELAY_REDIS_URL is set, but RELAY_STORE is memory: Redis is not used"}, c.Warnings)
 }
 
 func TestAnEmptyVariableCountsAsNotSet(t *testing.T) {
@@ -122,9 +143,12 @@ func TestShortKeysAreAcceptedWithAWarning(t *testing.T) {
 }
 
 func TestRedactedShowsEverySettingButNoSecret(t *testing.T) {
-	c := load(t, "RELAY_API_KEYS=web:web-key-0123456789", "OPENAI_API_KEY=sk-do-not-show", "UPSTREAM_MODELS=a,b")
+	c := load(t, "RELAY_API_KEYS=web:web-key-0123456789", "OPENAI_API_KEY=sk-do-not-show", "UPSTREAM_MODELS=a,b",
+		"UPSTREAM_HEADERS=X-Key: do-not-show, X-Team: do-not-show", "UPSTREAM_2_KIND=demo", "UPSTREAM_2_API_KEY=do-not-show")
 	shown := c.Redacted()
 	require.Equal(t, "***", shown["UPSTREAM_API_KEY"])
+	require.Equal(t, "***", shown["UPSTREAM_2_API_KEY"])
+	require.Equal(t, "X-Key: ***,X-Team: ***", shown["UPSTREAM_HEADERS"])
 	require.Equal(t, "1", shown["RELAY_API_KEYS"])
 	require.Equal(t, "a,b", shown["UPSTREAM_MODELS"])
 	require.Equal(t, "1MiB", shown["RELAY_MAX_BODY"])

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +35,10 @@ func newLoader(environ []string) *loader {
 }
 
 func (l *loader) problem(name, format string, args ...any) {
-	l.problems = append(l.problems, name+": "+fmt.Sprintf(format, args...))
+	line := name + ": " + fmt.Sprintf(format, args...)
+	if !slices.Contains(l.problems, line) { // upstreams can share a key, and with it what is wrong with it
+		l.problems = append(l.problems, line)
+	}
 }
 
 func (l *loader) warn(format string, args ...any) {

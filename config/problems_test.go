@@ -38,8 +38,10 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		noURL     = "UPSTREAM_BASE_URL: not an absolute http or https URL; use e.g. https://llm.example.com/v1"
 		extraURL  = "UPSTREAM_BASE_URL: must not have a user, query or fragment"
 		noSize    = "is not a size; use e.g. 1MiB, 512KiB or 1048576"
+		noModel   = "is neither a name nor name=other, where other has no *"
+		noHeader  = "is not of the form Name: value or Name=value"
 		tokenOnly = "has characters other than printable ASCII without spaces"
-		allKinds  = "use one of demo, openai, azure, websopy"
+		allKinds  = "use one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, websopy"
 		goodKey   = "UPSTREAM_API_KEY=sk-1"
 		azureURL  = "UPSTREAM_BASE_URL=https://x.openai.azure.com"
 	)
@@ -64,16 +66,24 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"no first-chunk timeout":               {"UPSTREAM_FIRST_CHUNK_TIMEOUT=0", "UPSTREAM_FIRST_CHUNK_TIMEOUT: must be more than 0"},
 		"a negative idle timeout":              {"UPSTREAM_IDLE_TIMEOUT=-1s", "UPSTREAM_IDLE_TIMEOUT: must be more than 0"},
 
-		"a size that is a word":        {"RELAY_MAX_BODY=big", `RELAY_MAX_BODY: "big" ` + noSize},
-		"a negative size":              {"RELAY_MAX_STREAM_BYTES=-1", `RELAY_MAX_STREAM_BYTES: "-1" ` + noSize},
-		"a body cap of nothing":        {"RELAY_MAX_BODY=0", "RELAY_MAX_BODY: must be more than 0"},
-		"a number that is a word":      {"RELAY_MAX_STREAMS=many", `RELAY_MAX_STREAMS: "many" is not a whole number`},
-		"a negative number of streams": {"RELAY_MAX_STREAMS=-1", "RELAY_MAX_STREAMS: must not be negative"},
-		"too many retries":             {"UPSTREAM_RETRIES=11", "UPSTREAM_RETRIES: must be 0 to 10, not 11"},
-		"negative retries":             {"UPSTREAM_RETRIES=-1", "UPSTREAM_RETRIES: must be 0 to 10, not -1"},
-		"a switch that is neither":     {"RELAY_UI=maybe", `RELAY_UI: "maybe" is neither true nor false`},
-		"a log level zerolog lacks":    {"RELAY_LOG_LEVEL=loud", `RELAY_LOG_LEVEL: "loud" is not one of trace, debug, info, warn, error`},
-		"an unknown log format":        {"RELAY_LOG_FORMAT=xml", `RELAY_LOG_FORMAT: "xml" is not one of auto, json, console`},
+		"a size that is a word":                      {"RELAY_MAX_BODY=big", `RELAY_MAX_BODY: "big" ` + noSize},
+		"a negative size":                            {"RELAY_MAX_STREAM_BYTES=-1", `RELAY_MAX_STREAM_BYTES: "-1" ` + noSize},
+		"a body cap of nothing":                      {"RELAY_MAX_BODY=0", "RELAY_MAX_BODY: must be more than 0"},
+		"a number that is a word":                    {"RELAY_MAX_STREAMS=many", `RELAY_MAX_STREAMS: "many" is not a whole number`},
+		"a negative number of streams":               {"RELAY_MAX_STREAMS=-1", "RELAY_MAX_STREAMS: must not be negative"},
+		"too many retries":                           {"UPSTREAM_RETRIES=11", "UPSTREAM_RETRIES: must be 0 to 10, not 11"},
+		"negative retries":                           {"UPSTREAM_RETRIES=-1", "UPSTREAM_RETRIES: must be 0 to 10, not -1"},
+		"a switch that is neither":                   {"RELAY_UI=maybe", `RELAY_UI: "maybe" is neither true nor false`},
+		"a store that is none":                       {"RELAY_STORE=disk", `RELAY_STORE: "disk" is not one of memory, redis, off`},
+		"Redis without its URL":                      {"RELAY_STORE=redis", "RELAY_REDIS_URL: must be set for RELAY_STORE=redis, e.g. redis://localhost:6379"},
+		"a Redis URL of another scheme":              {"RELAY_STORE=redis;RELAY_REDIS_URL=http://u:do-not-show@h", "RELAY_REDIS_URL: not a redis://, rediss:// or unix:// URL"},
+		"a negative grace":                           {"RELAY_RESUME_GRACE=-1s", "RELAY_RESUME_GRACE: must not be negative"},
+		"a grace too short to hear of other readers": {"RELAY_STORE=redis;RELAY_REDIS_URL=redis://h;RELAY_RESUME_GRACE=1s", "RELAY_RESUME_GRACE: must be at least 5s with RELAY_STORE=redis, not 1s"},
+		"no retention":                               {"RELAY_RESUME_RETENTION=0s", "RELAY_RESUME_RETENTION: must be at least 1s, not 0s"},
+		"a negative number of a caller's streams":    {"RELAY_RESUME_PER_CALLER=-1", "RELAY_RESUME_PER_CALLER: must not be negative"},
+
+		"a log level zerolog lacks": {"RELAY_LOG_LEVEL=loud", `RELAY_LOG_LEVEL: "loud" is not one of trace, debug, info, warn, error`},
+		"an unknown log format":     {"RELAY_LOG_FORMAT=xml", `RELAY_LOG_FORMAT: "xml" is not one of auto, json, console`},
 
 		"an address without a port":       {"RELAY_ADDR=localhost", `RELAY_ADDR: "localhost" ` + noAddress},
 		"an address that is a port":       {"RELAY_ADDR=8080", `RELAY_ADDR: "8080" ` + noAddress},
@@ -114,22 +124,40 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"a provider's key with a line end inside": {"UPSTREAM_KIND=openai;UPSTREAM_API_KEY_FILE=" + file(t, "do-not\nshow"), "UPSTREAM_API_KEY: " + tokenOnly},
 		"an OpenAI key with a space inside":       {"OPENAI_API_KEY=do-not show", "OPENAI_API_KEY: " + tokenOnly},
 
-		"an unknown kind":                  {"UPSTREAM_KIND=llama", `UPSTREAM_KIND: "llama" is not a kind; ` + allKinds},
-		"a base URL without a kind":        {"UPSTREAM_BASE_URL=http://localhost:8000", "UPSTREAM_KIND: not set, but UPSTREAM_BASE_URL is; " + allKinds},
-		"a key without a kind":             {goodKey, "UPSTREAM_KIND: not set, but UPSTREAM_API_KEY is; " + allKinds},
-		"OpenAI without a key":             {"UPSTREAM_KIND=openai", "UPSTREAM_API_KEY: not set, and neither is OPENAI_API_KEY; https://api.openai.com/v1 needs a key"},
-		"OpenAI by its URL without a key":  {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=https://api.openai.com/v1/", "UPSTREAM_API_KEY: not set, and neither is OPENAI_API_KEY; https://api.openai.com/v1 needs a key"},
-		"azure without a base URL":         {"UPSTREAM_KIND=azure;" + goodKey, "UPSTREAM_BASE_URL: not set; kind azure needs it"},
-		"another relay without a base URL": {"UPSTREAM_KIND=websopy", "UPSTREAM_BASE_URL: not set; kind websopy needs it"},
-		"a base URL without a scheme":      {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=localhost:8000/v1", noURL},
-		"a base URL of another scheme":     {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=ftp://a.example", noURL},
-		"a base URL without a host":        {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=http:///v1", noURL},
-		"a base URL that does not parse":   {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=http://[do-not-show", noURL},
-		"a base URL with a password":       {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=https://me:do-not-show@a.example", extraURL},
-		"a base URL with a query":          {"UPSTREAM_KIND=azure;" + azureURL + "?api-key=do-not-show", extraURL},
-		"a base URL with a fragment":       {"UPSTREAM_KIND=azure;" + azureURL + "#", extraURL},
-		"a default model that is refused":  {"UPSTREAM_MODEL=gpt-4;UPSTREAM_MODELS=o3*", `UPSTREAM_MODEL: "gpt-4" is not among UPSTREAM_MODELS`},
-		"models that are commas":           {"UPSTREAM_MODELS=,", "UPSTREAM_MODELS: has only separators"},
+		"an unknown kind":                   {"UPSTREAM_KIND=llama", `UPSTREAM_KIND: "llama" is not a kind; ` + allKinds},
+		"a base URL without a kind":         {"UPSTREAM_BASE_URL=http://localhost:8000", "UPSTREAM_KIND: not set, but UPSTREAM_BASE_URL is; " + allKinds},
+		"a key without a kind":              {goodKey, "UPSTREAM_KIND: not set, but UPSTREAM_API_KEY is; " + allKinds},
+		"OpenAI without a key":              {"UPSTREAM_KIND=openai", "UPSTREAM_API_KEY: not set, and neither is OPENAI_API_KEY; https://api.openai.com/v1 needs a key"},
+		"OpenAI by its URL without a key":   {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=https://api.openai.com/v1/", "UPSTREAM_API_KEY: not set, and neither is OPENAI_API_KEY; https://api.openai.com/v1 needs a key"},
+		"azure without a base URL":          {"UPSTREAM_KIND=azure;" + goodKey, "UPSTREAM_BASE_URL: not set; kind azure needs it"},
+		"another relay without a base URL":  {"UPSTREAM_KIND=websopy", "UPSTREAM_BASE_URL: not set; kind websopy needs it"},
+		"a base URL without a scheme":       {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=localhost:8000/v1", noURL},
+		"a base URL of another scheme":      {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=ftp://a.example", noURL},
+		"a base URL without a host":         {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=http:///v1", noURL},
+		"a base URL that does not parse":    {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=http://[do-not-show", noURL},
+		"a base URL with a password":        {"UPSTREAM_KIND=openai;UPSTREAM_BASE_URL=https://me:do-not-show@a.example", extraURL},
+		"a base URL with a query":           {"UPSTREAM_KIND=azure;" + azureURL + "?api-key=do-not-show", extraURL},
+		"a base URL with a fragment":        {"UPSTREAM_KIND=azure;" + azureURL + "#", extraURL},
+		"a default model that is refused":   {"UPSTREAM_MODEL=gpt-4;UPSTREAM_MODELS=o3*", `UPSTREAM_MODEL: "gpt-4" is not among UPSTREAM_MODELS`},
+		"a mapping from nothing":            {"UPSTREAM_MODELS=a,=b", `UPSTREAM_MODELS: "=b" ` + noModel},
+		"a mapping to nothing":              {"UPSTREAM_MODELS=a=", `UPSTREAM_MODELS: "a=" ` + noModel},
+		"a mapping to a pattern":            {"UPSTREAM_1_KIND=demo;UPSTREAM_KIND=demo;UPSTREAM_1_MODELS=a*=b*", `UPSTREAM_1_MODELS: "a*=b*" ` + noModel},
+		"a negative hedge":                  {"RELAY_HEDGE_AFTER=-1s", "RELAY_HEDGE_AFTER: must not be negative"},
+		"a negative cap":                    {"UPSTREAM_MAX_STREAMS=-1", "UPSTREAM_MAX_STREAMS: must not be negative"},
+		"a negative wait for a place":       {"UPSTREAM_QUEUE_TIMEOUT=-1s", "UPSTREAM_QUEUE_TIMEOUT: must not be negative"},
+		"an authority that is not there":    {"UPSTREAM_CA_FILE=" + absent, "UPSTREAM_CA_FILE: open the file: no such file or directory"},
+		"an authority without certificates": {"UPSTREAM_CA_FILE=" + keyFile, "UPSTREAM_CA_FILE: the file has no PEM certificate"},
+		"a header without a value":          {"UPSTREAM_HEADERS=a: 1,do-not-show", "UPSTREAM_HEADERS: entry 2 " + noHeader},
+		"a header with an empty value":      {"UPSTREAM_HEADERS=do-not-show:", "UPSTREAM_HEADERS: entry 1 " + noHeader},
+		"a header with a bad name":          {"UPSTREAM_HEADERS=do not show: 1", "UPSTREAM_HEADERS: entry 1 " + noHeader},
+		"a header with a bad value":         {"UPSTREAM_HEADERS=a: do-not-schön", "UPSTREAM_HEADERS: entry 1 has a value with characters other than printable ASCII"},
+		"a header that is the relay's":      {"UPSTREAM_HEADERS=accept=text/html", "UPSTREAM_HEADERS: entry 1 is a header that the relay sets itself"},
+		"headers that are commas":           {"UPSTREAM_HEADERS=,", "UPSTREAM_HEADERS: has only separators"},
+		"a fallback without a kind":         {"UPSTREAM_KIND=demo;UPSTREAM_2_MODEL=m", "UPSTREAM_2_KIND: not set; " + allKinds},
+		"a fallback to nothing":             {"UPSTREAM_3_KIND=demo", "UPSTREAM_KIND: not set, but UPSTREAM_3_KIND is; " + allKinds},
+		"a fallback without its key":        {"UPSTREAM_KIND=demo;UPSTREAM_1_KIND=openai", "UPSTREAM_1_API_KEY: not set, and neither is OPENAI_API_KEY; https://api.openai.com/v1 needs a key"},
+		"a key that two upstreams share":    {"UPSTREAM_KIND=openai;UPSTREAM_1_KIND=openai;OPENAI_API_KEY_FILE=" + absent, "OPENAI_API_KEY_FILE: open the file: no such file or directory"},
+		"models that are commas":            {"UPSTREAM_MODELS=,", "UPSTREAM_MODELS: has only separators"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := config.Load(strings.Split(tc.environ, ";"))

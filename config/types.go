@@ -33,6 +33,12 @@ type APIKey struct {
 	Key  Secret
 }
 
+// Header is a header that requests to a provider carry.
+type Header struct {
+	Name  string // as given; names have no case
+	Value Secret // it may be a credential, which only its sender knows
+}
+
 // ByteSize is a number of bytes.
 type ByteSize int64
 

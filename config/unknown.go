@@ -14,7 +14,11 @@ var kubernetes = regexp.MustCompile(
 	`^[A-Z0-9_]+_(SERVICE_(HOST|PORT(_\w+)?)=|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=|PORT=\w+://)`)
 
 // warnUnknown warns of variables that look like settings and are none. RELAY_SHARED is the tests'.
-func (l *loader) warnUnknown(settings []setting) {
+func (l *loader) warnUnknown() {
+	settings := settingsOf("", &Config{})
+	for n := range maxFallbacks + 1 {
+		settings = append(settings, settingsOf(Upstream{Number: n}.prefix(), &Upstream{})...)
+	}
 	var known []string
 	for _, s := range settings {
 		known = append(known, s.name)

@@ -13,6 +13,8 @@ func TestUnknownVariablesGetAWarning(t *testing.T) {
 		"RELAY_HEARTBEATS=1s":    "RELAY_HEARTBEATS is not a setting; did you mean RELAY_HEARTBEAT?",
 		"RELAY_TLS_CRT=x":        "RELAY_TLS_CRT is not a setting; did you mean RELAY_TLS_CERT?",
 		"UPSTREAM_APIKEY_FILE=x": "UPSTREAM_APIKEY_FILE is not a setting; did you mean UPSTREAM_API_KEY_FILE?",
+		"UPSTREAM_3_KNID=demo":   "UPSTREAM_3_KNID is not a setting; did you mean UPSTREAM_3_KIND?",
+		"UPSTREAM_0_KIND=demo":   "UPSTREAM_0_KIND is not a setting; did you mean UPSTREAM_1_KIND?",
 		"RELAY_PORT=8080":        "RELAY_PORT is not a setting",
 		"RELAY_WHATEVER=1":       "RELAY_WHATEVER is not a setting",
 	} {

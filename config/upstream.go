@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -20,7 +21,12 @@ type kind struct {
 var kinds = []kind{
 	{name: demo},
 	{name: "openai", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-4o-mini"},
+	{name: "anthropic", baseURL: "https://api.anthropic.com", keyVar: "ANTHROPIC_API_KEY", model: "claude-haiku-5-5"},
+	{name: "gemini", baseURL: "https://generativelanguage.googleapis.com/v1beta", keyVar: "GEMINI_API_KEY", model: "gemini-flash-latest"},
+	{name: "openai-responses", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-4o-mini"},
 	{name: "azure", versioned: true},
+	{name: "ollama", baseURL: "http://localhost:11434"},
+	{name: "cohere", baseURL: "https://api.cohere.com"},
 	{name: "websopy"},
 }
 
@@ -32,36 +38,57 @@ func kindNames() string {
 	return strings.Join(names, ", ")
 }
 
-// Allows tells whether a request may name the model: any when there is no list.
-func (u Upstream) Allows(model string) bool {
-	return len(u.Models) == 0 ||
-		slices.ContainsFunc(u.Models, func(glob string) bool { return matchGlob(glob, model) })
+// maxFallbacks is how many upstreams can follow the first one.
+const maxFallbacks = 9
+
+// prefix is what the names of the upstream's variables begin with.
+func (u Upstream) prefix() string {
+	if u.Number == 0 {
+		return "UPSTREAM_"
+	}
+	return "UPSTREAM_" + strconv.Itoa(u.Number) + "_"
 }
 
-// matchGlob is not path.Match, whose * stops at the slash that many model names have.
-func matchGlob(glob, s string) bool {
-	head, rest, starred := strings.Cut(glob, "*")
-	if !starred {
-		return glob == s
+// upstreams reads the first provider and the fallbacks that have a variable. Numbers may be left out, so
+// that one can be taken out of service without a change to the others.
+func (l *loader) upstreams() []Upstream {
+	first := l.upstream(0)
+	all := []Upstream{first}
+	for _, n := range l.fallbacks() {
+		u := l.upstream(n)
+		if u.Kind != first.Kind && u.Kind != demo && u.Model == "" && len(u.Models) == 0 {
+			l.warn("%sMODEL is not set: kind %s will be asked for models by the names they have at kind %s", u.prefix(), u.Kind, first.Kind)
+		}
+		all = append(all, u)
 	}
-	s, ok := strings.CutPrefix(s, head)
-	parts := strings.Split(rest, "*")
-	tail := parts[len(parts)-1]
-	for _, part := range parts[:len(parts)-1] {
-		if ok {
-			_, s, ok = strings.Cut(s, part)
+	return all
+}
+
+// fallbacks are the numbers that any setting is set of.
+func (l *loader) fallbacks() []int {
+	var numbers []int
+	for n := 1; n <= maxFallbacks; n++ {
+		if slices.ContainsFunc(settingsOf(Upstream{Number: n}.prefix(), &Upstream{}), func(s setting) bool {
+			return l.env[s.name] != "" || s.secret && l.given(s.name)
+		}) {
+			numbers = append(numbers, n)
 		}
 	}
-	return ok && strings.HasSuffix(s, tail)
+	return numbers
 }
 
-// upstream reads the provider whose variables begin with prefix, completes it with what is known of
-// its kind and checks it.
-func (l *loader) upstream(prefix string) Upstream {
-	var u Upstream
+// upstream reads one provider, completes it with what is known of its kind and checks it.
+func (l *loader) upstream(number int) Upstream {
+	u := Upstream{Number: number}
+	prefix := u.prefix()
 	l.parse(prefix, &u)
 	u.BaseURL = l.baseURL(prefix+"BASE_URL", u.BaseURL)
-	u.Kind = l.kind(prefix, u.Kind)
+	u.Headers = l.headers(prefix + "HEADERS")
+	u.Kind = l.kind(u)
+	u.Name = u.Kind
+	if number > 0 {
+		u.Name += "-" + strconv.Itoa(number)
+	}
 	if i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == u.Kind }); i >= 0 {
 		l.complete(prefix, &u, kinds[i])
 	} else {
@@ -71,10 +98,16 @@ func (l *loader) upstream(prefix string) Upstream {
 	return u
 }
 
-// kind returns what KIND says, or else the kind that a provider's own key variable chooses.
-func (l *loader) kind(prefix, set string) string {
-	if set != "" {
-		return strings.ToLower(set)
+// kind returns what KIND says, or else, for the first upstream, the kind that a provider's own key
+// variable chooses.
+func (l *loader) kind(u Upstream) string {
+	prefix := u.prefix()
+	if u.Kind != "" {
+		return strings.ToLower(u.Kind)
+	}
+	if u.Number > 0 {
+		l.problem(prefix+"KIND", "not set; use one of %s", kindNames())
+		return demo
 	}
 	for _, k := range kinds {
 		if k.keyVar != "" && l.given(k.keyVar) {
@@ -82,21 +115,28 @@ func (l *loader) kind(prefix, set string) string {
 		}
 	}
 	// Answering from the demo would hide that somebody meant a real provider.
-	switch {
+	reason := ""
+	switch fallbacks := l.fallbacks(); {
 	case l.env[prefix+"BASE_URL"] != "":
-		l.problem(prefix+"KIND", "not set, but %sBASE_URL is; use one of %s", prefix, kindNames())
+		reason = prefix + "BASE_URL"
 	case l.given(prefix + "API_KEY"):
-		l.problem(prefix+"KIND", "not set, but %sAPI_KEY is; use one of %s", prefix, kindNames())
+		reason = prefix + "API_KEY"
+	case len(fallbacks) > 0:
+		reason = Upstream{Number: fallbacks[0]}.prefix() + "KIND"
+	default:
+		return demo
 	}
+	l.problem(prefix+"KIND", "not set, but %s is; use one of %s", reason, kindNames())
 	return demo
 }
 
 // complete fills in what the kind knows. The provider's own key variable is used with any base URL,
-// as the providers' SDKs do: somebody who sets both wants them together.
+// as the providers' SDKs do: somebody who sets both wants them together. For a fallback that is not
+// certain, and a key that was meant for another address must not go there.
 func (l *loader) complete(prefix string, u *Upstream, k kind) {
 	keyVar := prefix + "API_KEY"
 	hasKey := l.given(keyVar)
-	if !hasKey && k.keyVar != "" {
+	if !hasKey && k.keyVar != "" && (u.Number == 0 || u.BaseURL == "" || u.BaseURL == k.baseURL) {
 		keyVar = k.keyVar
 		hasKey = l.given(keyVar)
 		u.APIKey = Secret(l.secret(keyVar))
@@ -111,7 +151,7 @@ func (l *loader) complete(prefix string, u *Upstream, k kind) {
 	case l.env[prefix+"BASE_URL"] == "":
 		u.BaseURL = k.baseURL
 	}
-	if u.Model == "" && k.model != "" && u.BaseURL == k.baseURL && u.Allows(k.model) {
+	if u.Number == 0 && u.Model == "" && k.model != "" && u.BaseURL == k.baseURL && u.Allows(k.model) {
 		u.Model = k.model // the provider's key alone is enough
 	}
 	if k.keyVar != "" && u.BaseURL == k.baseURL && !hasKey {

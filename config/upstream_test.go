@@ -17,6 +17,26 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 			[]string{"OPENAI_API_KEY=sk-1"},
 			config.Upstream{Kind: "openai", BaseURL: "https://api.openai.com/v1", Model: "gpt-4o-mini", APIKey: "sk-1"},
 		},
+		"an Anthropic key alone is enough": {
+			[]string{"ANTHROPIC_API_KEY=sk-1"},
+			config.Upstream{Kind: "anthropic", BaseURL: "https://api.anthropic.com", Model: "claude-haiku-5-5", APIKey: "sk-1"},
+		},
+		"a Gemini key alone is enough": {
+			[]string{"GEMINI_API_KEY=k"},
+			config.Upstream{Kind: "gemini", BaseURL: "https://generativelanguage.googleapis.com/v1beta", Model: "gemini-flash-latest", APIKey: "k"},
+		},
+		"an OpenAI key is the key of both OpenAI formats": {
+			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_KIND=openai-responses"},
+			config.Upstream{Kind: "openai-responses", BaseURL: "https://api.openai.com/v1", Model: "gpt-4o-mini", APIKey: "sk-1"},
+		},
+		"Ollama is taken to be on this machine": {
+			[]string{"UPSTREAM_KIND=ollama", "UPSTREAM_MODEL=llama3.2"},
+			config.Upstream{Kind: "ollama", BaseURL: "http://localhost:11434", Model: "llama3.2"},
+		},
+		"Cohere is where Cohere is": {
+			[]string{"UPSTREAM_KIND=cohere", "UPSTREAM_API_KEY=k"},
+			config.Upstream{Kind: "cohere", BaseURL: "https://api.cohere.com", APIKey: "k"},
+		},
 		"the demo can be asked for in spite of a key": {
 			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_KIND=demo"},
 			config.Upstream{Kind: "demo"},
@@ -52,7 +72,7 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 			got, defaults := c.Upstreams[0], load(t).Upstreams[0]
 			tc.want.Name = tc.want.Kind
 			tc.want.ConnectTimeout, tc.want.FirstChunkTimeout = defaults.ConnectTimeout, defaults.FirstChunkTimeout
-			tc.want.IdleTimeout, tc.want.Retries = defaults.IdleTimeout, defaults.Retries
+			tc.want.IdleTimeout, tc.want.Retries, tc.want.QueueTimeout = defaults.IdleTimeout, defaults.Retries, defaults.QueueTimeout
 			require.Equal(t, tc.want, got)
 			require.Empty(t, c.Warnings)
 		})

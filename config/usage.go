@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -12,15 +13,23 @@ const usageColumns = 100
 // Usage writes the table of all variables, their defaults and meanings.
 func Usage(w io.Writer) {
 	all := (&Config{Upstreams: make([]Upstream, 1)}).settings()
-	for _, k := range kinds {
-		if k.keyVar != "" {
-			all = append(all, setting{
-				name: k.keyVar,
-				help: fmt.Sprintf("key for kind %s when UPSTREAM_API_KEY is not set, whatever the base URL; "+
-					"chooses the kind when UPSTREAM_KIND is not set", k.name),
-				secret: true,
-			})
+	for i, k := range kinds {
+		sameKey := func(other kind) bool { return other.keyVar == k.keyVar }
+		if k.keyVar == "" || slices.IndexFunc(kinds, sameKey) < i {
+			continue
 		}
+		names := k.name
+		for _, other := range kinds[i+1:] {
+			if sameKey(other) {
+				names += " and " + other.name
+			}
+		}
+		all = append(all, setting{
+			name: k.keyVar,
+			help: fmt.Sprintf("key for kind %s when UPSTREAM_API_KEY is not set, whatever the base URL; "+
+				"chooses kind %s when UPSTREAM_KIND is not set", names, k.name),
+			secret: true,
+		})
 	}
 
 	var nameWidth, fallbackWidth int
@@ -47,6 +56,7 @@ func Usage(w io.Writer) {
 
 	for _, note := range []string{
 		"UPSTREAM_KIND is one of " + kindNames() + ".",
+		"Upstreams to ask when that one fails, in order: UPSTREAM_1_KIND and the rest of its settings, to UPSTREAM_9_KIND.",
 		"Durations have a unit (15s, 2m), sizes may have one (1MiB, 512KiB, 1MB).",
 		"A secret can be in a file, whose path is then the value of its name with _FILE appended: " +
 			strings.Join(secrets, ", ") + ".",

@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/url"
 	"os"
@@ -36,12 +37,41 @@ func (l *loader) check(c *Config) {
 	l.checkNotNegative("RELAY_SHUTDOWN_GRACE", c.ShutdownGrace)
 	l.checkPositive("RELAY_WRITE_TIMEOUT", c.WriteTimeout)
 	l.checkPositive("RELAY_START_BUDGET", c.StartBudget)
+	l.checkHedge(c)
 	if c.Heartbeat != 0 && c.Heartbeat < time.Second {
 		l.problem("RELAY_HEARTBEAT", "must be 0 or at least 1s, not %v", c.Heartbeat)
 	}
 
+	l.checkResume(c)
 	c.LogLevel = l.oneOf("RELAY_LOG_LEVEL", c.LogLevel, "trace", "debug", "info", "warn", "error")
 	c.LogFormat = l.oneOf("RELAY_LOG_FORMAT", c.LogFormat, "auto", "json", "console")
+}
+
+// redisGrace is the least RELAY_RESUME_GRACE with Redis, where replicas hear of each other's readers
+// only now and then.
+const redisGrace = 5 * time.Second
+
+func (l *loader) checkResume(c *Config) {
+	c.Store = l.oneOf("RELAY_STORE", c.Store, "memory", "redis", "off")
+	scheme, _, _ := strings.Cut(c.RedisURL.Reveal(), "://")
+	switch {
+	case c.Store == "redis" && c.RedisURL == "":
+		l.problem("RELAY_REDIS_URL", "must be set for RELAY_STORE=redis, e.g. redis://localhost:6379")
+	case c.RedisURL != "" && !slices.Contains([]string{"redis", "rediss", "unix"}, scheme):
+		l.problem("RELAY_REDIS_URL", "not a redis://, rediss:// or unix:// URL")
+	case c.RedisURL != "" && c.Store != "redis":
+		l.warn("RELAY_REDIS_URL is set, but RELAY_STORE is %s: Redis is not used", c.Store)
+	}
+	l.checkNotNegative("RELAY_RESUME_GRACE", c.ResumeGrace)
+	if c.Store == "redis" && c.ResumeGrace >= 0 && c.ResumeGrace < redisGrace {
+		l.problem("RELAY_RESUME_GRACE", "must be at least %v with RELAY_STORE=redis, not %v", redisGrace, c.ResumeGrace)
+	}
+	if c.ResumeRetention < time.Second {
+		l.problem("RELAY_RESUME_RETENTION", "must be at least 1s, not %v", c.ResumeRetention)
+	}
+	if c.ResumePerCaller < 0 {
+		l.problem("RELAY_RESUME_PER_CALLER", "must not be negative")
+	}
 }
 
 func (l *loader) checkUpstream(prefix string, u Upstream) {
@@ -51,8 +81,37 @@ func (l *loader) checkUpstream(prefix string, u Upstream) {
 	if u.Retries < 0 || u.Retries > 10 {
 		l.problem(prefix+"RETRIES", "must be 0 to 10, not %d", u.Retries)
 	}
-	if u.Model != "" && !u.Allows(u.Model) {
+	if u.MaxStreams < 0 {
+		l.problem(prefix+"MAX_STREAMS", "must not be negative")
+	}
+	l.checkNotNegative(prefix+"QUEUE_TIMEOUT", u.QueueTimeout)
+	if u.CAFile != "" {
+		l.checkCA(prefix+"CA_FILE", u.CAFile)
+	}
+	for _, entry := range u.Models {
+		if from, to, pair := strings.Cut(entry, "="); from == "" || pair && to == "" || strings.Contains(to, "*") {
+			l.problem(prefix+"MODELS", "%q is neither a name nor name=other, where other has no *", entry)
+		}
+	}
+	if u.Number == 0 && u.Model != "" && !u.Allows(u.Model) {
 		l.problem(prefix+"MODEL", "%q is not among %sMODELS", u.Model, prefix)
+	}
+}
+
+func (l *loader) checkHedge(c *Config) {
+	l.checkNotNegative("RELAY_HEDGE_AFTER", c.HedgeAfter)
+	if c.HedgeAfter > 0 && len(c.Upstreams) == 1 {
+		l.warn("RELAY_HEDGE_AFTER has no effect: there is no second upstream to ask")
+	}
+}
+
+func (l *loader) checkCA(name, file string) {
+	pem, err := os.ReadFile(file)
+	switch {
+	case err != nil:
+		l.problem(name, "%v", unnamed(err))
+	case !x509.NewCertPool().AppendCertsFromPEM(pem):
+		l.problem(name, "the file has no PEM certificate")
 	}
 }
 

@@ -37,7 +37,6 @@ Usage:
   relay --help
 
 Settings come from the environment alone. Without any, the demo provider answers.
-
 `
 
 func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {

@@ -12,6 +12,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +22,7 @@ import (
 
 	"github.com/websopy/relay/config"
 	"github.com/websopy/relay/internal/handler"
-	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/stream"
 )
 
 const (
@@ -37,7 +38,18 @@ var errSecondSignal = errors.New("second signal: gave up the running streams")
 func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	relay, err := newRelay(cfg, log, registry)
+	metrics := handler.NewMetrics(registry)
+	hub, err := newHub(cfg, log, metrics)
+	if err != nil {
+		return err
+	}
+	if hub != nil {
+		over, end := context.WithCancel(context.Background())
+		end()
+		defer hub.Close(over) // after a drain there is nothing left to do
+		handler.WatchStreams(registry, hub.Stats)
+	}
+	relay, err := newRelay(cfg, log, metrics, hub)
 	if err != nil {
 		return err
 	}
@@ -79,33 +91,61 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 	case sig := <-signals:
 		log.Info().Stringer("signal", sig).Dur("delay_ms", cfg.ShutdownDelay).Dur("grace_ms", cfg.ShutdownGrace).Msg("draining")
 	}
-	return drain(cfg, log, relay, server, signals)
+	return drain(cfg, log, relay, hub, server, signals)
 }
 
-func newRelay(cfg *config.Config, log zerolog.Logger, registry prometheus.Registerer) (*handler.Relay, error) {
-	u := cfg.Upstreams[0]
-	provider, err := upstream.New(upstream.Options{
-		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion, Model: u.Model,
-		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout,
-	})
+func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, hub *stream.Hub) (*handler.Relay, error) {
+	upstreams, err := newUpstreams(cfg, log, metrics)
 	if err != nil {
 		return nil, err
 	}
-	secrets := []string{u.APIKey.Reveal()}
+	u := cfg.Upstreams[0]
+	secrets := append(upstreamSecrets(cfg), cfg.RedisURL.Reveal())
 	var keys []handler.APIKey
 	for _, k := range cfg.APIKeys {
 		keys = append(keys, handler.APIKey{Name: k.Name, Key: k.Key.Reveal()})
 		secrets = append(secrets, k.Key.Reveal())
 	}
 	return handler.New(handler.Options{
-		Upstream:     &upstream.Retry{Next: provider, Retries: u.Retries, Budget: cfg.StartBudget},
-		Allows:       func(model string) bool { return model == u.Model || u.Allows(model) },
-		RequireModel: u.Model == "" && (u.Kind == "openai" || u.Kind == "azure"),
+		Streams:      hub,
+		Upstream:     upstreams,
+		Allows:       u.Allows,
+		RequireModel: u.Model == "" && u.Kind != "demo" && u.Kind != "websopy",
 		APIKeys:      keys, CORSOrigins: cfg.CORSOrigins,
 		MaxBody: int64(cfg.MaxBody), MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
-		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout,
-		Log: log, Metrics: handler.NewMetrics(registry), Secrets: secrets,
+		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI,
+		Log: log, Metrics: metrics, Secrets: secrets,
 	}), nil
+}
+
+// newHub makes the resumable streams, or nil when they are off.
+func newHub(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics) (*stream.Hub, error) {
+	o := stream.Options{
+		Grace: cfg.ResumeGrace, Retention: cfg.ResumeRetention, MaxDuration: cfg.MaxDuration,
+		MaxStreamBytes: int64(cfg.ResumePerStream), MaxBytes: int64(cfg.ResumeBytes), MaxPerOwner: cfg.ResumePerCaller,
+		Appended: metrics.Appended,
+		Availability: func(err error) {
+			metrics.StoreUp(err == nil)
+			if err == nil {
+				log.Info().Msg("Redis is back: new streams are resumable again")
+			} else {
+				log.Warn().Str("error", strings.ReplaceAll(err.Error(), cfg.RedisURL.Reveal(), "***")).
+					Msg("Redis is away: streams go on, but new ones are not resumable")
+			}
+		},
+	}
+	switch cfg.Store {
+	case "off":
+		return nil, nil
+	case "redis":
+		hub, err := stream.Open(o, cfg.RedisURL.Reveal())
+		if err != nil {
+			return nil, fmt.Errorf("RELAY_REDIS_URL: %w", err)
+		}
+		return hub, nil
+	default:
+		return stream.New(o), nil
+	}
 }
 
 // newServer makes the server for clients: HTTP/1.1 and HTTP/2, with or without TLS. WriteTimeout stays
@@ -147,7 +187,7 @@ func adminRoutes(registry *prometheus.Registry) http.Handler {
 }
 
 // drain lets the running streams finish, in the steps of docs/operations.md.
-func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, server *http.Server, signals <-chan os.Signal) error {
+func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, hub *stream.Hub, server *http.Server, signals <-chan os.Signal) error {
 	relay.SetNotReady()
 	select {
 	case <-time.After(cfg.ShutdownDelay):
@@ -157,29 +197,41 @@ func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, server 
 	}
 
 	relay.Drain()
-	shut := make(chan error, 1)
-	go func() { shut <- server.Shutdown(context.Background()) }()
-	grace := time.NewTimer(cfg.ShutdownGrace)
-	defer grace.Stop()
-	for ended := false; ; ended = true {
+	grace, cancel := context.WithTimeout(context.Background(), cfg.ShutdownGrace)
+	defer cancel()
+	var err error
+	shut := make(chan struct{}) // closed when everything has ended and err is set
+	go func() {
+		defer close(shut)
+		var generations sync.WaitGroup
+		if hub != nil {
+			hub.Release()
+			generations.Go(func() { hub.Close(grace) })
+		}
+		err = server.Shutdown(context.Background())
+		generations.Wait()
+	}()
+	expired := grace.Done()
+	var last <-chan time.Time
+	for {
 		select {
-		case err := <-shut:
+		case <-shut:
 			log.Info().Msg("drained")
 			return err
 		case <-signals:
+			cancel()
 			server.Close()
 			<-shut
 			return errSecondSignal
-		case <-grace.C:
-			if ended {
-				server.Close()
-				<-shut
-				log.Warn().Msg("drained, but some clients did not take their error frame")
-				return nil
-			}
+		case <-expired:
 			log.Warn().Msg("the grace time is over: ending the running streams")
 			relay.EndStreams()
-			grace.Reset(lastWords)
+			expired, last = nil, time.After(lastWords)
+		case <-last:
+			server.Close()
+			<-shut
+			log.Warn().Msg("drained, but some clients did not take their error frame")
+			return nil
 		}
 	}
 }
@@ -215,7 +267,8 @@ func announce(cfg *config.Config, log zerolog.Logger, addr net.Addr) {
 		scheme = "https"
 	}
 	log.Info().Str("version", buildVersion()).Str("addr", addr.String()).Str("scheme", scheme).
-		Str("upstream", u.Kind).Str("base_url", u.BaseURL).Str("model", u.Model).Int("api_keys", len(cfg.APIKeys)).Msg("listening")
+		Str("upstream", u.Kind).Str("base_url", u.BaseURL).Str("model", u.Model).Int("fallbacks", len(cfg.Upstreams)-1).
+		Int("api_keys", len(cfg.APIKeys)).Str("store", cfg.Store).Msg("listening")
 }
 
 // healthcheck asks the relay that runs with the same settings on this machine.

@@ -5,6 +5,7 @@ package chat
 // Type says what a Chunk carries.
 type Type uint8
 
+// The types of a Chunk, each with the field that it fills.
 const (
 	// Pause carries nothing. A producer yields it after a chunk with More set when there turned out
 	// to be nothing more to say before it has to wait.

@@ -34,6 +34,13 @@ func AppendChunk(dst []byte, c chat.Chunk) []byte {
 // AppendPing appends the chunk that says: still here.
 func AppendPing(dst []byte) []byte { return append(dst, `{"type":"ping"}`...) }
 
+// AppendStart appends the chunk that names a resumable stream, its first.
+func AppendStart(dst []byte, id string) []byte {
+	dst = append(dst, `{"type":"start","id":`...)
+	dst = appendString(dst, id)
+	return append(dst, '}')
+}
+
 // AppendError appends the error object (docs/protocol.md, 4) of a frame or an HTTP body. The cause
 // stays out of it.
 func AppendError(dst []byte, e *chat.Error, requestID string) []byte {

@@ -15,7 +15,8 @@ import (
 // Native is a decoded native request body (docs/protocol.md, 2).
 type Native struct {
 	chat.Request
-	Stream bool // false: the caller wants one JSON object
+	Stream    bool // false: the caller wants one JSON object
+	Resumable bool // the stream is to outlive its connection
 }
 
 // maxModel bounds a model's name, which ends up in logs and, for some providers, in a URL.
@@ -55,7 +56,7 @@ func checkJSON(body []byte) error {
 	// The standard library's errors read better.
 	var syntax *json.SyntaxError
 	if err := json.Unmarshal(body, new(any)); errors.As(err, &syntax) {
-		return fmt.Errorf("the body is not valid JSON: %s at byte %d", syntax, syntax.Offset)
+		return fmt.Errorf("the body is not valid JSON: %w at byte %d", syntax, syntax.Offset)
 	}
 	return errors.New("the body is not valid JSON")
 }
@@ -80,7 +81,7 @@ func (n *Native) field(d *jx.Decoder, key string) (err error) {
 	case "stream":
 		n.Stream, err = boolean(d)
 	case "resumable":
-		_, err = boolean(d) // streams are not resumable yet; asking is no mistake
+		n.Resumable, err = boolean(d)
 	case "temperature":
 		n.Temperature, err = number(d)
 	case "top_p", "topP":

@@ -1,9 +1,9 @@
 package handler
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"net/http"
 	"strings"
 
@@ -16,34 +16,44 @@ type APIKey struct {
 	Key  string
 }
 
+// caller is whose key a request showed.
+type caller struct {
+	name  string // in logs; may be empty
+	owner string // tells callers apart, as the owner of streams; empty when all may call
+}
+
 // authenticator knows keys by their hashes, which have one length: comparing them takes one time,
 // whatever is shown.
 type authenticator struct {
-	names  []string
-	hashes [][sha256.Size]byte
+	callers []caller
+	hashes  [][sha256.Size]byte
 }
 
 func newAuthenticator(keys []APIKey) authenticator {
 	var a authenticator
 	for _, k := range keys {
-		a.names = append(a.names, k.Name)
-		a.hashes = append(a.hashes, sha256.Sum256([]byte(k.Key)))
+		hash := sha256.Sum256([]byte(k.Key))
+		a.hashes = append(a.hashes, hash)
+		// A name outlives its key: streams stay their caller's when keys are rotated.
+		owner := "name " + k.Name
+		if k.Name == "" {
+			owner = "key " + hex.EncodeToString(hash[:16])
+		}
+		a.callers = append(a.callers, caller{k.Name, owner})
 	}
 	return a
 }
 
 // caller finds whose key it is. It looks at all keys, so that the time does not tell which is near.
-func (a authenticator) caller(key string) (name string, ok bool) {
+func (a authenticator) caller(key string) (c caller, ok bool) {
 	hash := sha256.Sum256([]byte(key))
 	for i := range a.hashes {
 		if subtle.ConstantTimeCompare(hash[:], a.hashes[i][:]) == 1 {
-			name, ok = a.names[i], true
+			c, ok = a.callers[i], true
 		}
 	}
-	return name, ok
+	return c, ok
 }
-
-type callerKey struct{}
 
 // authenticate lets a request pass that shows one of the keys, or any when there are none.
 func (r *Relay) authenticate(next http.Handler) http.Handler {
@@ -51,23 +61,30 @@ func (r *Relay) authenticate(next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		scheme, key, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-		name, ok := r.auth.caller(strings.TrimSpace(key))
-		if !ok || !strings.EqualFold(scheme, "Bearer") {
+		if err := r.identify(req); err != nil {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			message := "the API key is not known"
-			if scheme == "" {
-				message = "an API key is required: Authorization: Bearer <key>"
-			}
-			r.fail(w, req, &chat.Error{Code: chat.Unauthorized, Message: message})
+			r.fail(w, req, err)
 			return
 		}
-		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), callerKey{}, name)))
+		next.ServeHTTP(w, req)
 	})
 }
 
-// callerOf is the name of the key that the request showed.
-func callerOf(req *http.Request) string {
-	name, _ := req.Context().Value(callerKey{}).(string)
-	return name
+var (
+	errKeyMissing = &chat.Error{Code: chat.Unauthorized, Message: "an API key is required: Authorization: Bearer <key>"}
+	errKeyUnknown = &chat.Error{Code: chat.Unauthorized, Message: "the API key is not known"}
+)
+
+// identify notes whose key the request shows.
+func (r *Relay) identify(req *http.Request) *chat.Error {
+	scheme, key, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	c, ok := r.auth.caller(strings.TrimSpace(key))
+	switch {
+	case scheme == "":
+		return errKeyMissing
+	case !ok || !strings.EqualFold(scheme, "Bearer"):
+		return errKeyUnknown
+	}
+	visitOf(req).caller = c
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
 	"github.com/websopy/relay/internal/sse"
+	"github.com/websopy/relay/internal/stream"
 )
 
 // maxHeld is how much may wait to share a write, and maxKept how large a buffer a stream keeps.
@@ -31,10 +32,12 @@ type eventWriter struct {
 	timeout time.Duration
 	beat    time.Duration
 	max     int64                   // bytes, 0: no cap
+	id      string                  // of the stream, when its frames carry their positions
 	cancel  context.CancelCauseFunc // ends the stream when a write fails, a ping's for instance
 
 	mu       sync.Mutex // held while a frame is made and written; guards the rest
 	buf      []byte     // frames not yet written
+	seq      uint64     // of the last frame with a position
 	last     time.Time  // of the last write
 	deadline time.Time  // of writes on the connection
 	bytes    int64      // written
@@ -44,11 +47,11 @@ type eventWriter struct {
 	ticks    sync.WaitGroup // ticks that are due or running
 }
 
-// newEventWriter sends the headers and starts the heartbeat. cancel is called with the error when a
-// write fails. close must be called.
-func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc) *eventWriter {
+// newEventWriter sends the headers and the opening of what is to be written, and starts the heartbeat.
+// cancel is called with the error when a write fails. close must be called.
+func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc, from source) *eventWriter {
 	e := &eventWriter{
-		w: w, rc: http.NewResponseController(w), http2: req.ProtoMajor >= 2,
+		w: w, rc: http.NewResponseController(w), http2: req.ProtoMajor >= 2, id: from.id(), seq: from.seq(), buf: from.opening,
 		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
 	}
 	h := w.Header()
@@ -62,7 +65,7 @@ func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w.WriteHeader(http.StatusOK)
-	e.flush()
+	_ = e.flush() // the first chunk's write reports it
 	if e.beat > 0 {
 		e.ticks.Add(1)
 		e.timer = time.AfterFunc(e.beat, e.tick)
@@ -71,13 +74,15 @@ func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel 
 }
 
 // chunk writes a chunk's frame. When the producer has more in hand the frame may wait for it; then at is
-// zero, otherwise it is when the frame, and what had waited, was written.
-func (e *eventWriter) chunk(c chat.Chunk) (at time.Time, err error) {
+// zero, otherwise it is when the frame, and what had waited, was written. seq is the chunk's position,
+// where the stream has such.
+func (e *eventWriter) chunk(c chat.Chunk, seq uint64) (at time.Time, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if c.Type != chat.Pause {
 		e.buf = sse.AppendData(e.buf)
 		e.buf = dialect.AppendChunk(e.buf, c)
+		e.position(seq)
 		e.buf = sse.AppendEnd(e.buf)
 	}
 	if c.More && len(e.buf) < maxHeld || len(e.buf) == 0 {
@@ -91,15 +96,37 @@ func (e *eventWriter) chunk(c chat.Chunk) (at time.Time, err error) {
 	return e.last, err
 }
 
-// frame writes frames with this data, in one write.
-func (e *eventWriter) frame(data ...[]byte) error {
+// position appends the id line of a frame. An error that is this connection's own has no position: it
+// comes with that of the last frame. The caller holds mu.
+func (e *eventWriter) position(seq uint64) {
+	if e.id != "" && seq != e.seq {
+		e.seq = seq
+		e.buf = stream.AppendCursor(sse.AppendID(e.buf), e.id, seq)
+	}
+}
+
+// terminal writes the frame that ends a stream, which has position seq, and those of markers, which have
+// none, in one write.
+func (e *eventWriter) terminal(seq uint64, data []byte, markers ...[]byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, d := range data {
-		e.buf = sse.AppendData(e.buf)
-		e.buf = append(e.buf, d...)
+	e.buf = append(sse.AppendData(e.buf), data...)
+	e.position(seq)
+	e.buf = sse.AppendEnd(e.buf)
+	for _, m := range markers {
+		e.buf = append(sse.AppendData(e.buf), m...)
 		e.buf = sse.AppendEnd(e.buf)
 	}
+	return e.flush()
+}
+
+// reconnect asks the client to come back after wait. Some clients take a frame without data for a
+// message that they can't read, so it is a ping's.
+func (e *eventWriter) reconnect(wait time.Duration) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.buf = dialect.AppendPing(sse.AppendData(e.buf))
+	e.buf = sse.AppendEnd(sse.AppendRetry(e.buf, wait))
 	return e.flush()
 }
 

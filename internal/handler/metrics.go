@@ -13,6 +13,15 @@ type Metrics struct {
 	chunks     prometheus.Counter
 	bytes      prometheus.Counter
 	attempts   *prometheus.CounterVec
+	hedges     prometheus.Counter
+
+	// Resumable streams.
+	generations *prometheus.CounterVec
+	unavailable prometheus.Counter
+	appends     *prometheus.HistogramVec
+	storeUp     prometheus.Gauge
+
+	reg prometheus.Registerer
 }
 
 // NewMetrics registers the relay's metrics.
@@ -32,7 +41,18 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Bytes of frames sent to clients, before HTTP's own framing, added when a stream ends."}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_upstream_attempts_total",
 			Help: "Requests to providers by outcome: ok, cancelled, or an error code."}, []string{"upstream", "outcome"}),
+		hedges: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_upstream_hedges_total",
+			Help: "Streams for which a second provider was asked beside a slow one."}),
+		reg: reg,
 	}
-	reg.MustRegister(m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts)
+	reg.MustRegister(m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges)
+	m.resumable(reg)
 	return m
+}
+
+// ObserveBreaker exposes the state of an upstream's circuit breaker: 0 closed, 1 half-open, 2 open.
+func (m *Metrics) ObserveBreaker(upstream string, state func() float64) {
+	m.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "relay_upstream_breaker_state",
+		Help:        "Whether an upstream is asked: 0 closed (yes), 1 half-open (one request, to try), 2 open (no).",
+		ConstLabels: prometheus.Labels{"upstream": upstream}}, state))
 }

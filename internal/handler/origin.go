@@ -20,7 +20,7 @@ func (r *Relay) cors() func(http.Handler) http.Handler {
 		AllowOriginFunc: func(_ *http.Request, origin string) bool { return r.allowsOrigin(origin) },
 		AllowedMethods:  []string{http.MethodGet, http.MethodPost, http.MethodDelete},
 		AllowedHeaders:  []string{"*"}, // an allowed origin may send what its proxies need
-		ExposedHeaders:  []string{"X-Request-Id", "Retry-After"},
+		ExposedHeaders:  []string{"X-Request-Id", "X-Stream-Id", "Idempotency-Replayed", "Retry-After"},
 		MaxAge:          600,
 	})
 }
@@ -29,12 +29,14 @@ func (r *Relay) allowsOrigin(origin string) bool {
 	return slices.Contains(r.CORSOrigins, "*") || slices.ContainsFunc(r.CORSOrigins, func(o string) bool { return strings.EqualFold(o, origin) })
 }
 
+var errOrigin = &chat.Error{Code: chat.Forbidden, Message: "this origin is not allowed (see RELAY_CORS_ORIGINS)"}
+
 // checkOrigin refuses what a page of a foreign origin made the browser send. CORS only keeps such a
 // page from reading the answer; the tokens would be spent all the same.
 func (r *Relay) checkOrigin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if !r.fromAllowedOrigin(req) {
-			r.fail(w, req, &chat.Error{Code: chat.Forbidden, Message: "this origin is not allowed (see RELAY_CORS_ORIGINS)"})
+			r.fail(w, req, errOrigin)
 			return
 		}
 		next.ServeHTTP(w, req)

@@ -77,7 +77,7 @@ func TestFromTheProviderToTheClient(t *testing.T) {
 			next, err := upstream.New(upstream.Options{Name: "openai", Kind: "openai", BaseURL: srv.URL, APIKey: key,
 				ConnectTimeout: patience, FirstChunkTimeout: patience, IdleTimeout: 200 * time.Millisecond})
 			require.NoError(t, err)
-			r := start(t, handler.Options{Upstream: &upstream.Retry{Next: next, Retries: 2, Budget: patience}, Secrets: []string{key}})
+			r := start(t, handler.Options{Upstream: &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: next, Retries: 2}}, Budget: patience}, Secrets: []string{key}})
 
 			_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 			frames, _, _ := strings.Cut(body, `"requestId"`)

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/stream"
 	"github.com/websopy/relay/internal/upstream"
 )
 
@@ -19,12 +20,16 @@ const (
 	reasonStopped    = "stopped"
 	reasonClientGone = "client_gone"
 	reasonSlowClient = "slow_client"
+	reasonReleased   = "released" // it goes on elsewhere: see stream.ErrReleased
 )
 
-// record is what happened to one stream, for its log line and the metrics.
+// record is what happened to one stream, or to the generation of a resumable one, for its log line and
+// the metrics.
 type record struct {
 	req     *http.Request
 	ask     *chat.Request
+	id      string // of a resumable stream
+	resumed bool   // the client had the beginning already
 	metrics *Metrics
 	start   time.Time
 	trace   upstream.Trace
@@ -56,7 +61,9 @@ func (rec *record) chunk(c chat.Chunk, at time.Time) {
 		return
 	case rec.first.IsZero():
 		rec.first = at
-		rec.metrics.firstChunk.Observe(at.Sub(rec.start).Seconds())
+		if !rec.resumed {
+			rec.metrics.firstChunk.Observe(at.Sub(rec.start).Seconds())
+		}
 	default:
 		rec.metrics.chunkGap.Observe(at.Sub(rec.last).Seconds())
 	}
@@ -83,10 +90,12 @@ func (rec *record) end(req *http.Request, err error) {
 	switch {
 	case err == nil && rec.done.FinishReason == chat.FinishStopped:
 		rec.reason = reasonStopped
-	case err == nil:
+	case err == nil || errors.Is(err, stream.ErrEnd):
 		rec.reason = reasonCompleted
 	case errors.Is(err, errSlowClient):
 		rec.reason = reasonSlowClient
+	case errors.Is(err, stream.ErrReleased):
+		rec.reason = reasonReleased
 	case req.Context().Err() != nil || !isChatError(err):
 		// The upstream and the writer fail with anything else only when the client is gone. The
 		// context may learn of it a moment later than a write does.
@@ -102,13 +111,46 @@ func isChatError(err error) bool {
 	return ok
 }
 
-// count makes the stream's one log line and counts it.
-func (r *Relay) count(rec *record) {
+// outcome is end for a generation, whose client is the log.
+func (rec *record) outcome(o stream.Outcome) {
+	rec.id = o.ID
+	rec.first, rec.chunks, rec.bytes = rec.start.Add(o.First), int64(o.Chunks), o.Bytes
+	if o.Chunks == 0 {
+		rec.first = time.Time{}
+	}
+	rec.done, rec.failure = o.Done, o.Err
+	switch {
+	case o.Err != nil:
+		rec.reason = string(o.Err.Code)
+	case o.Done.FinishReason == chat.FinishStopped:
+		rec.reason = reasonStopped
+	default:
+		rec.reason = reasonCompleted
+	}
+}
+
+// countStream counts a stream, once, and makes its log line.
+func (r *Relay) countStream(rec *record) {
 	r.Metrics.ended.WithLabelValues(rec.reason).Inc()
 	r.Metrics.chunks.Add(float64(rec.chunks))
 	r.Metrics.bytes.Add(float64(rec.bytes))
+	r.tell(rec, "stream")
+}
+
+// countGeneration does the same for the generation of a resumable stream, whoever reads it.
+func (r *Relay) countGeneration(rec *record) {
+	r.Metrics.generations.WithLabelValues(rec.reason).Inc()
+	r.tell(rec, "generation")
+}
+
+// tell makes a log line, and counts the requests to providers.
+func (r *Relay) tell(rec *record, what string) {
 	for _, a := range rec.trace.Attempts {
 		r.Metrics.attempts.WithLabelValues(a.Upstream, outcome(a.Err)).Inc()
+		r.warnOfKey(rec.req, a)
+	}
+	if rec.trace.Hedged {
+		r.Metrics.hedges.Inc()
 	}
 
 	level := zerolog.InfoLevel
@@ -120,15 +162,21 @@ func (r *Relay) count(rec *record) {
 		return
 	}
 	client, _, _ := net.SplitHostPort(rec.req.RemoteAddr)
-	e.Str("request_id", requestIDOf(rec.req)).Str("reason", rec.reason).Str("client", client)
-	if caller := callerOf(rec.req); caller != "" {
-		e.Str("caller", caller)
+	e.Str("request_id", visitOf(rec.req).id).Str("reason", rec.reason).Str("client", client)
+	if name := visitOf(rec.req).caller.name; name != "" {
+		e.Str("caller", name)
+	}
+	if rec.id != "" {
+		e.Str("stream", rec.id[:8]) // whole, it would let a reader of the log attach
 	}
 	if rec.ask.Model != "" {
 		e.Str("model", r.redact.Replace(rec.ask.Model))
 	}
 	if n := len(rec.trace.Attempts); n > 0 {
 		e.Str("upstream", rec.trace.Attempts[n-1].Upstream).Int("attempts", n)
+		if n > 1 {
+			e.Strs("tried", tried(rec.trace.Attempts)).Bool("hedged", rec.trace.Hedged)
+		}
 	}
 	if !rec.first.IsZero() {
 		e.Dur("first_chunk_ms", rec.first.Sub(rec.start))
@@ -145,7 +193,25 @@ func (r *Relay) count(rec *record) {
 	} else if rec.reason == reasonSlowClient {
 		e.Str("error", rec.cause.Error())
 	}
-	e.Msg("stream")
+	e.Msg(what)
+}
+
+// tried is what every attempt came to, in order.
+func tried(attempts []upstream.Attempt) []string {
+	var all []string
+	for _, a := range attempts {
+		all = append(all, a.Upstream+" "+outcome(a.Err))
+	}
+	return all
+}
+
+// warnOfKey says aloud that a provider refuses the relay's key: while another one answers, nobody else
+// would tell.
+func (r *Relay) warnOfKey(req *http.Request, a upstream.Attempt) {
+	if isChatError(a.Err) && chat.AsError(a.Err).Code == chat.UpstreamAuth {
+		r.Log.Error().Str("request_id", visitOf(req).id).Str("upstream", a.Upstream).Str("error", r.redact.Replace(a.Err.Error())).
+			Msg("the provider refuses the relay's key")
+	}
 }
 
 // outcome is a bounded set of labels for an attempt.

@@ -26,6 +26,6 @@ func (r *Relay) recoverPanics(next http.Handler) http.Handler {
 
 // panicked logs what recover returned and gives the error for the client.
 func (r *Relay) panicked(req *http.Request, v any) *chat.Error {
-	r.Log.Error().Str("request_id", requestIDOf(req)).Str("panic", r.redact.Replace(fmt.Sprint(v))).Bytes("stack", debug.Stack()).Msg("panic")
+	r.Log.Error().Str("request_id", visitOf(req).id).Str("panic", r.redact.Replace(fmt.Sprint(v))).Bytes("stack", debug.Stack()).Msg("panic")
 	return &chat.Error{Code: chat.Internal, Message: "internal error"}
 }

@@ -6,24 +6,32 @@ import (
 	"net/http"
 )
 
-type requestIDKey struct{}
+// visit is what the middlewares learn of a request. It is one context value, and a pointer, because each
+// value costs a copy of the request.
+type visit struct {
+	id     string
+	caller caller
+}
+
+type visitKey struct{}
+
+// visitOf is never nil in a request that came through requestID.
+func visitOf(req *http.Request) *visit {
+	v, _ := req.Context().Value(visitKey{}).(*visit)
+	return v
+}
 
 // requestID gives each request an id, in the response and in the log: the caller's own when it is a
 // sane one.
 func requestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		id := req.Header.Get("X-Request-Id")
-		if !sane(id) {
-			id = rand.Text()
+		v := &visit{id: req.Header.Get("X-Request-Id")}
+		if !sane(v.id) {
+			v.id = rand.Text()
 		}
-		w.Header().Set("X-Request-Id", id)
-		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), requestIDKey{}, id)))
+		w.Header().Set("X-Request-Id", v.id)
+		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), visitKey{}, v)))
 	})
-}
-
-func requestIDOf(req *http.Request) string {
-	id, _ := req.Context().Value(requestIDKey{}).(string)
-	return id
 }
 
 // sane reports whether an id from outside may be stored, logged and sent back.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
+	"github.com/websopy/relay/internal/stream"
 )
 
 // body writes a whole response. It is for everything but event streams.
@@ -56,7 +57,11 @@ func (r *Relay) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 // fail answers with an error object and logs it. The response must not have begun.
 func (r *Relay) fail(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 	r.respondError(w, req, e)
-	r.Log.Info().Str("request_id", requestIDOf(req)).Str("method", req.Method).Str("path", shorten(r.redact.Replace(req.URL.Path))).
+	r.logRefusal(req, e)
+}
+
+func (r *Relay) logRefusal(req *http.Request, e *chat.Error) {
+	r.Log.Info().Str("request_id", visitOf(req).id).Str("method", req.Method).Str("path", shorten(r.redact.Replace(hideIDs(req.URL.Path)))).
 		Str("code", string(e.Code)).Str("error", r.redact.Replace(e.Error())).Msg("refused")
 }
 
@@ -71,7 +76,18 @@ func (r *Relay) respondError(w http.ResponseWriter, req *http.Request, e *chat.E
 func (r *Relay) errorObject(req *http.Request, e *chat.Error) []byte {
 	shown := *e
 	shown.Message = r.redact.Replace(e.Message)
-	return dialect.AppendError(nil, &shown, requestIDOf(req))
+	return dialect.AppendError(nil, &shown, visitOf(req).id)
+}
+
+// hideIDs cuts stream ids in a path: whole, they would let a reader of the log attach.
+func hideIDs(path string) string {
+	parts := strings.Split(path, "/")
+	for i, p := range parts {
+		if stream.ValidID(p) {
+			parts[i] = p[:8] + "…"
+		}
+	}
+	return strings.Join(parts, "/")
 }
 
 // shorten keeps what a caller makes up from filling the log.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"iter"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/stream"
 )
 
 // Streamer answers requests. See upstream.Streamer for the contract of the sequence.
@@ -24,6 +26,7 @@ type Streamer interface {
 // Options are what a Relay is made of. The zero value of a limit or a time means none.
 type Options struct {
 	Upstream Streamer
+	Streams  *stream.Hub             // nil: no stream is resumable
 	Allows   func(model string) bool // nil: every model
 
 	// RequireModel refuses requests that name no model, because the upstream has no default.
@@ -38,6 +41,8 @@ type Options struct {
 	MaxDuration    time.Duration // of one stream
 	Heartbeat      time.Duration // silence before a ping
 	WriteTimeout   time.Duration // one write and flush
+
+	UI bool // serve the demo page
 
 	Log     zerolog.Logger
 	Metrics *Metrics
@@ -63,8 +68,10 @@ type Relay struct {
 func New(o Options) *Relay {
 	r := &Relay{Options: o, auth: newAuthenticator(o.APIKeys)}
 	r.life, r.end = context.WithCancelCause(context.Background())
+	// The longest first: a key may begin with another, and what is left of it would show.
+	secrets := slices.SortedFunc(slices.Values(o.Secrets), func(a, b string) int { return len(b) - len(a) })
 	var pairs []string
-	for _, s := range o.Secrets {
+	for _, s := range secrets {
 		if s != "" {
 			pairs = append(pairs, s, "***")
 		}
@@ -80,16 +87,25 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.S
 func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
 	mux.Use(requestID, r.recoverPanics, r.cors())
-	mux.NotFound(r.refuse(&chat.Error{Code: chat.NotFound, Message: "there is nothing at this path"}))
+	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
 	mux.Get("/healthz", r.healthz)
 	mux.Get("/readyz", r.readyz)
+	if r.UI {
+		mux.Get("/", r.ui)
+		mux.Get("/ui/*", r.ui)
+	}
 
 	mux.Group(func(mux chi.Router) {
 		mux.Use(r.checkOrigin, r.authenticate)
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
 			mux.Post(path, r.postStream)
+		}
+		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream"} {
+			mux.Get(path+"/{id}", r.attachStream)
+			mux.Delete(path+"/{id}", r.stopStream)
+			mux.Post(path+"/{id}/stop", r.stopStream)
 		}
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
 			mux.Get(path, r.getStream)
@@ -97,6 +113,8 @@ func (r *Relay) newRoutes() http.Handler {
 	})
 	return mux
 }
+
+var errNoPath = &chat.Error{Code: chat.NotFound, Message: "there is nothing at this path"}
 
 func (r *Relay) healthz(w http.ResponseWriter, req *http.Request) {
 	r.plain(w, http.StatusOK, "ok\n")

@@ -2,15 +2,18 @@ package handler
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"mime"
 	"net/http"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
+	"github.com/websopy/relay/internal/stream"
 )
 
 // bodyTimeout is how long a client may take to send its request body.
@@ -18,36 +21,60 @@ const bodyTimeout = 30 * time.Second
 
 // postStream is the main job: a request body in, an event stream out.
 func (r *Relay) postStream(w http.ResponseWriter, req *http.Request) {
-	typ, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
-	if typ != "application/json" {
-		r.fail(w, req, &chat.Error{Code: chat.UnsupportedMediaType, Message: "Content-Type: want application/json"})
-		return
+	ask, hash, err := r.readAsk(w, req)
+	switch cursor := lastEventID(req); {
+	case err != nil:
+		r.fail(w, req, err)
+	case cursor != "":
+		r.resume(w, req, cursor)
+	default:
+		r.answer(w, req, ask, hash)
+	}
+}
+
+var errMediaType = &chat.Error{Code: chat.UnsupportedMediaType, Message: "Content-Type: want application/json"}
+
+// readAsk reads and decodes the body, and gives its hash. A request that resumes a stream is not decoded.
+func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Native, *[sha256.Size]byte, *chat.Error) {
+	if typ, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type")); typ != "application/json" {
+		return nil, nil, errMediaType
 	}
 	body, err := r.readBody(w, req)
 	if err != nil {
-		r.fail(w, req, chat.AsError(err))
-		return
+		return nil, nil, chat.AsError(err)
+	}
+	if lastEventID(req) != "" {
+		return nil, nil, nil
 	}
 	ask, err := dialect.DecodeNative(body)
 	if err != nil {
-		r.fail(w, req, chat.AsError(err))
-		return
+		return nil, nil, chat.AsError(err)
 	}
-	r.answer(w, req, ask)
+	ask.Resumable = ask.Resumable || req.URL.Query().Get("resumable") == "true"
+	if !ask.Resumable {
+		return ask, nil, nil
+	}
+	hash := sha256.Sum256(body)
+	return ask, &hash, nil
 }
 
-// getStream is the same for one user message in the URL, for EventSource and a bare curl.
+// getStream is the same for one user message in the URL, for EventSource and a bare curl. It is always
+// resumable: an EventSource connects again by itself, and would ask again.
 func (r *Relay) getStream(w http.ResponseWriter, req *http.Request) {
+	if cursor := lastEventID(req); cursor != "" {
+		r.resume(w, req, cursor)
+		return
+	}
 	q := req.URL.Query()
 	message := q.Get("message")
 	if message == "" {
 		r.fail(w, req, &chat.Error{Code: chat.InvalidRequest, Message: "message: is required, as in ?message=Hello"})
 		return
 	}
-	r.answer(w, req, &dialect.Native{Stream: true, Request: chat.Request{
+	r.answer(w, req, &dialect.Native{Stream: true, Resumable: true, Request: chat.Request{
 		Model:    q.Get("model"),
 		Messages: []chat.Message{{Role: chat.RoleUser, Content: message}},
-	}})
+	}}, new([sha256.Size]byte))
 }
 
 func (r *Relay) readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
@@ -68,20 +95,26 @@ func (r *Relay) readBody(w http.ResponseWriter, req *http.Request) ([]byte, erro
 	return body, nil
 }
 
-// answer checks what is left to check, runs the upstream and counts what came of it.
-func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Native) {
+// answer checks what is left to check, runs the upstream and counts what came of it. body is the hash of
+// the request's, for resumable streams.
+func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Native, body *[sha256.Size]byte) {
 	if err := r.admit(ask); err != nil {
 		r.fail(w, req, err)
 		return
 	}
-	if n := r.open.Add(1); r.MaxStreams > 0 && n > int64(r.MaxStreams) {
-		r.open.Add(-1)
-		r.fail(w, req, &chat.Error{Code: chat.Overloaded, Message: "too many streams are open", RetryAfter: time.Second})
+	leave, err := r.enter()
+	if err != nil {
+		r.fail(w, req, err)
 		return
 	}
-	defer r.open.Add(-1)
-	r.Metrics.open.Inc()
-	defer r.Metrics.open.Dec()
+	defer leave()
+	var opening []byte
+	if ask.Stream && ask.Resumable && r.Streams != nil {
+		if r.begin(w, req, &ask.Request, body) {
+			return
+		}
+		opening = noReturn(req)
+	}
 
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
@@ -94,11 +127,24 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 
 	rec := r.newRecord(&ctx, req, &ask.Request)
 	if ask.Stream {
-		r.stream(ctx, cancel, w, req, &ask.Request, rec)
+		r.stream(ctx, cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request), opening: opening}, rec)
 	} else {
 		r.whole(ctx, w, req, &ask.Request, rec)
 	}
-	r.count(rec)
+	r.countStream(rec)
+}
+
+// enter takes a place among the open streams. The caller gives it back with leave.
+func (r *Relay) enter() (leave func(), err *chat.Error) {
+	if n := r.open.Add(1); r.MaxStreams > 0 && n > int64(r.MaxStreams) {
+		r.open.Add(-1)
+		return nil, &chat.Error{Code: chat.Overloaded, Message: "too many streams are open", RetryAfter: time.Second}
+	}
+	r.Metrics.open.Inc()
+	return func() {
+		r.open.Add(-1)
+		r.Metrics.open.Dec()
+	}, nil
 }
 
 var (
@@ -119,37 +165,62 @@ func (r *Relay) admit(ask *dialect.Native) *chat.Error {
 	return nil
 }
 
+// source is what a stream is made of.
+type source struct {
+	chunks   iter.Seq2[chat.Chunk, error]
+	follower *stream.Follower // nil: the stream is not resumable
+	opening  []byte           // frames to send with the headers
+}
+
+func (s source) id() string {
+	if s.follower == nil {
+		return ""
+	}
+	return s.follower.ID()
+}
+
+// seq is the position of what chunks yielded last, or begins behind.
+func (s source) seq() uint64 {
+	if s.follower == nil {
+		return 0
+	}
+	return s.follower.Seq()
+}
+
 // stream writes one answer as frames.
-func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
-	out := r.newEventWriter(w, req, cancel)
+func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
+	out := r.newEventWriter(w, req, cancel, from)
 	defer out.close()
-	err := r.relay(ctx, out, req, ask, rec)
+	err := r.relay(out, req, from, rec)
 	if failed := out.failed(); err != nil && failed != nil {
 		err = failed // a ping's write, perhaps, of which the upstream only saw that the request was over
 	}
 	rec.end(req, err)
-	if rec.failure != nil {
-		_ = out.frame(r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
+	switch {
+	case rec.failure != nil:
+		_ = out.terminal(from.seq(), r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
+	case rec.reason == reasonReleased:
+		_ = out.reconnect(reconnectJitter())
 	}
 	rec.bytes = out.size()
 }
 
 // relay is the protocol loop. It returns nil only after a Done chunk whose frames were written; what the
 // provider does after that does not matter any more.
-func (r *Relay) relay(ctx context.Context, out *eventWriter, req *http.Request, ask *chat.Request, rec *record) (err error) {
+func (r *Relay) relay(out *eventWriter, req *http.Request, from source, rec *record) (err error) {
 	defer r.recoverInto(&err, req)
-	for c, err := range r.Upstream.Stream(ctx, ask) {
+	for c, err := range from.chunks {
 		switch {
 		case rec.done != nil: // nothing counts any more
 		case err != nil:
 			return err
 		case c.Type == chat.Done:
-			if err := r.writeDone(out, req, c); err != nil {
+			if err := r.writeDone(out, req, c, from.seq()); err != nil {
 				return err
 			}
 			rec.complete(c.Done)
 		default:
-			at, err := out.chunk(c)
+			at, err := out.chunk(c, from.seq())
 			if err != nil {
 				return err
 			}
@@ -162,12 +233,12 @@ func (r *Relay) relay(ctx context.Context, out *eventWriter, req *http.Request, 
 var doneMarker = []byte("[DONE]")
 
 // writeDone writes the terminal. On GET there is no [DONE]: readers there parse each data line as JSON.
-func (r *Relay) writeDone(out *eventWriter, req *http.Request, c chat.Chunk) error {
-	frames := [][]byte{dialect.AppendChunk(nil, c)}
+func (r *Relay) writeDone(out *eventWriter, req *http.Request, c chat.Chunk, seq uint64) error {
+	data := dialect.AppendChunk(nil, c)
 	if req.Method == http.MethodPost {
-		frames = append(frames, doneMarker)
+		return out.terminal(seq, data, doneMarker)
 	}
-	return out.frame(frames...)
+	return out.terminal(seq, data)
 }
 
 // whole answers with one JSON object.

@@ -14,8 +14,12 @@ var ErrTooLong = errors.New("sse: event exceeds the size limit")
 // public test suite.
 const DefaultMaxEvent = 16 << 20
 
-// initialBuffer is the buffer of a stream of ordinary events. It grows only for those that need it.
-const initialBuffer = 4 << 10
+// The buffer begins small, because most streams bring an event of some hundred bytes now and then and
+// there are many of them. It grows for an event that needs it, and up to fastBuffer while reads fill it.
+const (
+	initialBuffer = 1 << 10
+	fastBuffer    = 8 << 10
+)
 
 // Event is one event. Its slices belong to the Decoder and are valid until the next call of Next.
 type Event struct {
@@ -46,6 +50,7 @@ type Decoder struct {
 	scan  int    // nothing before it ends the line in progress
 	end   int    // first byte after the event in progress, 0 while it is not whole
 
+	filled bool // the last read left no room
 	begun  bool // the first bytes have been looked at for a byte order mark
 	afterR bool // the last line ended in a CR at the very end of what was read: an LF may follow
 
@@ -118,7 +123,7 @@ func (d *Decoder) Buffered() bool {
 }
 
 // fill reads once. Before that it makes room: it moves the event in progress to the front, and grows
-// the buffer when that one event fills it.
+// the buffer when that one event fills it or when there is more to read than it takes.
 func (d *Decoder) fill() {
 	if d.start > 0 {
 		n := copy(d.buf, d.buf[d.start:])
@@ -127,7 +132,7 @@ func (d *Decoder) fill() {
 		d.scan -= d.start
 		d.start = 0
 	}
-	if len(d.buf) == cap(d.buf) {
+	if len(d.buf) == cap(d.buf) || d.filled && cap(d.buf) < fastBuffer {
 		if len(d.buf) >= d.max {
 			d.err = ErrTooLong
 			return
@@ -140,6 +145,7 @@ func (d *Decoder) fill() {
 	for range 100 { // as bufio does: a reader may return nothing now and then, not for ever
 		n, err := d.r.Read(d.buf[had:cap(d.buf)])
 		d.buf = d.buf[:had+n]
+		d.filled = had+n == cap(d.buf)
 		if d.err = err; n > 0 || err != nil {
 			d.arrived(had)
 			return

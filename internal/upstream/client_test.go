@@ -262,7 +262,7 @@ func TestStatusesAndAttempts(t *testing.T) {
 			})
 			var trace upstream.Trace
 			ctx := upstream.WithTrace(t.Context(), &trace)
-			got := fold(t, &upstream.Retry{Next: newUpstream(t, options("openai", srv.URL)), Retries: 2, Budget: patience}, ctx, question())
+			got := fold(t, &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: newUpstream(t, options("openai", srv.URL)), Retries: 2}}, Budget: patience}, ctx, question())
 			e := chat.AsError(got.err)
 			require.Equal(t, tc.code, e.Code)
 			require.Equal(t, tc.attempts, attempts.Load())
@@ -335,7 +335,7 @@ func TestWhoeverStopsListeningIsSeenByTheProvider(t *testing.T) {
 		<-req.Context().Done()
 		left <- struct{}{}
 	})
-	s := &upstream.Retry{Next: newUpstream(t, options("openai", srv.URL)), Retries: 2, Budget: patience}
+	s := &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: newUpstream(t, options("openai", srv.URL)), Retries: 2}}, Budget: patience}
 	for name, stop := range map[string]func(cancel context.CancelFunc) (goOn bool){
 		"by breaking out of the sequence": func(context.CancelFunc) bool { return false },
 		"by ending the context":           func(cancel context.CancelFunc) bool { cancel(); return true },

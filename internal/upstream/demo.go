@@ -13,7 +13,10 @@ import (
 // demo answers without a network, the same each time, so that a frontend can be built and tested
 // against every way that a stream can go. The model's name picks the way; names that it does not know
 // are "demo", so that a client's own model setting does no harm.
-type demo struct{ idle time.Duration }
+type demo struct {
+	name string
+	idle time.Duration
+}
 
 // demoSlow is longer than the default heartbeat, so that pings are seen before the first word.
 const demoSlow = 25 * time.Second
@@ -44,7 +47,7 @@ To put a real model in this place, set OPENAI_API_KEY, or UPSTREAM_KIND and its 
 func (d demo) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
 		err := d.stream(ctx, req, yield)
-		traceAttempt(ctx, "demo", err)
+		traceAttempt(ctx, d.name, err)
 		if err != nil {
 			yield(chat.Chunk{}, err)
 		}

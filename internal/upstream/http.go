@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"mime"
@@ -19,17 +20,23 @@ import (
 
 // newTransport returns a transport for many long answers at once. It follows no redirect: a
 // RoundTripper never does, so the key goes nowhere but to the configured address.
-func newTransport(connect time.Duration) *http.Transport {
-	dialer := &net.Dialer{Timeout: connect, KeepAlive: 15 * time.Second}
+func newTransport(o Options) *http.Transport {
+	dialer := &net.Dialer{
+		Timeout: o.ConnectTimeout,
+		// A peer that is gone without a word is noticed after 15 s, as with HTTP/2's pings below.
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 9 * time.Second, Interval: 2 * time.Second, Count: 3},
+	}
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         dialer.DialContext,
-		TLSHandshakeTimeout: connect,
+		TLSHandshakeTimeout: o.ConnectTimeout,
+		TLSClientConfig:     &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2:   true,
 		DisableCompression:  true, // a compressor between the model and the reader only adds delay
 		MaxIdleConns:        0,
 		MaxIdleConnsPerHost: 512,
 		IdleConnTimeout:     90 * time.Second,
+		WriteBufferSize:     1 << 10, // for the request's headers; an open stream keeps it for nothing
 		// A dead HTTP/2 connection carries many answers: ask after 10 s of silence, give up after 5.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 	}
@@ -72,7 +79,9 @@ func checkResponse(res *http.Response, streamType string) error {
 	var report providerReport
 	report.parse(body)
 	report.status = res.StatusCode
-	report.retryAfter = retryAfter(res.Header, time.Now())
+	if wait := retryAfter(res.Header, time.Now()); wait > 0 {
+		report.retryAfter = wait
+	}
 	if res.StatusCode != http.StatusOK {
 		return report.err()
 	}
@@ -128,6 +137,10 @@ func (r *providerReport) object(d *jx.Decoder, depth int) error {
 				}
 			}
 			return d.Skip()
+		case "details": // Google's: https://google.aip.dev/193
+			if d.Next() == jx.Array {
+				return d.Arr(r.detail)
+			}
 		case "type", "code", "status", "reason":
 			switch d.Next() {
 			case jx.String:
@@ -149,6 +162,26 @@ func (r *providerReport) object(d *jx.Decoder, depth int) error {
 	})
 }
 
+// detail reads what Google says where others have a header or a status of their own: {"reason":
+// "API_KEY_INVALID"} of a 400, and {"retryDelay": "19s"} of a 429.
+func (r *providerReport) detail(d *jx.Decoder) error {
+	if d.Next() != jx.Object {
+		return d.Skip()
+	}
+	return d.Obj(func(d *jx.Decoder, key string) error {
+		if d.Next() != jx.String || key != "reason" && key != "retryDelay" {
+			return d.Skip()
+		}
+		s, err := d.Str()
+		if key == "reason" {
+			r.kind += " " + strings.ToLower(s)
+		} else if wait, err := time.ParseDuration(s); err == nil && wait > 0 && r.retryAfter == 0 {
+			r.retryAfter = min(wait, longestRetryAfter)
+		}
+		return err
+	})
+}
+
 // err maps a report to one of our errors.
 func (r *providerReport) err() *chat.Error {
 	e := &chat.Error{RetryAfter: r.retryAfter, Err: errors.New("provider: status " + strconv.Itoa(r.status) + ": " + r.raw)}
@@ -163,7 +196,7 @@ func (r *providerReport) err() *chat.Error {
 	switch s := r.status; {
 	case has("content_filter", "content_policy", "responsibleaipolicy"):
 		e.Code, e.Message = chat.ContentFiltered, "the provider refused the request on content grounds"
-	case s == 401 || s == 403 || s == 0 && has("authentication", "permission", "invalid_api_key", "unauthenticated"):
+	case s == 401 || s == 403 || has("api_key_invalid") || s == 0 && has("authentication", "permission", "invalid_api_key", "unauthenticated"):
 		e.Code, e.Message = chat.UpstreamAuth, "the provider does not accept the relay's credentials"
 	case s == 429 || s == 0 && has("rate_limit", "resource_exhausted", "insufficient_quota", "too_many_requests"):
 		e.Code, e.Message = chat.UpstreamRateLimited, "the provider is limiting the relay's requests"
@@ -200,19 +233,21 @@ func plainSentence(s string) bool {
 	return true
 }
 
+// longestRetryAfter is beyond what a provider may mean: a larger number is a mistake, or would overflow.
+const longestRetryAfter = 24 * time.Hour
+
 // retryAfter reads how long to wait: retry-after-ms, or Retry-After in seconds or as a date. Zero means
 // that the provider did not say.
 func retryAfter(h http.Header, now time.Time) time.Duration {
-	const longest = 24 * time.Hour // beyond it a number is a mistake, or would overflow
 	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
-		return time.Duration(min(ms, float64(longest/time.Millisecond)) * float64(time.Millisecond))
+		return time.Duration(min(ms, float64(longestRetryAfter/time.Millisecond)) * float64(time.Millisecond))
 	}
 	v := h.Get("Retry-After")
 	if s, err := strconv.ParseFloat(v, 64); err == nil && s > 0 {
-		return time.Duration(min(s, longest.Seconds()) * float64(time.Second))
+		return time.Duration(min(s, longestRetryAfter.Seconds()) * float64(time.Second))
 	}
 	if t, err := http.ParseTime(v); err == nil && t.After(now) {
-		return min(t.Sub(now), longest)
+		return min(t.Sub(now), longestRetryAfter)
 	}
 	return 0
 }

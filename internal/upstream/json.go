@@ -22,15 +22,96 @@ func appendString(d *jx.Decoder, dst []byte) ([]byte, error) {
 
 // appendText appends the string members of an object that have one of these names.
 func appendText(d *jx.Decoder, dst *[]byte, names ...string) error {
-	if d.Next() != jx.Object {
-		return d.Skip()
-	}
-	return d.ObjBytes(func(d *jx.Decoder, key []byte) (err error) {
+	return eachMember(d, func(d *jx.Decoder, key []byte) (err error) {
 		if !slices.Contains(names, string(key)) {
 			return d.Skip()
 		}
 		*dst, err = appendString(d, *dst)
 		return err
+	})
+}
+
+// eachMember reads the members of an object.
+func eachMember(d *jx.Decoder, read func(d *jx.Decoder, key []byte) error) error {
+	if d.Next() != jx.Object {
+		return d.Skip()
+	}
+	return d.ObjBytes(read)
+}
+
+// eachItem reads the items of a list.
+func eachItem(d *jx.Decoder, read func(d *jx.Decoder) error) error {
+	if d.Next() != jx.Array {
+		return d.Skip()
+	}
+	return d.Arr(read)
+}
+
+// integer reads a whole number.
+func integer(d *jx.Decoder, n *int) (err error) {
+	if d.Next() != jx.Number {
+		return d.Skip()
+	}
+	*n, err = d.Int()
+	return err
+}
+
+// boolean reads true or false.
+func boolean(d *jx.Decoder, b *bool) (err error) {
+	if d.Next() != jx.Bool {
+		return d.Skip()
+	}
+	*b, err = d.Bool()
+	return err
+}
+
+// present notes a member that is there and not null, and passes over it.
+func present(d *jx.Decoder, b *bool) error {
+	*b = *b || d.Next() != jx.Null
+	return d.Skip()
+}
+
+// readFunction reads a member of a call's function. Its arguments are JSON text, or the object itself:
+// in Ollama's format, and from servers that forget to encode it in OpenAI's.
+func readFunction(d *jx.Decoder, key []byte, name, arguments *[]byte) (err error) {
+	switch string(key) {
+	case "name":
+		*name, err = appendString(d, *name)
+	case "arguments":
+		if d.Next() == jx.Object {
+			raw, err := d.Raw()
+			*arguments = append(*arguments, raw...)
+			return err
+		}
+		*arguments, err = appendString(d, *arguments)
+	default:
+		err = d.Skip()
+	}
+	return err
+}
+
+// tokenCounts are what a provider says of usage.
+type tokenCounts struct {
+	prompt, completion int64
+	known              bool
+}
+
+// decode reads an object that replaces all that was said before.
+func (c *tokenCounts) decode(d *jx.Decoder, prompt, completion string) error {
+	if d.Next() != jx.Object {
+		return d.Skip()
+	}
+	*c = tokenCounts{}
+	return d.ObjBytes(func(d *jx.Decoder, key []byte) error {
+		switch string(key) {
+		case prompt:
+			c.known = true
+			return tokens(d, &c.prompt)
+		case completion:
+			c.known = true
+			return tokens(d, &c.completion)
+		}
+		return d.Skip()
 	})
 }
 
@@ -60,11 +141,7 @@ func encodeOpenAIRequest(e *jx.Encoder, req *chat.Request, maxTokens string) {
 	optionalString(e, "reasoning_effort", req.ReasoningEffort)
 	if len(req.Stop) > 0 {
 		e.FieldStart("stop")
-		e.ArrStart()
-		for _, s := range req.Stop {
-			e.Str(s)
-		}
-		e.ArrEnd()
+		encodeStrings(e, req.Stop)
 	}
 	if req.ResponseFormat != nil {
 		e.FieldStart("response_format")
@@ -102,47 +179,56 @@ func encodeMessage(e *jx.Encoder, m *chat.Message) {
 	e.FieldStart("content")
 	switch {
 	case len(m.Parts) > 0:
-		e.ArrStart()
-		for _, p := range m.Parts {
-			e.ObjStart()
-			optionalString(e, "type", string(p.Type))
-			switch p.Type {
-			case chat.PartText:
-				e.FieldStart("text")
-				e.Str(p.Text)
-			case chat.PartImage:
-				e.FieldStart("image_url")
-				e.ObjStart()
-				optionalString(e, "url", p.ImageURL)
-				optionalString(e, "detail", p.Detail)
-				e.ObjEnd()
-			}
-			e.ObjEnd()
-		}
-		e.ArrEnd()
+		encodeParts(e, m.Parts)
 	case m.Content == "" && len(m.ToolCalls) > 0:
 		e.Null()
 	default:
 		e.Str(m.Content)
 	}
-	if len(m.ToolCalls) > 0 {
-		e.FieldStart("tool_calls")
-		e.ArrStart()
-		for _, c := range m.ToolCalls {
+	encodeToolCalls(e, m.ToolCalls)
+	e.ObjEnd()
+}
+
+func encodeParts(e *jx.Encoder, parts []chat.Part) {
+	e.ArrStart()
+	for _, p := range parts {
+		e.ObjStart()
+		optionalString(e, "type", string(p.Type))
+		switch p.Type {
+		case chat.PartText:
+			e.FieldStart("text")
+			e.Str(p.Text)
+		case chat.PartImage:
+			e.FieldStart("image_url")
 			e.ObjStart()
-			optionalString(e, "id", c.ID)
-			optionalString(e, "type", "function")
-			e.FieldStart("function")
-			e.ObjStart()
-			optionalString(e, "name", c.Name)
-			e.FieldStart("arguments")
-			e.Str(c.Arguments)
-			e.ObjEnd()
+			optionalString(e, "url", p.ImageURL)
+			optionalString(e, "detail", p.Detail)
 			e.ObjEnd()
 		}
-		e.ArrEnd()
+		e.ObjEnd()
 	}
-	e.ObjEnd()
+	e.ArrEnd()
+}
+
+func encodeToolCalls(e *jx.Encoder, calls []chat.ToolCall) {
+	if len(calls) == 0 {
+		return
+	}
+	e.FieldStart("tool_calls")
+	e.ArrStart()
+	for _, c := range calls {
+		e.ObjStart()
+		optionalString(e, "id", c.ID)
+		optionalString(e, "type", "function")
+		e.FieldStart("function")
+		e.ObjStart()
+		optionalString(e, "name", c.Name)
+		e.FieldStart("arguments")
+		e.Str(c.Arguments)
+		e.ObjEnd()
+		e.ObjEnd()
+	}
+	e.ArrEnd()
 }
 
 func encodeTool(e *jx.Encoder, t *chat.ToolSpec) {
@@ -176,4 +262,12 @@ func optionalNumber(e *jx.Encoder, name string, n chat.Number) {
 		e.FieldStart(name)
 		e.Raw([]byte(n))
 	}
+}
+
+func encodeStrings(e *jx.Encoder, list []string) {
+	e.ArrStart()
+	for _, s := range list {
+		e.Str(s)
+	}
+	e.ArrEnd()
 }

@@ -31,12 +31,11 @@ func (f *openai) newRequest(ctx context.Context, req *chat.Request) (*http.Reque
 		return nil, err
 	}
 	setHeaders(hreq.Header)
-	if f.APIKey != "" {
-		if f.Kind == "azure" {
-			hreq.Header.Set("Api-Key", f.APIKey)
-		} else {
-			hreq.Header.Set("Authorization", "Bearer "+f.APIKey)
-		}
+	switch {
+	case f.Kind != "azure":
+		setBearer(hreq.Header, f.APIKey)
+	case f.APIKey != "":
+		hreq.Header.Set("Api-Key", f.APIKey)
 	}
 	return hreq, nil
 }
@@ -91,7 +90,7 @@ type openaiChunk struct {
 	reasoning        []byte
 	details          []byte // of reasoning_details
 	finish           []byte
-	usage            openaiUsage
+	usage            tokenCounts
 	failed           bool
 	tools            int // of fragments in use
 }
@@ -101,11 +100,6 @@ type openaiFragment struct {
 	id, name, arguments []byte
 }
 
-type openaiUsage struct {
-	prompt, completion int64
-	known              bool
-}
-
 var doneMarker = []byte("[DONE]")
 
 func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
@@ -113,28 +107,14 @@ func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
 		out.text(chat.Content, text)
 		return nil
 	}
-	if err := strayError(ev); err != nil {
-		return err
-	}
 	if bytes.Equal(bytes.TrimSpace(ev.Data), doneMarker) {
 		out.complete = true
 		return nil
 	}
-	if len(bytes.TrimSpace(ev.Data)) == 0 {
-		return nil
-	}
-	d.reset()
-	d.jx.ResetBytes(ev.Data)
-	if err := d.jx.ObjBytes(d.field); err != nil {
+	if err := d.parse(ev); err != nil {
 		return err
 	}
 	c := &d.chunk
-	if c.failed || string(ev.Type) == "error" {
-		return reportIn(ev.Data)
-	}
-	if c.onlyContent() {
-		d.text.learn(ev.Data, `"content":`)
-	}
 	out.model(c.model)
 	if c.usage.known {
 		out.usage(c.usage.prompt, c.usage.completion)
@@ -150,6 +130,31 @@ func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
 		}
 	}
 	return finishOpenAI(c.finish, out)
+}
+
+// parse reads an event into d.chunk. It is apart from decode, which calls the writer: their frames
+// together would not fit into 8 KiB of stack, and every stream would take 16.
+//
+//go:noinline
+func (d *openaiDecoder) parse(ev sse.Event) error {
+	d.reset()
+	if err := strayError(ev); err != nil {
+		return err
+	}
+	if len(bytes.TrimSpace(ev.Data)) == 0 {
+		return nil
+	}
+	d.jx.ResetBytes(ev.Data)
+	if err := d.jx.ObjBytes(d.field); err != nil {
+		return err
+	}
+	if d.chunk.failed || string(ev.Type) == "error" {
+		return reportIn(ev.Data)
+	}
+	if d.chunk.onlyContent() {
+		d.text.learn(ev.Data, `"content":`)
+	}
+	return nil
 }
 
 // onlyContent reports whether the event says nothing but a piece of content (and names the model).
@@ -219,20 +224,16 @@ func (d *openaiDecoder) field(j *jx.Decoder, key []byte) (err error) {
 	c := &d.chunk
 	switch string(key) {
 	case "choices":
-		if j.Next() == jx.Array {
-			return j.Arr(d.choice)
-		}
+		return eachItem(j, d.choice)
 	case "usage":
-		return c.usage.decode(j)
+		return c.usage.decode(j, "prompt_tokens", "completion_tokens")
 	case "x_groq":
-		if j.Next() == jx.Object {
-			return j.ObjBytes(d.groq)
-		}
+		return eachMember(j, d.groq)
 	case "model":
 		c.model, err = appendString(j, c.model[:0])
 		return err
 	case "error":
-		c.failed = c.failed || j.Next() != jx.Null
+		return present(j, &c.failed)
 	case "object": // vLLM: {"object": "error", "message": …}
 		if j.Next() == jx.String {
 			kind, err := j.StrBytes()
@@ -245,7 +246,7 @@ func (d *openaiDecoder) field(j *jx.Decoder, key []byte) (err error) {
 
 func (d *openaiDecoder) groq(j *jx.Decoder, key []byte) error {
 	if string(key) == "usage" {
-		return d.chunk.usage.decode(j)
+		return d.chunk.usage.decode(j, "prompt_tokens", "completion_tokens")
 	}
 	return j.Skip()
 }
@@ -260,19 +261,14 @@ func (d *openaiDecoder) choice(j *jx.Decoder) error {
 	err := j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
 		switch string(key) {
 		case "index":
-			if j.Next() == jx.Number {
-				index, err = j.Int()
-				return err
-			}
+			return integer(j, &index)
 		case "delta":
-			if j.Next() == jx.Object {
-				return j.ObjBytes(d.delta)
-			}
+			return eachMember(j, d.delta)
 		case "finish_reason":
 			d.chunk.finish, err = appendString(j, d.chunk.finish)
 			return err
 		case "usage": // Moonshot
-			return d.chunk.usage.decode(j)
+			return d.chunk.usage.decode(j, "prompt_tokens", "completion_tokens")
 		}
 		return j.Skip()
 	})
@@ -301,13 +297,9 @@ func (d *openaiDecoder) delta(j *jx.Decoder, key []byte) (err error) {
 		c.reasoning, err = appendString(j, c.reasoning)
 		return err
 	case "reasoning_details":
-		if j.Next() == jx.Array {
-			return j.Arr(d.reasoningDetail)
-		}
+		return eachItem(j, d.reasoningDetail)
 	case "tool_calls":
-		if j.Next() == jx.Array {
-			return j.Arr(d.toolCall)
-		}
+		return eachItem(j, d.toolCall)
 	}
 	return j.Skip()
 }
@@ -315,19 +307,14 @@ func (d *openaiDecoder) delta(j *jx.Decoder, key []byte) (err error) {
 // contentPart reads Mistral's {"type": "thinking", "thinking": [{"type": "text", "text": …}]} and
 // {"type": "text", "text": …}.
 func (d *openaiDecoder) contentPart(j *jx.Decoder) error {
-	if j.Next() != jx.Object {
-		return j.Skip()
-	}
 	c := &d.chunk
-	return j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
+	return eachMember(j, func(j *jx.Decoder, key []byte) (err error) {
 		switch string(key) {
 		case "text":
 			c.content, err = appendString(j, c.content)
 			return err
 		case "thinking":
-			if j.Next() == jx.Array {
-				return j.Arr(func(j *jx.Decoder) error { return appendText(j, &c.thinking, "text") })
-			}
+			return eachItem(j, func(j *jx.Decoder) error { return appendText(j, &c.thinking, "text") })
 		}
 		return j.Skip()
 	})
@@ -344,6 +331,9 @@ func (d *openaiDecoder) toolCall(j *jx.Decoder) error {
 		return j.Skip()
 	}
 	n := d.chunk.tools
+	if n == maxListed {
+		return errListed
+	}
 	if n == len(d.fragments) {
 		d.fragments = append(d.fragments, openaiFragment{})
 	}
@@ -353,50 +343,14 @@ func (d *openaiDecoder) toolCall(j *jx.Decoder) error {
 	return j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
 		switch string(key) {
 		case "index":
-			if j.Next() == jx.Number {
-				f.index, err = j.Int()
-				return err
-			}
+			return integer(j, &f.index)
 		case "id":
 			f.id, err = appendString(j, f.id)
 			return err
 		case "function":
-			if j.Next() == jx.Object {
-				return j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
-					switch string(key) {
-					case "name":
-						f.name, err = appendString(j, f.name)
-						return err
-					case "arguments":
-						if j.Next() == jx.Object { // seen from servers that forget to encode it
-							raw, err := j.Raw()
-							f.arguments = append(f.arguments, raw...)
-							return err
-						}
-						f.arguments, err = appendString(j, f.arguments)
-						return err
-					}
-					return j.Skip()
-				})
-			}
-		}
-		return j.Skip()
-	})
-}
-
-func (u *openaiUsage) decode(j *jx.Decoder) error {
-	if j.Next() != jx.Object {
-		return j.Skip()
-	}
-	*u = openaiUsage{}
-	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
-		switch string(key) {
-		case "prompt_tokens":
-			u.known = true
-			return tokens(j, &u.prompt)
-		case "completion_tokens":
-			u.known = true
-			return tokens(j, &u.completion)
+			return eachMember(j, func(j *jx.Decoder, key []byte) error {
+				return readFunction(j, key, &f.name, &f.arguments)
+			})
 		}
 		return j.Skip()
 	})

@@ -1,7 +1,6 @@
 package upstream_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -40,11 +39,7 @@ func done(reason chat.FinishReason) *chat.Completion {
 
 func noUsage(c *chat.Completion) *chat.Completion { c.Usage = nil; return c }
 
-var openaiStreams = map[string]struct {
-	body string
-	want answer
-	code chat.Code
-}{
+var openaiStreams = map[string]stream{
 	"text, usage and the terminator": {
 		body: sse(`{"choices":[],"id":"","prompt_filter_results":[]}`, delta(`"role":"assistant","content":""`), delta(`"content":"Hel"`), delta(`"content":"lo \u4f60\ud83d\ude00"`), finished("stop"), usage, "[DONE]"),
 		want: answer{text: "Hello 你😀", done: done("stop")},
@@ -189,24 +184,7 @@ var openaiStreams = map[string]struct {
 	},
 }
 
-func TestOpenAIStreams(t *testing.T) {
-	for name, tc := range openaiStreams {
-		t.Run(name, func(t *testing.T) {
-			for ending, body := range map[string]string{"LF": tc.body, "CRLF": strings.ReplaceAll(tc.body, "\n", "\r\n"), "CR": strings.ReplaceAll(tc.body, "\n", "\r")} {
-				for i, read := range append(splits([]byte(body)), func() io.Reader { return strings.NewReader(body) }) {
-					got := decodeWith(t, "openai", read)
-					if tc.code != "" {
-						require.Equal(t, tc.code, chat.AsError(got.err).Code, "%s, read %d: %v", ending, i, got.err)
-					} else {
-						require.NoError(t, got.err, "%s, read %d", ending, i)
-					}
-					got.err, got.chunks = nil, 0
-					require.Equal(t, tc.want, got, "%s, read %d", ending, i)
-				}
-			}
-		})
-	}
-}
+func TestOpenAIStreams(t *testing.T) { requireStreams(t, "openai", openaiStreams) }
 
 func TestToolCallsAreSentAsSoonAsTheyAreWhole(t *testing.T) {
 	pr, pw := io.Pipe()
@@ -289,37 +267,10 @@ func TestOpenAIRequests(t *testing.T) {
 }
 
 func TestDecodingOpenAITextDoesNotAllocate(t *testing.T) {
-	run := func(events int) float64 {
-		body := []byte(strings.Repeat(sse(delta(`"content":" token \u00e9"`)), events) + sse(finished("stop"), "[DONE]"))
-		s := newUpstream(t, options("openai", "http://provider.invalid"))
-		upstream.SetTransport(s, replies(func() io.Reader { return bytes.NewReader(body) }))
-		req := question()
-		return testing.AllocsPerRun(20, func() {
-			for _, err := range s.Stream(t.Context(), req) {
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
-	}
-	require.InDelta(t, run(10), run(1000), 2, "990 more chunks cost no more allocations")
+	requireNoAllocations(t, "openai", delta(`"content":" token \u00e9"`), "[DONE]")
 }
 
-func FuzzOpenAIChunk(f *testing.F) {
-	for _, tc := range openaiStreams {
-		f.Add([]byte(tc.body))
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		whole := decodeWith(t, "openai", func() io.Reader { return bytes.NewReader(body) })
-		bytewise := decodeWith(t, "openai", func() io.Reader { return oneByte{bytes.NewReader(body)} })
-		if whole.err != nil {
-			require.Error(t, bytewise.err)
-			require.Equal(t, chat.AsError(whole.err).Code, chat.AsError(bytewise.err).Code)
-		}
-		whole.err, bytewise.err, whole.chunks, bytewise.chunks = nil, nil, 0, 0
-		require.Equal(t, whole, bytewise)
-	})
-}
+func FuzzOpenAIChunk(f *testing.F) { fuzzStreams(f, "openai", openaiStreams) }
 
 func BenchmarkOpenAIChunk(b *testing.B) {
 	benchmarkEvent(b, "openai", `{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1763800000,"model":"m-1","system_fingerprint":"fp","choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]}`, "[DONE]")

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/go-faster/jx"
@@ -11,6 +12,12 @@ import (
 // maxToolBytes bounds the tool calls of one answer. It is a format's event limit once more: a provider
 // may send as much in pieces as in one.
 const maxToolBytes = 16 << 20
+
+// maxListed bounds the calls or parts that one event lists, of which an empty one costs more memory
+// here than on the wire.
+const maxListed = 4096
+
+var errListed = errors.New("more calls or parts in one event than the limit")
 
 // maxRefusal bounds a refusal, which is a sentence or two.
 const maxRefusal = 1 << 20
@@ -25,8 +32,10 @@ type output struct {
 	progress bool // the model has moved since the driver last looked
 
 	done     chat.Completion
-	finished bool // the provider gave a finish reason
-	complete bool // the provider said that nothing follows
+	counts   chat.Usage // what done points to: some providers count with every chunk
+	finished bool       // the provider gave a finish reason
+	mayEnd   bool       // the provider gave a finish reason that counts only if the body ends after it
+	complete bool       // the provider said that nothing follows
 
 	refused []byte // the refusal so far
 
@@ -40,6 +49,7 @@ type toolCall struct {
 	index     int // the provider's, or noIndex
 	id, name  string
 	arguments []byte
+	whole     bool // the provider said that it is
 }
 
 // noIndex is the index of a fragment that has none.
@@ -91,7 +101,8 @@ func (o *output) sendRefusal() {
 
 // usage notes token counts. The last ones count: providers repeat them, cumulatively.
 func (o *output) usage(prompt, completion int64) {
-	o.done.Usage = &chat.Usage{PromptTokens: prompt, CompletionTokens: completion}
+	o.counts = chat.Usage{PromptTokens: prompt, CompletionTokens: completion}
+	o.done.Usage = &o.counts
 }
 
 // finish notes the provider's finish reason and sends the tool calls, which are whole now.
@@ -100,6 +111,13 @@ func (o *output) finish(reason chat.FinishReason) {
 	o.finished = true
 	o.sendRefusal()
 	o.sendTools(len(o.tools))
+}
+
+// finishAtEnd notes a finish reason that says nothing until the body ends, because the provider may give
+// it again and again.
+func (o *output) finishAtEnd(reason chat.FinishReason) {
+	o.done.FinishReason = reason
+	o.mayEnd = true
 }
 
 // model notes the first name that the provider gives the model.
@@ -137,6 +155,33 @@ func (o *output) toolFragment(index int, id, name, arguments []byte) error {
 	return nil
 }
 
+// toolMore adds arguments to a call that has begun. Where there is none of that index they are passed
+// over: providers stream the arguments of tools that they run themselves in the same way.
+func (o *output) toolMore(index int, arguments []byte) error {
+	o.progress = true
+	if i := o.findCall(index, nil); i < 0 || o.tools[i].whole {
+		return nil
+	}
+	return o.toolFragment(index, nil, nil, arguments)
+}
+
+// toolEnd ends a call that has begun. Arguments that are given replace those that came in pieces.
+func (o *output) toolEnd(index int, arguments []byte) error {
+	i := o.findCall(index, nil)
+	if i < o.sent || o.tools[i].whole {
+		return nil
+	}
+	o.tools[i].whole = true
+	if len(arguments) > 0 {
+		if err := o.countTool(arguments); err != nil {
+			return err
+		}
+		o.tools[i].arguments = append(o.tools[i].arguments[:0], arguments...)
+	}
+	o.sendWholeTools()
+	return nil
+}
+
 // wholeTool sends a call that came in one piece.
 func (o *output) wholeTool(id, name, arguments []byte) error {
 	if err := o.countTool(id, name, arguments); err != nil {
@@ -148,9 +193,12 @@ func (o *output) wholeTool(id, name, arguments []byte) error {
 }
 
 // countTool keeps tool calls bounded in bytes, and in number by what even an empty one costs.
-func (o *output) countTool(id, name, arguments []byte) error {
+func (o *output) countTool(pieces ...[]byte) error {
 	const overhead = 64
-	o.toolBytes += len(id) + len(name) + len(arguments) + overhead
+	o.toolBytes += overhead
+	for _, p := range pieces {
+		o.toolBytes += len(p)
+	}
 	if o.toolBytes > maxToolBytes {
 		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent tool calls over the size limit"}
 	}
@@ -172,7 +220,7 @@ func (o *output) findCall(index int, id []byte) int {
 // are not whole yet, because fragments of several calls interleave, holds back those after it.
 func (o *output) sendWholeTools() {
 	n := o.sent
-	for n < len(o.tools) && jx.Valid(o.tools[n].arguments) {
+	for n < len(o.tools) && (o.tools[n].whole || jx.Valid(o.tools[n].arguments)) {
 		n++
 	}
 	o.sendTools(n)

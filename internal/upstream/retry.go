@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"iter"
 	"math/rand/v2"
 	"time"
 
@@ -16,54 +15,21 @@ const (
 	maxBackoff   = 4 * time.Second
 )
 
-var errBudget = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseTotal, Message: "no provider began to answer in time"}
+// maxPatience is how long a provider may ask the relay to wait while there is another one to ask.
+const maxPatience = 2 * time.Second
 
-// Retry asks Next again when it fails before its first chunk. After the first chunk it never does: what
-// the client has seen can't be taken back.
-type Retry struct {
-	Next    Streamer
-	Retries int           // further attempts
-	Budget  time.Duration // for all attempts and waits together, up to the first chunk
-}
-
-// Stream implements Streamer.
-func (r *Retry) Stream(parent context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
-	return func(yield func(chat.Chunk, error) bool) {
-		ctx, cancel := context.WithCancelCause(parent)
-		defer cancel(nil)
-		giveUp := time.Now().Add(r.Budget)
-		budget := time.AfterFunc(r.Budget, func() { cancel(errBudget) })
-		defer budget.Stop()
-		for attempt := 0; ; attempt++ {
-			var failed error
-			committed := false
-			for c, err := range r.Next.Stream(ctx, req) {
-				if err != nil && !committed {
-					failed = err
-					break
-				}
-				if !committed {
-					committed = true
-					budget.Stop()
-				}
-				if !yield(c, err) {
-					return
-				}
-			}
-			if failed == nil {
-				return
-			}
-			wait := backoff(attempt, chat.AsError(failed).RetryAfter)
-			if attempt == r.Retries || !chat.AsError(failed).Code.Retryable() || ctx.Err() != nil || time.Until(giveUp) < wait {
-				yield(chat.Chunk{}, failed)
-				return
-			}
-			if !sleep(ctx, wait) {
-				yield(chat.Chunk{}, context.Cause(ctx))
-				return
-			}
-		}
+// worth says what can be done about a failure before the first chunk: ask the same provider again, ask
+// another one. What is the request's own fault is worth neither: it would fail everywhere. A key that is
+// refused, an answer that can't be read and a full queue will be the same in a moment, but are one
+// provider's matter.
+func worth(e *chat.Error) (again, another bool) {
+	switch e.Code {
+	case chat.UpstreamUnreachable, chat.UpstreamTimeout, chat.UpstreamRateLimited, chat.UpstreamError, chat.UpstreamTruncated:
+		return true, true
+	case chat.UpstreamAuth, chat.UpstreamMalformed, chat.Overloaded:
+		return false, true
 	}
+	return false, false
 }
 
 // backoff is how long to wait after a failed attempt. What the provider asks for is a minimum.

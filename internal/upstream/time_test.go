@@ -57,8 +57,13 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	if err := wait(b.ctx, next.after); err != nil {
 		return 0, err
 	}
-	b.parts = b.parts[1:]
-	return copy(p, next.data), nil
+	n := copy(p, next.data)
+	if rest := next.data[n:]; rest != "" {
+		b.parts = append([]part{{0, rest}}, b.parts[1:]...)
+	} else {
+		b.parts = b.parts[1:]
+	}
+	return n, nil
 }
 
 func (b *pacedBody) Close() error { return nil }
@@ -203,7 +208,7 @@ func TestRetries(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := &attempts{each: tc.each}
 				began := time.Now()
-				got := fold(t, &upstream.Retry{Next: a, Retries: tc.retries, Budget: 30 * s}, t.Context(), question())
+				got := fold(t, &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: a, Retries: tc.retries}}, Budget: 30 * s}, t.Context(), question())
 				require.Len(t, a.began, tc.attempts)
 				last := a.began[tc.attempts-1].Sub(began)
 				require.GreaterOrEqual(t, last, tc.min)
@@ -228,7 +233,7 @@ func TestWaitsAreJittered(t *testing.T) {
 		waits := make(map[time.Duration]bool)
 		for range 20 {
 			a := &attempts{each: []func(context.Context, func(chat.Chunk, error) bool){fail(errProvider), succeed}}
-			fold(t, &upstream.Retry{Next: a, Retries: 1, Budget: time.Minute}, t.Context(), question())
+			fold(t, &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: a, Retries: 1}}, Budget: time.Minute}, t.Context(), question())
 			waits[a.began[1].Sub(a.began[0])] = true
 		}
 		require.Greater(t, len(waits), 10, "clients that failed together must not come back together")
@@ -242,7 +247,7 @@ func TestAClientThatLeavesEndsTheWaitForARetry(t *testing.T) {
 		gone := errors.New("gone")
 		time.AfterFunc(time.Second, func() { leave(gone) })
 		began := time.Now()
-		got := fold(t, &upstream.Retry{Next: a, Retries: 2, Budget: time.Minute}, ctx, question())
+		got := fold(t, &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: a, Retries: 2}}, Budget: time.Minute}, ctx, question())
 		require.ErrorIs(t, got.err, gone)
 		require.Equal(t, time.Second, time.Since(began))
 		require.Len(t, a.began, 1)

@@ -5,7 +5,8 @@ import "context"
 // Trace is filled in with what it took to answer one request. It must only be read when the sequence
 // that runs with it has ended.
 type Trace struct {
-	Attempts []Attempt
+	Attempts []Attempt // of the upstream that answered come last
+	Hedged   bool      // a second upstream was asked beside a slow one
 }
 
 // Attempt is one request to one upstream.
@@ -22,7 +23,13 @@ func WithTrace(ctx context.Context, t *Trace) context.Context {
 }
 
 func traceAttempt(ctx context.Context, name string, err error) {
-	if t, ok := ctx.Value(traceKey{}).(*Trace); ok {
+	if t := traceOf(ctx); t != nil {
 		t.Attempts = append(t.Attempts, Attempt{name, err})
 	}
+}
+
+// traceOf returns the trace of ctx, nil when there is none.
+func traceOf(ctx context.Context) *Trace {
+	t, _ := ctx.Value(traceKey{}).(*Trace)
+	return t
 }

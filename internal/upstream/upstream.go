@@ -1,13 +1,15 @@
-// Package upstream asks LLM providers for answers: one file per wire format, and retries around any of
-// them. It knows nothing of the relay's own clients.
+// Package upstream asks LLM providers for answers: one file per wire format (two where it is large), and
+// retries around any of them. It knows nothing of the relay's own clients.
 package upstream
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"time"
 
@@ -27,29 +29,58 @@ type Streamer interface {
 // Options describe one upstream. Times must be positive.
 type Options struct {
 	Name       string // in logs and metrics
-	Kind       string // "openai", "azure", "websopy" or "demo"
+	Kind       string // one of New's
 	BaseURL    string // without a trailing slash
 	APIKey     string // empty: no credentials are sent
 	APIVersion string // azure only
 	Model      string // for requests that name none
 
-	ConnectTimeout    time.Duration // DNS, TCP and TLS
+	ConnectTimeout    time.Duration // DNS and TCP together, and then TLS
 	FirstChunkTimeout time.Duration // from the request to the first content, reasoning or tool progress
 	IdleTimeout       time.Duration // between two of those
+
+	RootCAs *x509.CertPool // whose certificates are trusted; nil: those that the system trusts
+	Headers http.Header    // of every request, beside and before those of the format
 }
 
 // New returns the upstream that o describes.
 func New(o Options) (Streamer, error) {
 	switch o.Kind {
 	case "demo":
-		return demo{o.IdleTimeout}, nil
+		return demo{o.Name, o.IdleTimeout}, nil
 	case "openai", "azure":
 		return newClient(o, &openai{o}), nil
+	case "openai-responses":
+		return newClient(o, &openaiResponses{o}), nil
+	case "anthropic":
+		return newClient(o, &anthropic{o}), nil
+	case "gemini":
+		return newClient(o, &gemini{o}), nil
+	case "ollama":
+		c := newClient(o, &ollama{o})
+		c.framing = ndjson
+		return c, nil
+	case "cohere":
+		return newClient(o, &cohere{o}), nil
 	case "websopy":
 		return newClient(o, &websopy{o}), nil
 	}
 	return nil, fmt.Errorf("unknown upstream kind %q", o.Kind)
 }
+
+// A framing is how the events of an answer are laid out in its body.
+type framing struct {
+	contentType string
+	newEvents   func(io.Reader) eventSource
+}
+
+// An eventSource reads events as sse.Decoder does, whose documentation holds for all.
+type eventSource interface {
+	Next() (sse.Event, error)
+	Buffered() bool
+}
+
+var eventStream = framing{"text/event-stream", func(r io.Reader) eventSource { return sse.NewDecoder(r, 0) }}
 
 // A format is a wire format.
 type format interface {
@@ -81,11 +112,12 @@ const (
 type client struct {
 	Options
 	format    format
+	framing   framing
 	transport http.RoundTripper
 }
 
 func newClient(o Options, f format) *client {
-	return &client{Options: o, format: f, transport: newTransport(o.ConnectTimeout)}
+	return &client{Options: o, format: f, framing: eventStream, transport: newTransport(o)}
 }
 
 func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
@@ -102,25 +134,46 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 func (c *client) stream(parent context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) error {
 	ctx, clock := startClock(parent, c.FirstChunkTimeout)
 	defer clock.stop()
-
-	hreq, err := c.format.newRequest(ctx, req)
+	res, err := c.open(parent, ctx, req)
 	if err != nil {
-		return chat.AsError(err)
-	}
-	res, err := c.transport.RoundTrip(hreq)
-	if err != nil {
-		return c.roundTripError(parent, ctx, err)
-	}
-	defer res.Body.Close()
-	if err := checkResponse(res, "text/event-stream"); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
 		return err
 	}
-
-	events := sse.NewDecoder(res.Body, 0)
+	defer res.Body.Close()
 	out := output{yield: yield}
+	if err := c.read(ctx, clock, res.Body, &out); err != nil {
+		return err
+	}
+	if out.end() && res.ProtoMajor == 1 {
+		clock.set(drainTime, errGraceOver)
+		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
+	}
+	return nil
+}
+
+// open asks for a stream.
+func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Response, error) {
+	hreq, err := c.format.newRequest(ctx, req)
+	if err != nil {
+		return nil, chat.AsError(err)
+	}
+	maps.Copy(hreq.Header, c.Headers)
+	res, err := c.transport.RoundTrip(hreq)
+	if err != nil {
+		return nil, c.roundTripError(parent, ctx, err)
+	}
+	if err := checkResponse(res, c.framing.contentType); err != nil {
+		res.Body.Close()
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
+		return nil, err
+	}
+	return res, nil
+}
+
+// read passes on what the body says, until it is complete or nobody wants it any more.
+func (c *client) read(ctx context.Context, clock *clock, body io.Reader, out *output) error {
+	events := c.framing.newEvents(body)
 	dec := c.format.newDecoder()
 	for !out.complete {
 		if out.more = out.more && events.Buffered(); !out.more {
@@ -128,19 +181,13 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 		}
 		ev, err := events.Next()
 		if err != nil {
-			if err = endOfBody(ctx, &out, err); err != nil {
-				return err
-			}
-			break
+			return endOfBody(ctx, out, err)
 		}
 		out.more = events.Buffered()
-		if err := dec.decode(ev, &out); err != nil {
+		if err := dec.decode(ev, out); err != nil {
 			if ev.Partial && !isProviderError(err) {
 				// The cut went through the last event. It is not the provider who garbled it.
-				if err = endOfBody(ctx, &out, io.ErrUnexpectedEOF); err != nil {
-					return err
-				}
-				break
+				return endOfBody(ctx, out, io.ErrUnexpectedEOF)
 			}
 			return decodeError(err)
 		}
@@ -154,13 +201,6 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 		}
 		out.progress = false
 	}
-	if !out.end() {
-		return nil
-	}
-	if res.ProtoMajor == 1 {
-		clock.set(drainTime, errGraceOver)
-		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
-	}
 	return nil
 }
 
@@ -172,7 +212,7 @@ func endOfBody(ctx context.Context, out *output, err error) error {
 		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent an event over the size limit", Err: err}
 	case cause != nil && cause != errGraceOver:
 		return cause
-	case out.finished:
+	case out.finished, out.mayEnd && err == io.EOF:
 		return nil
 	case err == io.EOF:
 		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off"}

@@ -27,14 +27,11 @@ func (f *websopy) newRequest(ctx context.Context, req *chat.Request) (*http.Requ
 		e.Field(x.Name, func(e *jx.Encoder) { e.Raw(x.Value) })
 	}
 	e.ObjEnd()
-	hreq, err := http.NewRequestWithContext(ctx, http.MethodPost, f.BaseURL+"/v1/ai/chat/stream", bytes.NewReader(e.Bytes()))
+	hreq, err := newPost(ctx, f.BaseURL+"/v1/ai/chat/stream", &e)
 	if err != nil {
 		return nil, err
 	}
-	setHeaders(hreq.Header)
-	if f.APIKey != "" {
-		hreq.Header.Set("Authorization", "Bearer "+f.APIKey)
-	}
+	setBearer(hreq.Header, f.APIKey)
 	return hreq, nil
 }
 

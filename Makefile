@@ -1,0 +1,65 @@
+# make help lists the targets.
+SHELL := /bin/bash
+GO ?= go
+SHARED ?= ../shared
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+IMAGE ?= websopy/relay
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# The race detector needs cgo and a C compiler; a machine with Go alone may have none.
+RACE := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null && echo -race)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-go test-peers test-sdk lint bench fuzz conformance docker
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+run: ## serve on :8080; without settings the demo provider answers
+	$(GO) run ./cmd/relay
+
+build: ## make bin/relay, a static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/relay ./cmd/relay
+
+test: test-go test-peers test-sdk ## all tests that this machine can run; says what it skips
+
+test-go: ## the Go tests
+	@$(if $(RACE),:,echo "SKIPPED: the race detector, because there is no C compiler")
+	@command -v redis-server >/dev/null || echo "SKIPPED: the tests with Redis, because redis-server is not installed"
+	@command -v nginx >/dev/null || echo "SKIPPED: the rolling restart behind nginx, because nginx is not installed"
+	$(GO) test $(RACE) $(GOTESTFLAGS) ./...
+
+test-peers: ## the providers' formats against the providers' own Go SDKs
+	cd internal/upstream/sdktest && $(GO) test $(GOTESTFLAGS) ./...
+
+test-sdk: ## the SDK's tests, if npm is there
+	@if [ ! -f sdk/package.json ]; then echo "SKIPPED: the SDK's tests: there is no sdk/"; \
+	elif command -v npm >/dev/null; then cd sdk && npm ci --silent && npm test; \
+	else echo "SKIPPED: the SDK's tests, because npm is not installed"; fi
+
+lint: ## gofmt, go vet, go mod tidy and golangci-lint
+	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+	cd internal/upstream/sdktest && $(GO) vet ./... && $(GO) mod tidy -diff
+	$(GO) run $(GOLANGCI) run ./...
+
+bench: ## Go benchmarks of what every chunk passes through
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+FUZZTIME ?= 5s
+fuzz: ## every fuzz target for FUZZTIME (5s)
+	@set -e; $(GO) list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \
+		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go 2>/dev/null | sed 's/^func //'); do \
+			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+conformance: build ## recorded provider streams through bin/relay, if the recordings are there
+	@if [ -d $(SHARED)/conformance ]; then \
+		bin=$$PWD/bin/relay && cd $(SHARED)/conformance && $(GO) run . -relay $$bin -corpus ../corpus; \
+	else echo "SKIPPED: conformance, because there is no $(SHARED)/conformance"; fi
+
+
+docker: ## build the container image
+	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE):$(VERSION) .

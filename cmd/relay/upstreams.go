@@ -1,0 +1,102 @@
+package main
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websopy/relay/config"
+	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/upstream"
+)
+
+// newUpstreams puts the providers in the order in which they are asked.
+func newUpstreams(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics) (*upstream.Fallback, error) {
+	chain := &upstream.Fallback{Budget: cfg.StartBudget, HedgeAfter: cfg.HedgeAfter}
+	redact := redactor(upstreamSecrets(cfg))
+	for i, u := range cfg.Upstreams {
+		provider, err := newProvider(u)
+		if err != nil {
+			return nil, err
+		}
+		breaker := upstream.NewBreaker(func(state upstream.BreakerState, failure error) {
+			log.Warn().Str("upstream", u.Name).Stringer("state", state).Str("last_failure", redact.Replace(failure.Error())).Msg("circuit breaker")
+		})
+		metrics.ObserveBreaker(u.Name, func() float64 { return float64(breaker.State()) })
+		chain.Candidates = append(chain.Candidates, &upstream.Candidate{
+			Streamer: provider, Retries: u.Retries, Breaker: breaker,
+			Model: func(asked string) (string, bool) { return cfg.ModelAt(i, asked) },
+		})
+	}
+	return chain, nil
+}
+
+func newProvider(u config.Upstream) (upstream.Streamer, error) {
+	o := upstream.Options{
+		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion, Model: u.Model,
+		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout,
+		Headers: make(http.Header),
+	}
+	for _, h := range u.Headers {
+		o.Headers.Add(h.Name, h.Value.Reveal())
+	}
+	if u.CAFile != "" {
+		var err error
+		if o.RootCAs, err = trust(u.CAFile); err != nil {
+			return nil, fmt.Errorf("CA_FILE of %s: %w", u.Name, err)
+		}
+	}
+	provider, err := upstream.New(o)
+	if err != nil || u.MaxStreams == 0 {
+		return provider, err
+	}
+	return upstream.NewLimit(provider, u.MaxStreams, u.QueueTimeout), nil
+}
+
+// trust returns the system's certificates and those of a file.
+func trust(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool() // a container without any
+	}
+	pool.AppendCertsFromPEM(pem)
+	return pool, nil
+}
+
+// upstreamSecrets are what of the upstreams must not appear in logs. Short values of headers are no
+// credentials, and would blot out whatever has the same letters.
+func upstreamSecrets(cfg *config.Config) []string {
+	const shortest = 8
+	var secrets []string
+	for _, u := range cfg.Upstreams {
+		secrets = append(secrets, u.APIKey.Reveal())
+		for _, h := range u.Headers {
+			value := h.Value.Reveal()
+			if _, credential, ok := strings.Cut(value, " "); ok { // Bearer …, Basic …
+				value = credential
+			}
+			if len(value) >= shortest {
+				secrets = append(secrets, value)
+			}
+		}
+	}
+	return secrets
+}
+
+func redactor(secrets []string) *strings.Replacer {
+	var pairs []string
+	for _, s := range secrets {
+		if s != "" {
+			pairs = append(pairs, s, "***")
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}

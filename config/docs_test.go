@@ -1,0 +1,36 @@
+package config_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/config"
+)
+
+func TestEveryProviderInTheDocsCanBeConfigured(t *testing.T) {
+	page, err := os.ReadFile("../docs/providers.md")
+	require.NoError(t, err)
+	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllSubmatch(page, -1)
+	require.NotEmpty(t, blocks)
+	seen := map[string]bool{"demo": true}
+	for _, block := range blocks {
+		environ := strings.Split(strings.TrimSpace(string(block[1])), "\n")
+		c, err := config.Load(environ)
+		require.NoError(t, err, "%s", block[1])
+		require.Empty(t, c.Warnings, "%s", block[1])
+		u := c.Upstreams[0]
+		require.NotEqual(t, "demo", u.Kind, "%s", block[1])
+		require.True(t, u.Model != "" || u.Kind == "websopy", "%s: nothing says which model to use", block[1])
+		seen[u.Kind] = true
+	}
+	for row := range strings.Lines(string(page)) {
+		if name, ok := strings.CutPrefix(row, "| `"); ok && strings.Count(row, "|") == 4 {
+			name, _, _ = strings.Cut(name, "`")
+			require.True(t, seen[name], "kind %s has no settings", name)
+		}
+	}
+}

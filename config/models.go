@@ -1,0 +1,61 @@
+package config
+
+import (
+	"cmp"
+	"strings"
+)
+
+// Allows tells whether a request may name the model: any when there is no list.
+func (u Upstream) Allows(model string) bool {
+	_, ok := u.named(model)
+	return ok
+}
+
+// named is what the upstream's provider calls a model, by the first entry of MODELS that has it.
+func (u Upstream) named(model string) (name string, ok bool) {
+	if len(u.Models) == 0 {
+		return model, true
+	}
+	for _, entry := range u.Models {
+		glob, name, renamed := strings.Cut(entry, "=")
+		switch {
+		case !matchGlob(glob, model):
+		case renamed:
+			return name, true
+		default:
+			return model, true
+		}
+	}
+	return "", false
+}
+
+// ModelAt returns what upstream i is asked for when a request names model, or none (""). A fallback that
+// does not have the model is asked for its MODEL; ok is false when it has none, and is not to be asked.
+func (c *Config) ModelAt(i int, model string) (name string, ok bool) {
+	u := c.Upstreams[i]
+	model = cmp.Or(model, c.Upstreams[0].Model)
+	if model == "" || i > 0 && len(u.Models) == 0 && u.Model != "" {
+		return u.Model, true
+	}
+	if name, ok = u.named(model); ok {
+		return name, true
+	}
+	return u.Model, u.Model != ""
+}
+
+// matchGlob is not path.Match, whose * stops at the slash that many model names have.
+func matchGlob(glob, s string) bool {
+	head, rest, starred := strings.Cut(glob, "*")
+	if !starred {
+		return glob == s
+	}
+	s, ok := strings.CutPrefix(s, head)
+	parts := strings.Split(rest, "*")
+	tail := parts[len(parts)-1]
+	for _, part := range parts[:len(parts)-1] {
+		if ok {
+			_, s, ok = strings.Cut(s, part)
+		}
+	}
+	return ok && strings.HasSuffix(s, tail)
+}

@@ -1,0 +1,202 @@
+package handler
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"iter"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/dialect"
+	"github.com/websopy/relay/internal/sse"
+	"github.com/websopy/relay/internal/stream"
+	"github.com/websopy/relay/internal/upstream"
+)
+
+// reconnectAfter is how long clients wait before they connect again, when nothing else was said.
+const reconnectAfter = time.Second
+
+// reconnectJitter is how long one of many clients waits that are sent away at once.
+func reconnectJitter() time.Duration {
+	return reconnectAfter/2 + rand.N(2*reconnectAfter)
+}
+
+// maxKey bounds an idempotency key, in bytes.
+const maxKey = 255
+
+// begin answers with a resumable stream. It returns false, and has done nothing, when such are not to be
+// had now.
+func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Request, body *[sha256.Size]byte) bool {
+	key, err := idempotencyKey(req)
+	if err != nil {
+		r.fail(w, req, err)
+		return true
+	}
+	rec := &record{req: req, ask: ask, metrics: r.Metrics, start: time.Now()}
+	generation := &record{req: req, ask: ask, start: rec.start}
+	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
+		Owner: visitOf(req).caller.owner, Key: key, Body: *body,
+		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
+			return r.Upstream.Stream(upstream.WithTrace(ctx, &generation.trace), ask)
+		},
+		Ended: func(o stream.Outcome) {
+			generation.outcome(o)
+			r.countGeneration(generation)
+		},
+	})
+	if errors.Is(startErr, stream.ErrUnavailable) {
+		r.Metrics.unavailable.Inc()
+		return false
+	}
+	if startErr != nil {
+		r.fail(w, req, chat.AsError(startErr))
+		return true
+	}
+	if replayed {
+		w.Header().Set("Idempotency-Replayed", "true")
+	}
+	r.serve(w, req, f, true, rec)
+	return true
+}
+
+// idempotencyKey is the request's, or empty. A GET has none: it has no body to compare.
+func idempotencyKey(req *http.Request) (string, *chat.Error) {
+	if req.Method != http.MethodPost {
+		return "", nil
+	}
+	key := req.Header.Get("Idempotency-Key")
+	if len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return "", &chat.Error{Code: chat.InvalidRequest, Message: "Idempotency-Key: want at most 255 printable ASCII characters without spaces"}
+	}
+	return key, nil
+}
+
+// serve follows a resumable stream for one client, from its beginning or from where f stands.
+func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follower, beginning bool, rec *record) {
+	defer f.Close()
+	// Neither the end of this process nor a stream's longest time ends the connection: they end the
+	// stream, in the log, and so for everybody who reads it.
+	ctx, cancel := context.WithCancelCause(req.Context())
+	defer cancel(nil)
+	rec.id, rec.resumed = f.ID(), !beginning
+	w.Header().Set("X-Stream-Id", f.ID())
+	from := source{chunks: f.Chunks(ctx), follower: f}
+	if beginning {
+		from.opening = startFrame(f.ID())
+	}
+	r.stream(ctx, cancel, w, req, from, rec)
+	r.countStream(rec)
+	if rec.reason == reasonReleased {
+		// Many readers take a clean end of the body for the end of the answer.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// startFrame names the stream before the provider has answered, and is position 0 of it.
+func startFrame(id string) []byte {
+	frame := sse.AppendRetry(dialect.AppendStart(sse.AppendData(nil), id), reconnectAfter)
+	return sse.AppendEnd(stream.AppendCursor(sse.AppendID(frame), id, 0))
+}
+
+// noReturn is the first frame of a GET whose stream can't be resumed now. Its EventSource connects again all
+// the same, after the end as well, and without an id to send it would ask, and pay, again. This one is
+// nobody's.
+func noReturn(req *http.Request) []byte {
+	if req.Method != http.MethodGet {
+		return nil
+	}
+	return sse.AppendEnd(append(sse.AppendID(dialect.AppendPing(sse.AppendData(nil))), "none"...))
+}
+
+// lastEventID is where the client stopped reading. The header is what clients send by themselves; the
+// parameter is for those that can't set one.
+func lastEventID(req *http.Request) string {
+	if id := req.Header.Get("Last-Event-ID"); id != "" {
+		return id
+	}
+	return req.URL.Query().Get("last_event_id")
+}
+
+// attachStream follows the stream that the path names.
+func (r *Relay) attachStream(w http.ResponseWriter, req *http.Request) {
+	id := chi.URLParam(req, "id")
+	cursor := lastEventID(req)
+	if cursor == "" {
+		r.attach(w, req, id, 0, true)
+		return
+	}
+	of, seq, ok := stream.ParseCursor(cursor)
+	if !ok || of != id {
+		id = "" // nobody's
+	}
+	r.attach(w, req, id, seq, false)
+}
+
+// resume follows the stream that a client read before, when it sends its first request again.
+func (r *Relay) resume(w http.ResponseWriter, req *http.Request, cursor string) {
+	id, seq, _ := stream.ParseCursor(cursor)
+	r.attach(w, req, id, seq, false)
+}
+
+func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, after uint64, beginning bool) {
+	leave, refused := r.enter()
+	if refused != nil {
+		r.fail(w, req, refused)
+		return
+	}
+	defer leave()
+	var err error = errNoStreams
+	var f *stream.Follower
+	if r.Streams != nil {
+		f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.owner, id, after)
+	}
+	switch {
+	case err == nil:
+		r.serve(w, req, f, beginning, &record{req: req, ask: &chat.Request{}, metrics: r.Metrics, start: time.Now()})
+	case errors.Is(err, stream.ErrEnd):
+		w.WriteHeader(http.StatusNoContent) // which tells an EventSource to stop
+	default:
+		r.refuseAttach(w, req, chat.AsError(err))
+	}
+}
+
+var errNoStreams = &chat.Error{Code: chat.StreamNotFound, Message: "there is no such stream"}
+
+// refuseAttach says no in the way that the client understands. An EventSource gives up at any status but
+// 200, and fetch-event-source, which sends its POST again, at none.
+func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.Error) {
+	events := strings.Contains(req.Header.Get("Accept"), "text/event-stream")
+	final := e.Code == chat.StreamNotFound || e.Code == chat.CursorExpired
+	if !events || final == (req.Method == http.MethodGet) {
+		r.fail(w, req, e)
+		return
+	}
+	r.logRefusal(req, e)
+	out := r.newEventWriter(w, req, func(error) {}, source{})
+	defer out.close()
+	if final {
+		_ = out.terminal(0, r.errorObject(req, e))
+		return
+	}
+	_ = out.reconnect(reconnectJitter())
+	panic(http.ErrAbortHandler)
+}
+
+// stopStream ends a stream for its user. It may be elsewhere, so it ends soon rather than now.
+func (r *Relay) stopStream(w http.ResponseWriter, req *http.Request) {
+	var err error = errNoStreams
+	if r.Streams != nil {
+		err = r.Streams.Stop(req.Context(), visitOf(req).caller.owner, chi.URLParam(req, "id"))
+	}
+	if err != nil {
+		r.fail(w, req, chat.AsError(err))
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
+}

@@ -1,0 +1,2 @@
+export { WebsopyClient } from './client.js';
+export { AbortError, APIError, ConnectionError, StreamError, StreamInterruptedError, TimeoutError, WebsopyError, } from './errors.js';

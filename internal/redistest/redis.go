@@ -1,0 +1,110 @@
+// Package redistest runs a redis-server of a test's own on a free port of the loopback interface.
+package redistest
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/stretchr/testify/require"
+)
+
+// Server is a redis-server, or what RELAY_TEST_REDIS names instead, such as valkey-server. It keeps
+// nothing on disk.
+type Server struct {
+	Addr string
+	args []string
+	cmd  *exec.Cmd
+}
+
+// Start runs a server until the test ends. The test is skipped when there is none on this machine,
+// and fails for it in CI.
+func Start(t testing.TB, args ...string) *Server {
+	t.Helper()
+	return start(t, append([]string{"--save", "", "--appendonly", "no"}, args...))
+}
+
+// StartSentinel runs a Sentinel with its configuration file, which it writes to.
+func StartSentinel(t testing.TB, conf string) *Server {
+	t.Helper()
+	return start(t, []string{conf, "--sentinel"})
+}
+
+func start(t testing.TB, args []string) *Server {
+	t.Helper()
+	name := os.Getenv("RELAY_TEST_REDIS")
+	if name == "" {
+		name = "redis-server"
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			require.NoError(t, err)
+		}
+		t.Skipf("no %s here: install it to test the log in Redis", name)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := ln.Addr().String()
+	require.NoError(t, ln.Close())
+	_, port, _ := net.SplitHostPort(addr)
+	common := []string{"--bind", "127.0.0.1", "--port", port, "--dir", t.TempDir(), "--loglevel", "warning"}
+	s := &Server{Addr: addr, args: append(append([]string{path}, args...), common...)}
+	s.Restart(t)
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// URL is the server's, for the relay.
+func (s *Server) URL() string { return "redis://" + s.Addr }
+
+// Restart runs the server again after Kill, empty, and waits until it answers.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	s.cmd = exec.Command(s.args[0], s.args[1:]...)
+	s.cmd.Stderr = os.Stderr
+	require.NoError(t, s.cmd.Start())
+	require.Eventually(t, func() bool { return s.Do("PING") == "PONG" }, 10*time.Second, 10*time.Millisecond, "redis-server starts")
+}
+
+// Kill ends the server as kill -9 does.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Signal(syscall.SIGCONT)
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+}
+
+// Hang has the server keep its connections and answer nothing; Wake undoes it.
+func (s *Server) Hang() { _ = s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Wake undoes Hang.
+func (s *Server) Wake() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
+
+// Do runs one command and gives its answer as text, or the error's.
+func (s *Server) Do(command ...string) string {
+	c, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{s.Addr}, DisableCache: true, ForceSingleClient: true,
+	})
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	m, err := c.Do(context.Background(), c.B().Arbitrary(command...).Build()).ToMessage()
+	if err != nil {
+		return err.Error()
+	}
+	if text, err := m.ToString(); err == nil {
+		return text
+	}
+	if n, err := m.AsInt64(); err == nil {
+		return strconv.FormatInt(n, 10)
+	}
+	return strings.TrimSpace(m.String())
+}

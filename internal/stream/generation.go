@@ -1,0 +1,222 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// generation is one stream whose provider runs, or ran, in this process.
+type generation struct {
+	hub     *Hub
+	id      string
+	owner   string
+	key     string   // keyName of its idempotency key, or empty
+	body    [32]byte // see Request
+	started time.Time
+	ctx     context.Context // the provider's
+	cancel  context.CancelFunc
+	log     log
+	mirror  mirror // its copy in Redis
+
+	// The hub's mu guards these.
+	live    bool  // the provider has not returned
+	charged int64 // what it counts for in Hub.bytes
+
+	// Only the provider's goroutine uses these.
+	scratch []byte // the record being made
+	first   time.Duration
+	chunks  uint64
+	bytes   int64
+
+	mu         sync.Mutex // guards what follows
+	followers  int
+	unattended time.Time // since when no replica has a follower, as far as is known
+	grace      *time.Timer
+	deadline   *time.Timer
+	retention  *time.Timer
+	done       *chat.Completion // at the end, this or err
+	err        *chat.Error
+}
+
+// start runs the provider into the log.
+func (g *generation) start(produce func(context.Context) iter.Seq2[chat.Chunk, error], ended func(Outcome)) {
+	g.mu.Lock()
+	if d := g.hub.o.MaxDuration; d > 0 && !g.over() {
+		g.deadline = time.AfterFunc(d, func() { g.fail(chat.StreamTooLong, fmt.Sprintf("the answer took longer than %v", d), nil) })
+	}
+	g.mu.Unlock()
+	go func() {
+		defer g.hub.settle(g)
+		g.run(produce)
+		if ended != nil {
+			ended(g.outcome())
+		}
+	}()
+}
+
+func (g *generation) run(produce func(context.Context) iter.Seq2[chat.Chunk, error]) {
+	defer func() {
+		// Without this, one bad event would take every other stream of the process with it.
+		if v := recover(); v != nil {
+			g.fail(chat.Internal, "internal error", fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+		}
+	}()
+	if g.hub.store != nil && g.hub.store.stopRequested(g) {
+		g.stop()
+	}
+	if g.ctx.Err() != nil {
+		return // it has ended before its provider was asked
+	}
+	for c, err := range produce(g.ctx) {
+		if err != nil {
+			g.end(nil, chat.AsError(err))
+			return
+		}
+		if !g.take(&c) {
+			return
+		}
+	}
+	g.fail(chat.UpstreamTruncated, "the answer ended before it was complete", nil)
+}
+
+// take logs one chunk of the provider's. It says whether another is wanted.
+func (g *generation) take(c *chat.Chunk) bool {
+	switch c.Type {
+	case chat.Pause:
+		g.log.wake()
+		return true
+	case chat.Done:
+		g.end(c.Done, nil)
+		return false
+	}
+	g.scratch = appendChunk(g.scratch[:0], c)
+	if limit := g.hub.o.MaxStreamBytes; limit > 0 && g.bytes+int64(len(g.scratch)) > limit {
+		g.fail(chat.StreamTooLong, fmt.Sprintf("the answer is longer than %d bytes", limit), nil)
+		return false
+	}
+	grew, ok := g.log.append(g.scratch, false, !c.More)
+	if !ok {
+		return false
+	}
+	if grew {
+		g.hub.grew(g)
+	}
+	if g.chunks == 0 {
+		g.first = time.Since(g.started)
+	}
+	g.chunks++
+	g.bytes += int64(len(g.scratch))
+	if g.hub.store != nil {
+		g.hub.store.appended(g, len(g.scratch))
+	}
+	return true
+}
+
+// stop ends the stream for its user.
+func (g *generation) stop() { g.end(&chat.Completion{FinishReason: chat.FinishStopped}, nil) }
+
+func (g *generation) fail(code chat.Code, message string, cause error) {
+	g.end(nil, &chat.Error{Code: code, Message: message, Err: cause})
+}
+
+// end puts the terminal record into the log and cancels the provider. The first end counts: the
+// provider, the user, the clocks and Close do not wait for each other.
+func (g *generation) end(done *chat.Completion, err *chat.Error) {
+	var record []byte
+	if err != nil {
+		record = appendError(nil, err)
+	} else {
+		record = appendChunk(nil, &chat.Chunk{Type: chat.Done, Done: done})
+	}
+	g.mu.Lock()
+	_, first := g.log.append(record, true, true)
+	if first {
+		g.done, g.err = done, err
+		for _, t := range []*time.Timer{g.grace, g.deadline} {
+			if t != nil {
+				t.Stop()
+			}
+		}
+		g.retention = time.AfterFunc(g.hub.o.Retention, func() { g.hub.forget(g) })
+	}
+	g.mu.Unlock()
+	g.cancel()
+	if first && g.hub.store != nil {
+		g.hub.store.appended(g, len(record))
+	}
+}
+
+// over says whether the stream has ended. The caller holds mu.
+func (g *generation) over() bool { return g.done != nil || g.err != nil }
+
+func (g *generation) outcome() Outcome {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return Outcome{
+		ID: g.id, Duration: time.Since(g.started), First: g.first,
+		Chunks: g.chunks, Bytes: g.bytes, Done: g.done, Err: g.err,
+	}
+}
+
+// attach counts a follower, who reads from behind position after.
+func (g *generation) attach(after uint64) *local {
+	g.mu.Lock()
+	g.followers++
+	g.mu.Unlock()
+	return &local{g: g, at: g.log.seek(after), before: after, wake: make(chan struct{}, 1)}
+}
+
+// detach counts a follower out. When it was the last, the grace time begins.
+func (g *generation) detach() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.followers--
+	if g.followers > 0 || g.over() {
+		return
+	}
+	g.unattended = time.Now()
+	if g.grace == nil {
+		g.grace = time.AfterFunc(g.hub.o.Grace, g.abandon)
+	} else {
+		g.grace.Reset(g.hub.o.Grace)
+	}
+}
+
+// seenElsewhere puts the grace time off: another replica has a follower.
+func (g *generation) seenElsewhere() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.unattended = time.Now()
+}
+
+// abandon ends the stream when nobody has followed it for the grace time.
+func (g *generation) abandon() {
+	g.mu.Lock()
+	left := g.hub.o.Grace - time.Since(g.unattended)
+	attended := g.followers > 0 || g.over()
+	if !attended && left > 0 {
+		g.grace.Reset(left)
+	}
+	g.mu.Unlock()
+	if attended || left > 0 {
+		return
+	}
+	g.hub.expired.Add(1)
+	g.fail(chat.ProducerLost, fmt.Sprintf("nobody followed the answer for %v, so it was given up", g.hub.o.Grace), nil)
+}
+
+// discard forgets an ended stream before its retention is over.
+func (g *generation) discard() {
+	g.mu.Lock()
+	if g.retention != nil {
+		g.retention.Stop()
+	}
+	g.mu.Unlock()
+	g.hub.forget(g)
+}

@@ -1,0 +1,247 @@
+// Package stream keeps answers that outlive the connection that asked for them: it runs a provider
+// into a log of chunks, in memory or also in Redis, and lets any number of followers read that log
+// from any position. It knows nothing of HTTP, of wire formats or of any provider.
+package stream
+
+import (
+	"context"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// Hub owns the streams of one process. It is safe for concurrent use.
+type Hub struct {
+	o     Options
+	store *store // nil: memory only
+
+	mu      sync.Mutex // guards what follows, and live and charged of each generation
+	streams map[string]*generation
+	keys    map[string]*generation // by keyName
+	owners  map[string]int         // live generations of each owner
+	live    int
+	bytes   int64
+	closing bool
+
+	released chan struct{} // closed by Release
+	running  sync.WaitGroup
+	closed   sync.Once
+
+	attached               atomic.Int64
+	resumed, expired, lost atomic.Uint64
+}
+
+// New gives a Hub that keeps its streams in memory. Close it.
+func New(o Options) *Hub {
+	return &Hub{
+		o:        o,
+		streams:  map[string]*generation{},
+		keys:     map[string]*generation{},
+		owners:   map[string]int{},
+		released: make(chan struct{}),
+	}
+}
+
+// Request asks for a new stream.
+type Request struct {
+	Owner string   // whose it is; only the same string attaches and stops
+	Key   string   // idempotency key, scoped by Owner; empty: none
+	Body  [32]byte // a hash of what was asked, compared when Key comes again
+
+	// Produce is called once, on a goroutine of the Hub. Its context carries the values of Start's,
+	// not its end.
+	Produce func(ctx context.Context) iter.Seq2[chat.Chunk, error]
+
+	// Ended, when set, is called on the same goroutine once the provider has returned.
+	Ended func(Outcome)
+}
+
+// Start begins a stream and follows it from its beginning, or follows the stream that r.Key started
+// before (replayed). The caller closes the Follower.
+//
+// Errors: *chat.Error with Overloaded, Draining or IdempotencyMismatch; ErrUnavailable.
+func (h *Hub) Start(ctx context.Context, r Request) (f *Follower, replayed bool, err error) {
+	f, replayed, err = h.begin(ctx, r)
+	if replayed && err != nil && chat.AsError(err).Code == chat.StreamNotFound {
+		// What the key led to came to the end of its retention just then. The key is free now.
+		f, replayed, err = h.begin(ctx, r)
+	}
+	return f, replayed, err
+}
+
+func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool, err error) {
+	g := &generation{hub: h, id: newID(), owner: r.Owner, body: r.Body, started: time.Now(), live: true}
+	if r.Key != "" {
+		g.key = keyName(r.Owner, r.Key)
+	}
+	g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if f, err := h.admit(g); f != nil || err != nil {
+		g.cancel()
+		return f, f != nil, err
+	}
+	if h.store != nil {
+		first, err := h.store.create(ctx, g)
+		if err != nil || first != "" {
+			h.withdraw(g)
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if first != "" {
+			f, err = h.Attach(ctx, r.Owner, first, 0)
+			return f, true, err
+		}
+	}
+	h.holdKey(g)
+	f = newFollower(h, g.id, 0, g.attach(0))
+	g.start(r.Produce, r.Ended)
+	return f, false, nil
+}
+
+// find gives the stream if it is here and owner's.
+func (h *Hub) find(owner, id string) (g *generation, here bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	g, here = h.streams[id]
+	if here && g.owner != owner {
+		g = nil
+	}
+	return g, here
+}
+
+// stream gives a stream that is here, or nil.
+func (h *Hub) stream(id string) *generation {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.streams[id]
+}
+
+// Attach follows a stream from behind position after; 0 is its beginning. The caller closes the
+// Follower.
+//
+// Errors: ErrEnd; *chat.Error with StreamNotFound, also for the stream of another owner, with
+// CursorExpired for a position that the stream has not reached, with Overloaded when Redis cannot
+// be asked.
+func (h *Hub) Attach(ctx context.Context, owner, id string, after uint64) (*Follower, error) {
+	if !ValidID(id) {
+		return nil, notFound()
+	}
+	g, here := h.find(owner, id)
+	var from source
+	switch {
+	case g != nil:
+		last, ended := g.log.end()
+		if after > last {
+			return nil, notReached()
+		}
+		if after == last && ended {
+			return nil, ErrEnd
+		}
+		from = g.attach(after)
+	case here || h.store == nil:
+		return nil, notFound()
+	default:
+		var err error
+		if from, err = h.store.attach(ctx, owner, id, after); err != nil {
+			return nil, err
+		}
+	}
+	if after > 0 {
+		h.resumed.Add(1)
+	}
+	return newFollower(h, id, after, from), nil
+}
+
+// Stop ends a stream, on whichever replica it runs, with a done chunk whose finish reason is
+// stopped. Stopping a stream that has ended changes nothing and is no error.
+//
+// Errors: *chat.Error with StreamNotFound, also for the stream of another owner, and with Overloaded
+// when Redis cannot be asked.
+func (h *Hub) Stop(ctx context.Context, owner, id string) error {
+	if !ValidID(id) {
+		return notFound()
+	}
+	g, here := h.find(owner, id)
+	switch {
+	case g != nil:
+		g.stop()
+		return nil
+	case here || h.store == nil:
+		return notFound()
+	default:
+		return h.store.stop(ctx, owner, id)
+	}
+}
+
+// Release ends the followers here with ErrReleased where another replica can go on in their place;
+// with the memory log nobody can, and nothing happens. Call it once, when no new client comes here.
+func (h *Hub) Release() {
+	if h.store != nil {
+		close(h.released)
+	}
+}
+
+// Close refuses new streams, waits for the running ones until ctx ends, ends what is left with
+// server_shutdown, and lets go of everything. A second call waits for the first.
+func (h *Hub) Close(ctx context.Context) {
+	h.closed.Do(func() { h.close(ctx) })
+}
+
+// providerReturns is how long Close waits for providers whose contexts have ended.
+const providerReturns = 5 * time.Second
+
+func (h *Hub) close(ctx context.Context) {
+	h.mu.Lock()
+	h.closing = true
+	h.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.running.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		for _, g := range h.all() {
+			g.fail(chat.ServerShutdown, "this replica went away before the answer was complete", nil)
+		}
+		select {
+		case <-done:
+		case <-time.After(providerReturns):
+		}
+	}
+	if h.store != nil {
+		h.store.close()
+	}
+	for _, g := range h.all() {
+		g.discard()
+	}
+}
+
+func (h *Hub) all() []*generation {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make([]*generation, 0, len(h.streams))
+	for _, g := range h.streams {
+		all = append(all, g)
+	}
+	return all
+}
+
+// Stats says how things stand.
+func (h *Hub) Stats() Stats {
+	h.mu.Lock()
+	live, bytes := h.live, h.bytes
+	h.mu.Unlock()
+	return Stats{
+		Live:     live,
+		Attached: int(h.attached.Load()),
+		Bytes:    bytes,
+		Resumed:  h.resumed.Load(),
+		Expired:  h.expired.Load(),
+		Lost:     h.lost.Load(),
+	}
+}

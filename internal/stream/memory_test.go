@@ -1,0 +1,156 @@
+package stream_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/stream"
+)
+
+func TestMemoryLog(t *testing.T) {
+	conformance(t, func(t *testing.T, o stream.Options) (a, b *stream.Hub) {
+		h := stream.New(o)
+		t.Cleanup(func() { closeNow(h) })
+		return h, h
+	})
+}
+
+// closeNow closes without waiting for running streams.
+func closeNow(h *stream.Hub) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	h.Close(ctx)
+}
+
+func TestNewStreamsAreRefusedWhenMemoryIsFullAndLiveOnesGoOn(t *testing.T) {
+	o := options()
+	o.MaxBytes = 128 << 10
+	h := stream.New(o)
+	defer closeNow(h)
+	p, q := newProvider(), newProvider()
+	f, g := start(t, h, p.produce), start(t, h, q.produce)
+	_, _, err := h.Start(background(t), stream.Request{Produce: words(1)})
+	requireCode(t, chat.Overloaded, err)
+
+	big := make([]byte, 300<<10)
+	p.say <- chat.Chunk{Type: chat.Content, Text: big}
+	p.say <- stop
+	r := read(t, f)
+	require.NotNil(t, r.done, "a live stream is not cut for the room of all")
+	q.say <- stop
+	require.NotNil(t, read(t, g).done)
+	eventually(t, "the providers' return", func() bool { return h.Stats().Live == 0 })
+	_, _, err = h.Start(background(t), stream.Request{Produce: words(1)})
+	requireCode(t, chat.Overloaded, err)
+}
+
+func TestNewStreamsOfACallerWithTooManyAreRefused(t *testing.T) {
+	o := options()
+	o.MaxPerOwner = 1
+	h := stream.New(o)
+	defer closeNow(h)
+	p := newProvider()
+	f := start(t, h, p.produce)
+	_, _, err := h.Start(background(t), stream.Request{Owner: "me", Produce: words(1)})
+	requireCode(t, chat.Overloaded, err)
+	other, _, err := h.Start(background(t), stream.Request{Owner: "you", Produce: words(1)})
+	require.NoError(t, err)
+	read(t, other)
+	p.say <- stop
+	read(t, f)
+	eventually(t, "the provider's return", func() bool { return h.Stats().Live == 0 })
+	read(t, start(t, h, words(1)))
+}
+
+func TestThousandsComeAndGoAndLeaveNothing(t *testing.T) {
+	o := options()
+	o.Retention = 10 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		h := stream.New(o)
+		var all sync.WaitGroup
+		for range 3000 {
+			all.Go(func() {
+				f, _, err := h.Start(context.Background(), stream.Request{Key: "", Produce: words(20)})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				readUntil(context.Background(), f, func(r reading) bool { return len(r.text) > 20 })
+			})
+		}
+		all.Wait()
+		synctest.Wait()
+		require.Positive(t, h.Stats().Bytes)
+		time.Sleep(o.Retention)
+		synctest.Wait()
+		require.Equal(t, stream.Stats{}, h.Stats())
+		h.Close(context.Background())
+	})
+}
+
+func TestGraceIsCountedFromTheLastFollower(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := stream.New(options())
+		p := newProvider()
+		f, _, err := h.Start(context.Background(), stream.Request{Owner: "me", Produce: p.produce})
+		require.NoError(t, err)
+		gone := func() bool {
+			synctest.Wait()
+			select {
+			case <-p.gone:
+				return true
+			default:
+				return false
+			}
+		}
+		time.Sleep(time.Hour)
+		require.False(t, gone(), "it has a follower")
+		f.Close()
+		time.Sleep(59 * time.Second)
+		require.False(t, gone())
+		f, err = h.Attach(context.Background(), "me", f.ID(), 0)
+		require.NoError(t, err)
+		time.Sleep(time.Hour)
+		require.False(t, gone())
+		f.Close()
+		f.Close()
+		time.Sleep(59 * time.Second)
+		require.False(t, gone())
+		time.Sleep(2 * time.Second)
+		require.True(t, gone())
+		closeNow(h)
+	})
+}
+
+func TestAFollowerWhoseClientLeavesReturnsAtOnce(t *testing.T) {
+	h := stream.New(options())
+	defer closeNow(h)
+	f := start(t, h, newProvider().produce)
+	defer f.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	got := aside(func() error {
+		for _, err := range f.Chunks(ctx) {
+			return err
+		}
+		return nil
+	})
+	cancel()
+	require.ErrorIs(t, <-got, context.Canceled)
+}
+
+func TestReleaseLeavesTheFollowersOfAMemoryLogAlone(t *testing.T) {
+	h := stream.New(options())
+	defer closeNow(h)
+	p := newProvider()
+	f := start(t, h, p.produce)
+	h.Release()
+	p.say <- "all"
+	p.say <- stop
+	require.NotNil(t, read(t, f).done)
+}

@@ -1,0 +1,53 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// Options bound a Hub. All of them are per process.
+type Options struct {
+	// Grace is how long a generation goes on without a follower on any replica. With Redis replicas
+	// hear of each other's followers every 2 s, so it should be 5 s at least.
+	Grace time.Duration
+
+	Retention time.Duration // how long a stream is kept after its end
+
+	MaxDuration    time.Duration // of one generation; 0: no cap
+	MaxStreamBytes int64         // of one stream's log; beyond it the stream ends with stream_too_long; 0: no cap
+
+	// MaxBytes is what all logs together may take before new streams are refused, where each live
+	// stream counts for at least 64 KiB. Streams that run are neither cut nor evicted for it: they
+	// may exceed it by what MaxStreamBytes allows. 0: no cap.
+	MaxBytes int64
+
+	MaxPerOwner int // live streams of one owner; 0: no cap
+
+	// Appended, when set, is called for each round of writing to Redis with the time it took.
+	Appended func(took time.Duration, err error)
+	// Availability, when set, is called when Redis goes away, with the reason, and with nil when it
+	// is back.
+	Availability func(err error)
+}
+
+// Outcome is what there is to say about a generation at its end.
+type Outcome struct {
+	ID       string
+	Duration time.Duration // since Start
+	First    time.Duration // from Start to the first chunk; 0 when there was none
+	Chunks   uint64        // the terminal one not counted
+	Bytes    int64         // of text and tool calls as logged
+	Done     *chat.Completion
+	Err      *chat.Error // nil when Done is not
+}
+
+// Stats are the counters of a Hub since it was made, and its gauges.
+type Stats struct {
+	Live     int    // generations that run here
+	Attached int    // followers here
+	Bytes    int64  // held by logs in memory here
+	Resumed  uint64 // followers that began behind the first chunk
+	Expired  uint64 // generations cancelled because nobody followed them
+	Lost     uint64 // streams of dead producers that were ended here
+}

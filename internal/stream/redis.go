@@ -1,0 +1,177 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// What the store promises about time. A producer that dies is found out by any follower within
+// leaseFor + checkEvery + confirmFor, which is below the 15 s of docs/protocol.md, 5.
+const (
+	callTimeout = time.Second // any call to Redis
+	leaseFor    = 6 * time.Second
+	renewEvery  = 2 * time.Second
+	probeEvery  = 500 * time.Millisecond // while Redis is away
+	checkEvery  = 1500 * time.Millisecond
+	confirmFor  = 4 * time.Second // a lease must be missing so long: after an outage the producer comes first
+	watchFor    = 6 * time.Second // how long a follower elsewhere counts, and is refreshed with each check
+)
+
+// recordFormat is the field under which entries keep records (see record.go). A reader that finds
+// another does not understand it.
+const recordFormat = "r1"
+
+// Keys in Redis. All those of one stream are in one slot of a Cluster.
+func metaKey(id string) string  { return "relay:{" + id + "}" }
+func logKey(id string) string   { return "relay:{" + id + "}:log" }
+func leaseKey(id string) string { return "relay:{" + id + "}:lease" }
+func watchKey(id string) string { return "relay:{" + id + "}:watch" }
+
+// claimKey is where the holder of an idempotency key is.
+func claimKey(key string) string { return "relay:key:" + key }
+
+// noticeChannel is where a replica hears that one of its streams is to be stopped.
+func noticeChannel(replica string) string { return "relay:stop:" + replica }
+
+// store is the log in Redis, and the word between replicas. Each producing process writes its own
+// streams from memory; followers of streams of other processes read by polling, all over the same
+// few connections: a blocking read cannot span the slots of a Cluster, and under load would return
+// for each entry.
+type store struct {
+	hub     *Hub
+	option  rueidis.ClientOption
+	replica string // names this process for its life, and so is the fencing token of what it produces
+
+	client atomic.Pointer[rueidis.Client] // nil until Redis was reached for the first time
+	away   atomic.Bool
+
+	stopping context.Context // ends with close
+	shut     context.CancelFunc
+	running  sync.WaitGroup
+
+	kick   chan struct{} // room for one: there are dirty generations
+	urgent chan struct{} // room for one: there is enough to write for not waiting
+	mu     sync.Mutex    // guards dirty and mirror.dirty of each generation
+	dirty  []*generation
+}
+
+// Open gives a Hub that keeps its streams in Redis too, at a URL of the redis, rediss or unix
+// scheme; further nodes as `addr` and a Sentinel's `master_set` are parameters of it. Redis need not
+// be there yet. The error is about the URL.
+func Open(o Options, url string) (*Hub, error) {
+	opt, err := rueidis.ParseURL(url)
+	if err != nil {
+		// The parser's message may quote the URL, and so a password.
+		return nil, errors.New("not a Redis URL such as redis://user:password@host:6379/0")
+	}
+	opt.DisableCache = true // nothing is read twice
+	opt.DisableRetry = true // what to do again is decided here
+	opt.PipelineMultiplex = 1
+	opt.ReadBufferEachConn, opt.WriteBufferEachConn = 64<<10, 64<<10
+	if opt.Dialer.Timeout == 0 {
+		opt.Dialer.Timeout = callTimeout
+	}
+	if opt.ConnWriteTimeout == 0 {
+		opt.ConnWriteTimeout = 2 * callTimeout
+	}
+	if opt.Sentinel.MasterSet != "" {
+		opt.Sentinel.TLSConfig, opt.Sentinel.Dialer = opt.TLSConfig, opt.Dialer
+		opt.Sentinel.TopologyRefreshInterval = 5 * time.Second
+	}
+	h := New(o)
+	s := &store{
+		hub: h, option: opt, replica: newID(),
+		kick: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+	}
+	s.stopping, s.shut = context.WithCancel(context.Background())
+	h.store = s
+	s.probe()
+	s.running.Go(s.write)
+	s.running.Go(s.listen)
+	return h, nil
+}
+
+// close writes what is left, if Redis is there, and lets go of it.
+func (s *store) close() {
+	s.shut()
+	s.running.Wait()
+	if c := s.client.Load(); c != nil {
+		(*c).Close()
+	}
+}
+
+// conn gives the client, or an error at once while Redis is away.
+func (s *store) conn() (rueidis.Client, error) {
+	c := s.client.Load()
+	if c == nil || s.away.Load() {
+		return nil, errAway
+	}
+	return *c, nil
+}
+
+var errAway = errors.New("redis is away")
+
+// note remembers whether Redis answered.
+func (s *store) note(err error) {
+	if err == nil || errors.Is(err, errAway) || errors.Is(err, context.Canceled) {
+		return
+	}
+	if !s.away.Swap(true) && s.hub.o.Availability != nil {
+		s.hub.o.Availability(err)
+	}
+}
+
+// probe finds out whether Redis is back.
+func (s *store) probe() {
+	c := s.client.Load()
+	var err error
+	if c == nil {
+		var made rueidis.Client
+		if made, err = rueidis.NewClient(s.option); err == nil {
+			s.client.Store(&made)
+			c = &made
+		}
+	}
+	if err == nil {
+		ctx, cancel := context.WithTimeout(s.stopping, callTimeout)
+		defer cancel()
+		err = (*c).Do(ctx, (*c).B().Ping().Build()).Error()
+	}
+	if err != nil {
+		s.note(err)
+		return
+	}
+	if s.away.Swap(false) && s.hub.o.Availability != nil {
+		s.hub.o.Availability(nil)
+	}
+}
+
+// unavailable is what Start says of err.
+func (s *store) unavailable(err error) error {
+	s.note(err)
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// unreachable is what Attach and Stop say of err.
+func (s *store) unreachable(err error) error {
+	s.note(err)
+	return &chat.Error{Code: chat.Overloaded, Message: "the stream store cannot be reached", RetryAfter: time.Second, Err: err}
+}
+
+// pause waits, but not longer than the store lives.
+func (s *store) pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.stopping.Done():
+	}
+}

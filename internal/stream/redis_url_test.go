@@ -1,0 +1,104 @@
+package stream_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/redistest"
+)
+
+// serves checks that two replicas share streams at url.
+func serves(t *testing.T, url string) {
+	t.Helper()
+	a, b := open(t, options(), url), open(t, options(), url)
+	unavailable(t, a, false)
+	unavailable(t, b, false)
+	f := start(t, a, words(10))
+	require.Equal(t, wordsText(0, 10), read(t, f).text)
+	r := read(t, attach(t, b, f.ID(), 0))
+	require.NoError(t, r.err)
+	require.Equal(t, wordsText(0, 10), r.text)
+	f = start(t, a, newProvider().produce)
+	require.NoError(t, b.Stop(background(t), "me", f.ID()))
+	require.Equal(t, chat.FinishStopped, read(t, f).done.FinishReason)
+}
+
+func TestRedisOverTLS(t *testing.T) {
+	t.Parallel()
+	cert, key := certificate(t)
+	port := freePort(t)
+	redistest.Start(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
+	serves(t, "rediss://127.0.0.1:"+port+"?skip_verify=true")
+}
+
+func TestRedisOnASocket(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "s")
+	redistest.Start(t, "--unixsocket", socket)
+	serves(t, "unix://"+socket+"?db=3")
+}
+
+// The rules are those of docs/resume.md, so that they can be copied from there.
+func TestRedisWithTheDocumentedACLAndNoMore(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../../docs/resume.md")
+	require.NoError(t, err)
+	rules := regexp.MustCompile(`(?m)^\+@connection .*$`).FindString(string(doc))
+	require.NotEmpty(t, rules)
+	s := redistest.Start(t)
+	require.Equal(t, "OK", s.Do(append([]string{"ACL", "SETUSER", "relay", "on", ">p4ss"}, strings.Fields(rules)...)...))
+	require.Equal(t, "OK", s.Do("ACL", "SETUSER", "default", "nopass", "-@all", "+ping"))
+	serves(t, "redis://relay:p4ss@"+s.Addr)
+}
+
+func TestRedisBehindASentinel(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	_, port, _ := net.SplitHostPort(s.Addr)
+	conf := filepath.Join(t.TempDir(), "sentinel.conf") // it writes to it
+	require.NoError(t, os.WriteFile(conf, []byte("sentinel monitor main 127.0.0.1 "+port+" 1\n"), 0o600))
+	sentinel := redistest.StartSentinel(t, conf)
+	serves(t, "redis://"+sentinel.Addr+"?master_set=main")
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
+}
+
+// certificate gives the files of a certificate that nobody knows and its key.
+func certificate(t *testing.T) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	write := func(name, typ string, der []byte) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: der}), 0o600))
+		return path
+	}
+	return write("cert.pem", "CERTIFICATE", cert), write("key.pem", "PRIVATE KEY", der)
+}

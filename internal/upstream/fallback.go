@@ -1,0 +1,265 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// Fallback asks its candidates in order until one begins to answer, some of them more than once. After
+// the first chunk it asks nobody: what the client has seen can't be taken back.
+//
+// When none answers, the error is that of the request if it is the request's fault, and then no further
+// candidate was asked. Otherwise it is the first one that is worth another try, so that the client hears
+// of the provider's bad day and not of a fallback's wrong key.
+type Fallback struct {
+	Candidates []*Candidate
+	Budget     time.Duration // for all attempts and waits together, up to the first chunk
+	HedgeAfter time.Duration // without a first chunk, until a second candidate is asked as well; zero: never
+}
+
+// Candidate is an upstream that may be asked.
+type Candidate struct {
+	Streamer          // one attempt
+	Retries  int      // further attempts
+	Breaker  *Breaker // nil: it is never skipped
+
+	// Model gives the name of the model that the request names, or none (""), at this upstream. ok is
+	// false when it does not have it; then it is not asked. Nil: all have the same names.
+	Model func(asked string) (name string, ok bool)
+}
+
+var (
+	errBudget = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseTotal, Message: "no provider began to answer in time"}
+	errLost   = errors.New("upstream: another candidate was faster")
+
+	// errNoContent is a complete answer with nothing in it, which another provider may do better.
+	errNoContent = errors.New("upstream: an answer without content")
+)
+
+// Stream implements Streamer.
+func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
+	return func(yield func(chat.Chunk, error) bool) {
+		ctx, cancel := context.WithCancelCause(parent)
+		defer cancel(nil)
+		s := &search{Fallback: f, req: req, giveUp: time.Now().Add(f.Budget)}
+		s.budget = time.AfterFunc(f.Budget, func() { cancel(errBudget) })
+		defer s.budget.Stop()
+		answered := false
+		if f.HedgeAfter > 0 && len(f.Candidates) > 1 {
+			answered = s.race(ctx, yield)
+		} else {
+			answered = s.ask(ctx, yield)
+		}
+		if !answered {
+			yield(s.outcome(ctx))
+		}
+	}
+}
+
+// search is the state of one request.
+type search struct {
+	*Fallback
+	req    *chat.Request
+	giveUp time.Time
+	budget *time.Timer // ends the context at giveUp
+
+	mu        sync.Mutex // guards the rest, which two lanes share while they race
+	next      int        // candidate
+	committed bool       // somebody answers
+	over      bool       // failure is the request's fault
+	failure   *chat.Error
+	empty     *chat.Completion // of an answer without content
+}
+
+// ask asks the candidates that are left, one after the other. It reports whether one answered, and
+// returns when that answer is over.
+func (s *search) ask(ctx context.Context, yield func(chat.Chunk, error) bool) bool {
+	for c, req := s.take(ctx); c != nil; c, req = s.take(ctx) {
+		if s.try(ctx, c, req, yield) {
+			return true
+		}
+	}
+	return false
+}
+
+// take returns the next candidate and what to ask it.
+func (s *search) take(ctx context.Context) (*Candidate, *chat.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.next < len(s.Candidates) && !s.over && ctx.Err() == nil {
+		c := s.Candidates[s.next]
+		s.next++
+		if req, ok := c.translate(s.req); ok {
+			return c, req
+		}
+	}
+	return nil, nil
+}
+
+// translate returns req with the model's name at c.
+func (c *Candidate) translate(req *chat.Request) (*chat.Request, bool) {
+	if c.Model == nil {
+		return req, true
+	}
+	name, ok := c.Model(req.Model)
+	if name == req.Model || !ok {
+		return req, ok
+	}
+	renamed := *req
+	renamed.Model = name
+	return &renamed, true
+}
+
+// try asks one candidate, and again as often as it makes sense.
+func (s *search) try(ctx context.Context, c *Candidate, req *chat.Request, yield func(chat.Chunk, error) bool) bool {
+	pass, err := c.Breaker.allow()
+	if err != nil {
+		s.note(err)
+		return false
+	}
+	defer pass.report(errLost) // unless it has been told better, also when the provider's code panics
+	for attempt := 0; ; attempt++ {
+		err := s.attempt(ctx, c, req, pass, yield)
+		if err == nil {
+			return true
+		}
+		wait := backoff(attempt, retryAfterOf(err))
+		if attempt >= c.Retries || !s.worthRetry(err, wait) || !sleep(ctx, wait) {
+			pass.report(err)
+			s.note(err)
+			return false
+		}
+	}
+}
+
+// attempt returns nil when the candidate answered, whatever became of that after the first chunk.
+func (s *search) attempt(ctx context.Context, c *Candidate, req *chat.Request, pass *pass, yield func(chat.Chunk, error) bool) error {
+	committed := false
+	for chunk, err := range c.Stream(ctx, req) {
+		if !committed {
+			if err == nil {
+				err = s.commit(chunk)
+			}
+			if err != nil {
+				return err
+			}
+			committed = true
+			pass.report(nil)
+		}
+		if !yield(chunk, err) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// commit decides for the candidate whose first chunk this is.
+func (s *search) commit(first chat.Chunk) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.committed:
+		return errLost
+	case first.Type == chat.Done && first.Done.FinishReason == chat.FinishStop:
+		done := *first.Done
+		s.empty = &done
+		return errNoContent
+	case !s.budget.Stop(): // the context is about to end, and would cut the answer
+		return errBudget
+	}
+	s.committed = true
+	return nil
+}
+
+func (s *search) worthRetry(err error, wait time.Duration) bool {
+	e, ok := errors.AsType[*chat.Error](err)
+	if !ok {
+		return false
+	}
+	if again, _ := worth(e); !again || time.Until(s.giveUp) < wait {
+		return false
+	}
+	// A time-out has cost the client its patience once, and need not again.
+	return e.Code != chat.UpstreamTimeout && e.RetryAfter <= maxPatience || !s.hasNext()
+}
+
+// hasNext reports whether there is another candidate, and a chance that it answers.
+func (s *search) hasNext() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.Candidates[s.next:] {
+		if _, ok := c.translate(s.req); ok && !c.Breaker.open() {
+			return !s.over
+		}
+	}
+	return false
+}
+
+// note keeps a candidate's failure if it tells more than those before.
+func (s *search) note(err error) {
+	e, ok := errors.AsType[*chat.Error](err)
+	if !ok || e == errBudget {
+		return // an answer without content, or nobody wants one any more
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, another := worth(e)
+	switch {
+	case s.over:
+	case !another || s.failure == nil || weight(e) > weight(s.failure):
+		s.failure, s.over = e, !another
+	case weight(e) == weightSkipped && weight(s.failure) == weightSkipped && e.RetryAfter < s.failure.RetryAfter:
+		s.failure = e
+	}
+}
+
+// Failures by how much they tell the client.
+const (
+	weightFinal   = iota // it must not try again, but because of one provider's settings
+	weightSkipped        // nobody was asked
+	weightFailed
+)
+
+func weight(e *chat.Error) int {
+	switch {
+	case !e.Code.Retryable():
+		return weightFinal
+	case e.Code == chat.Overloaded || errors.Is(e, errOpen):
+		return weightSkipped
+	}
+	return weightFailed
+}
+
+// outcome is what is yielded when nobody answered.
+func (s *search) outcome(ctx context.Context) (chat.Chunk, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cause := context.Cause(ctx)
+	switch {
+	case cause != nil && cause != errBudget:
+		return chat.Chunk{}, cause
+	case s.empty != nil:
+		return chat.Chunk{Type: chat.Done, Done: s.empty}, nil
+	case cause == errBudget && s.failure != nil:
+		late := *errBudget
+		late.Err = s.failure
+		return chat.Chunk{}, &late
+	case cause != nil:
+		return chat.Chunk{}, cause
+	case s.failure == nil:
+		return chat.Chunk{}, &chat.Error{Code: chat.UpstreamRejected, Message: "no provider has this model"}
+	}
+	return chat.Chunk{}, s.failure
+}
+
+func retryAfterOf(err error) time.Duration {
+	if e, ok := errors.AsType[*chat.Error](err); ok {
+		return e.RetryAfter
+	}
+	return 0
+}

@@ -1,0 +1,343 @@
+package upstream_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream"
+)
+
+// scripted is a provider that plays one act for each request, and the last one again.
+type scripted struct {
+	mu    sync.Mutex // guards the rest while requests run
+	acts  []act
+	asked []string // models
+	open  int
+}
+
+// act is what a provider does with a request: wait, then say the words and end with err or done.
+type act struct {
+	after time.Duration
+	words []string
+	err   error
+	done  *chat.Completion // nil: stop
+}
+
+func (p *scripted) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
+	return func(yield func(chat.Chunk, error) bool) {
+		a := p.begin(req)
+		defer p.end()
+		select {
+		case <-time.After(a.after):
+		case <-ctx.Done():
+			yield(chat.Chunk{}, context.Cause(ctx))
+			return
+		}
+		text := make([]byte, 0, 64) // one for all, as decoders have
+		for _, w := range a.words {
+			text = append(text[:0], w...)
+			if !yield(chat.Chunk{Type: chat.Content, Text: text}, nil) {
+				return
+			}
+		}
+		switch {
+		case a.err != nil:
+			yield(chat.Chunk{}, a.err)
+		case a.done != nil:
+			yield(chat.Chunk{Type: chat.Done, Done: a.done}, nil)
+		default:
+			yield(chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop}}, nil)
+		}
+	}
+}
+
+func (p *scripted) begin(req *chat.Request) act {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.acts[min(len(p.asked), len(p.acts)-1)]
+	p.asked = append(p.asked, req.Model)
+	p.open++
+	return a
+}
+
+func (p *scripted) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open--
+}
+
+func fails(code chat.Code) act { return act{err: &chat.Error{Code: code, Message: string(code)}} }
+
+func says(words ...string) act { return act{words: words} }
+
+// chain makes a Fallback of providers without retries.
+func chain(providers ...*scripted) *upstream.Fallback {
+	f := &upstream.Fallback{Budget: 90 * time.Second}
+	for _, p := range providers {
+		f.Candidates = append(f.Candidates, &upstream.Candidate{Streamer: p})
+	}
+	return f
+}
+
+func TestAnotherProviderIsAskedForWhatIsNotTheRequestsFault(t *testing.T) {
+	for code, another := range map[chat.Code]bool{
+		chat.UpstreamUnreachable: true, chat.UpstreamTimeout: true, chat.UpstreamRateLimited: true, chat.UpstreamError: true,
+		chat.UpstreamTruncated: true, chat.UpstreamAuth: true, chat.UpstreamMalformed: true, chat.Overloaded: true,
+		chat.UpstreamRejected: false, chat.ContentFiltered: false, chat.InvalidRequest: false, chat.Internal: false,
+	} {
+		t.Run(string(code), func(t *testing.T) {
+			first, second := &scripted{acts: []act{fails(code)}}, &scripted{acts: []act{says("Hi")}}
+			got := fold(t, chain(first, second), t.Context(), question())
+			if another {
+				require.NoError(t, got.err)
+				require.Equal(t, "Hi", got.text)
+			} else {
+				require.Equal(t, code, chat.AsError(got.err).Code)
+				require.Empty(t, second.asked)
+			}
+		})
+	}
+}
+
+func TestNobodyElseIsAskedAfterTheFirstChunk(t *testing.T) {
+	first, second := &scripted{acts: []act{{words: []string{"Hel"}, err: fails(chat.UpstreamError).err}}}, &scripted{acts: []act{says("Hello")}}
+	f := chain(first, second)
+	f.Candidates[0].Retries = 2
+	got := fold(t, f, t.Context(), question())
+	require.Equal(t, chat.UpstreamError, chat.AsError(got.err).Code)
+	require.Equal(t, "Hel", got.text)
+	require.Len(t, first.asked, 1)
+	require.Empty(t, second.asked)
+}
+
+func TestACompletionWithoutContentIsWorthAnotherProvider(t *testing.T) {
+	empty := act{}
+	for name, tc := range map[string]struct {
+		acts  []act // of one provider each
+		text  string
+		asked int // of the last provider
+	}{
+		"another one says something":         {[]act{empty, says("Hi")}, "Hi", 1},
+		"nobody has more to say":             {[]act{empty, empty}, "", 1},
+		"the others fail":                    {[]act{empty, fails(chat.UpstreamError)}, "", 1},
+		"there is no other":                  {[]act{empty}, "", 1},
+		"the provider filtered the answer":   {[]act{{done: &chat.Completion{FinishReason: chat.FinishContentFilter}}, says("Hi")}, "", 0},
+		"the user stopped it":                {[]act{{done: &chat.Completion{FinishReason: chat.FinishStopped}}, says("Hi")}, "", 0},
+		"its tokens were used up in thought": {[]act{{done: &chat.Completion{FinishReason: chat.FinishLength}}, says("Hi")}, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var providers []*scripted
+			for _, a := range tc.acts {
+				providers = append(providers, &scripted{acts: []act{a}})
+			}
+			got := fold(t, chain(providers...), t.Context(), question())
+			require.NoError(t, got.err)
+			require.Equal(t, tc.text, got.text)
+			require.Len(t, providers[len(providers)-1].asked, tc.asked)
+		})
+	}
+}
+
+func TestRetriesComeBeforeTheNextProvider(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, second := &scripted{acts: []act{fails(chat.UpstreamError)}}, &scripted{acts: []act{fails(chat.UpstreamError), says("Hi")}}
+		f := chain(first, second)
+		f.Candidates[0].Retries, f.Candidates[1].Retries = 2, 1
+		got := fold(t, f, t.Context(), question())
+		require.NoError(t, got.err)
+		require.Len(t, first.asked, 3)
+		require.Len(t, second.asked, 2)
+	})
+}
+
+func TestWhatCantChangeIsNotRetriedAtTheSameProvider(t *testing.T) {
+	for _, code := range []chat.Code{chat.UpstreamAuth, chat.UpstreamMalformed, chat.Overloaded, chat.UpstreamRejected, chat.ContentFiltered} {
+		only := &scripted{acts: []act{fails(code)}}
+		f := chain(only)
+		f.Candidates[0].Retries = 2
+		require.Equal(t, code, chat.AsError(fold(t, f, t.Context(), question()).err).Code)
+		require.Len(t, only.asked, 1)
+	}
+}
+
+func TestALongWaitIsSpentOnTheNextProviderIfThereIsOne(t *testing.T) {
+	limited := act{err: &chat.Error{Code: chat.UpstreamRateLimited, RetryAfter: 20 * time.Second}}
+	synctest.Test(t, func(t *testing.T) {
+		f := chain(&scripted{acts: []act{limited}}, &scripted{acts: []act{says("Hi")}})
+		f.Candidates[0].Retries = 2
+		begin := time.Now()
+		require.Equal(t, "Hi", fold(t, f, t.Context(), question()).text)
+		require.Zero(t, time.Since(begin))
+	})
+	synctest.Test(t, func(t *testing.T) {
+		f := chain(&scripted{acts: []act{limited, says("Hi")}})
+		f.Candidates[0].Retries = 2
+		begin := time.Now()
+		require.Equal(t, "Hi", fold(t, f, t.Context(), question()).text)
+		require.GreaterOrEqual(t, time.Since(begin), 20*time.Second)
+	})
+	synctest.Test(t, func(t *testing.T) { // one that is skipped is no help
+		f := chain(&scripted{acts: []act{limited, says("Hi")}}, &scripted{acts: []act{says("no")}})
+		f.Candidates[0].Retries = 2
+		f.Candidates[1].Breaker = openBreaker(t)
+		require.Equal(t, "Hi", fold(t, f, t.Context(), question()).text)
+	})
+}
+
+func TestATimeoutIsNotSufferedTwiceWhereThereIsAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := act{after: 30 * time.Second, err: &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseFirstChunk}}
+		f := chain(&scripted{acts: []act{slow}}, &scripted{acts: []act{says("Hi")}})
+		f.Candidates[0].Retries = 2
+		begin := time.Now()
+		require.Equal(t, "Hi", fold(t, f, t.Context(), question()).text)
+		require.Equal(t, 30*time.Second, time.Since(begin))
+	})
+}
+
+func TestOneBudgetHoldsForAllProvidersAndEndsWithTheFirstChunk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := act{after: 50 * time.Second, err: &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseFirstChunk}}
+		first, second, third := &scripted{acts: []act{slow}}, &scripted{acts: []act{slow}}, &scripted{acts: []act{says("late")}}
+		begin := time.Now()
+		got := fold(t, chain(first, second, third), t.Context(), question())
+		e := chat.AsError(got.err)
+		require.Equal(t, chat.UpstreamTimeout, e.Code)
+		require.Equal(t, chat.PhaseTotal, e.Phase)
+		require.ErrorContains(t, e.Err, "first_chunk", "the log gets the cause")
+		require.Equal(t, 90*time.Second, time.Since(begin))
+		require.Empty(t, third.asked)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		f := chain(&scripted{acts: []act{says("a", "b", "c")}})
+		text := ""
+		for c, err := range f.Stream(t.Context(), question()) {
+			require.NoError(t, err)
+			text += string(c.Text)
+			time.Sleep(time.Minute)
+		}
+		require.Equal(t, "abc", text)
+	})
+}
+
+func TestAWaitThatDoesNotFitIntoTheBudgetIsNotBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := chain(&scripted{acts: []act{{err: &chat.Error{Code: chat.UpstreamRateLimited, RetryAfter: 2 * time.Minute}}}})
+		f.Candidates[0].Retries = 2
+		begin := time.Now()
+		got := fold(t, f, t.Context(), question())
+		require.Equal(t, 2*time.Minute, chat.AsError(got.err).RetryAfter)
+		require.Zero(t, time.Since(begin))
+	})
+}
+
+func TestTheErrorIsTheMostTellingOne(t *testing.T) {
+	for name, tc := range map[string]struct {
+		codes []chat.Code
+		want  chat.Code
+	}{
+		"the first of two":                            {[]chat.Code{chat.UpstreamRateLimited, chat.UpstreamError}, chat.UpstreamRateLimited},
+		"not a fallback's wrong key":                  {[]chat.Code{chat.UpstreamError, chat.UpstreamAuth}, chat.UpstreamError},
+		"not the first one's, if another may recover": {[]chat.Code{chat.UpstreamAuth, chat.UpstreamError}, chat.UpstreamError},
+		"not that of one that was not asked":          {[]chat.Code{chat.Overloaded, chat.UpstreamTimeout}, chat.UpstreamTimeout},
+		"the request's fault":                         {[]chat.Code{chat.UpstreamError, chat.UpstreamRejected, chat.UpstreamError}, chat.UpstreamRejected},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var providers []*scripted
+			for _, c := range tc.codes {
+				providers = append(providers, &scripted{acts: []act{fails(c)}})
+			}
+			require.Equal(t, tc.want, chat.AsError(fold(t, chain(providers...), t.Context(), question()).err).Code)
+		})
+	}
+}
+
+func TestEachCandidateIsAskedForItsOwnModel(t *testing.T) {
+	first, second, third := &scripted{acts: []act{fails(chat.UpstreamError)}}, &scripted{acts: []act{says("no")}}, &scripted{acts: []act{says("Hi")}}
+	f := chain(first, second, third)
+	f.Candidates[1].Model = func(string) (string, bool) { return "", false }
+	f.Candidates[2].Model = func(asked string) (string, bool) { return "my-" + asked, true }
+	req := question()
+	req.Model = "m"
+	require.Equal(t, "Hi", fold(t, f, t.Context(), req).text)
+	require.Equal(t, []string{"m"}, first.asked)
+	require.Empty(t, second.asked)
+	require.Equal(t, []string{"my-m"}, third.asked)
+	require.Equal(t, "m", req.Model, "the request is shared")
+}
+
+func TestAClientThatLeavesEndsTheSearch(t *testing.T) {
+	gone := errors.New("gone")
+	for _, hedge := range []time.Duration{0, 10 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			first, second := &scripted{acts: []act{fails(chat.UpstreamError), {after: time.Minute}}}, &scripted{acts: []act{{after: time.Minute}}}
+			f := chain(first, second)
+			f.HedgeAfter, f.Candidates[0].Retries = hedge, 5
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(5*time.Second, func() { cancel(gone) })
+			begin := time.Now()
+			got := fold(t, f, ctx, question())
+			require.Equal(t, gone, got.err)
+			require.Equal(t, 5*time.Second, time.Since(begin))
+			require.Zero(t, first.open+second.open)
+		})
+	}
+}
+
+// TestChunksCostTheChainNothing holds the wrappers to the rule of the hot path.
+func TestChunksCostTheChainNothing(t *testing.T) {
+	for name, hedge := range map[string]time.Duration{"plain": 0, "hedged": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			run := func(chunks int) float64 {
+				words := make([]string, chunks)
+				for i := range words {
+					words[i] = "word"
+				}
+				p := &scripted{acts: []act{says(words...)}}
+				f := chain(p, p)
+				f.Candidates[0].Streamer = upstream.NewLimit(p, 1, time.Second)
+				f.Candidates[0].Breaker = upstream.NewBreaker(nil)
+				f.HedgeAfter = hedge
+				req := question()
+				return testing.AllocsPerRun(20, func() {
+					p.asked = p.asked[:0]
+					for _, err := range f.Stream(t.Context(), req) {
+						if err != nil {
+							t.Fatal(err)
+						}
+					}
+				})
+			}
+			require.InDelta(t, run(10), run(1000), 1, "990 more chunks cost no more allocations")
+		})
+	}
+}
+
+func BenchmarkChain(b *testing.B) {
+	const chunks = 1000
+	for name, hedge := range map[string]time.Duration{"plain": 0, "hedged": time.Hour} {
+		b.Run(name, func(b *testing.B) {
+			p := &scripted{acts: []act{says(make([]string, chunks)...)}}
+			f := chain(p, p)
+			f.Candidates[0].Streamer = upstream.NewLimit(p, 1, time.Second)
+			f.Candidates[0].Breaker = upstream.NewBreaker(nil)
+			f.HedgeAfter = hedge
+			req := question()
+			b.ReportAllocs()
+			for b.Loop() {
+				p.asked = p.asked[:0]
+				for range f.Stream(b.Context(), req) {
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/chunks, "ns/chunk")
+		})
+	}
+}

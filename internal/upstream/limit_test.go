@@ -1,0 +1,78 @@
+package upstream_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream"
+)
+
+func TestALimitQueuesAsManyAsItLetsIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &scripted{acts: []act{{after: 3 * time.Second, words: []string{"Hi"}}}}
+		l := upstream.NewLimit(p, 2, 5*time.Second)
+		answers := make(chan answer, 6) // all at once
+		begin := time.Now()
+		for range 6 {
+			go func() { answers <- fold(t, l, t.Context(), question()) }()
+		}
+		synctest.Wait()
+		require.Equal(t, 2, p.open)
+		require.Len(t, answers, 2, "two are open and two wait: there is no place for two more")
+		for range 2 {
+			e := chat.AsError((<-answers).err)
+			require.Equal(t, chat.Overloaded, e.Code)
+			require.Equal(t, time.Second, e.RetryAfter)
+		}
+		for range 4 {
+			require.Equal(t, "Hi", (<-answers).text)
+		}
+		require.Equal(t, 6*time.Second, time.Since(begin))
+		require.Equal(t, "Hi", fold(t, l, t.Context(), question()).text, "the places are free again")
+	})
+}
+
+func TestAWaitForAPlaceEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &scripted{acts: []act{{after: time.Minute}}}
+		l := upstream.NewLimit(p, 1, 5*time.Second)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			fold(t, l, t.Context(), question())
+		}()
+		synctest.Wait()
+		begin := time.Now()
+		require.Equal(t, chat.Overloaded, chat.AsError(fold(t, l, t.Context(), question()).err).Code)
+		require.Equal(t, 5*time.Second, time.Since(begin), "when nothing becomes free")
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, fold(t, l, ctx, question()).err, ctx.Err(), "when the client leaves")
+		require.Equal(t, 6*time.Second, time.Since(begin))
+
+		none := upstream.NewLimit(p, 0, 0)
+		require.Equal(t, chat.Overloaded, chat.AsError(fold(t, none, t.Context(), question()).err).Code, "at once without a queue")
+		<-done
+		require.Equal(t, 1, len(p.asked))
+	})
+}
+
+func TestAPlaceIsGivenBackHoweverAnAnswerEnds(t *testing.T) {
+	p := &scripted{acts: []act{says("a", "b"), fails(chat.UpstreamError), says("Hi")}}
+	l := upstream.NewLimit(p, 1, 0)
+	for range l.Stream(t.Context(), question()) {
+		break
+	}
+	require.Error(t, fold(t, l, t.Context(), question()).err)
+	acts := p.acts
+	p.acts = nil
+	require.Panics(t, func() { fold(t, l, t.Context(), question()) })
+	p.acts = acts
+	require.Equal(t, "Hi", fold(t, l, t.Context(), question()).text)
+}

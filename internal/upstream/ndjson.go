@@ -1,0 +1,83 @@
+package upstream
+
+import (
+	"bytes"
+	"io"
+
+	"github.com/websopy/relay/internal/sse"
+)
+
+// lines reads newline-delimited JSON, a value a line, as events with nothing but data. Blank lines say
+// nothing. It is not safe for concurrent use.
+type lines struct {
+	r   io.Reader
+	err error // of the last read; reported once all that was read is returned
+
+	buf   []byte // buf[start:] is read and not yet returned
+	start int
+	scan  int // nothing in buf[start:scan] ends the line in progress
+	end   int // where the line in progress ends, 0 while it is not whole
+}
+
+func newLines(r io.Reader) eventSource { return &lines{r: r} }
+
+// Next returns the next line, without its end, as sse.Decoder does an event: the last one is Partial
+// when its end is missing, and one of more than sse.DefaultMaxEvent bytes is sse.ErrTooLong.
+func (l *lines) Next() (sse.Event, error) {
+	for {
+		if l.Buffered() {
+			line := l.buf[l.start:l.end]
+			l.start, l.scan, l.end = l.end+1, l.end+1, 0
+			if len(bytes.TrimSpace(line)) > 0 {
+				return sse.Event{Data: line}, nil
+			}
+			continue
+		}
+		if l.err == nil {
+			l.fill()
+			continue
+		}
+		rest := l.buf[l.start:]
+		l.start, l.scan = len(l.buf), len(l.buf)
+		if l.err == io.EOF && len(bytes.TrimSpace(rest)) > 0 {
+			return sse.Event{Data: rest, Partial: true}, nil
+		}
+		return sse.Event{}, l.err
+	}
+}
+
+// Buffered reports whether a whole line is in hand.
+func (l *lines) Buffered() bool {
+	if l.end == 0 {
+		i := bytes.IndexByte(l.buf[l.scan:], '\n')
+		if i < 0 {
+			l.scan = len(l.buf)
+			return false
+		}
+		l.end = l.scan + i
+	}
+	return true
+}
+
+// fill reads once, into a buffer that grows only for a line that fills it.
+func (l *lines) fill() {
+	const initial = 4 << 10
+	n := copy(l.buf, l.buf[l.start:])
+	l.buf, l.scan, l.start = l.buf[:n], l.scan-l.start, 0
+	if n == cap(l.buf) {
+		if n >= sse.DefaultMaxEvent {
+			l.err = sse.ErrTooLong
+			return
+		}
+		l.buf = append(make([]byte, 0, min(max(2*n, initial), sse.DefaultMaxEvent)), l.buf...)
+	}
+	for range 100 { // as bufio does: a reader may return nothing now and then, not for ever
+		var got int
+		got, l.err = l.r.Read(l.buf[n:cap(l.buf)])
+		l.buf = l.buf[:n+got]
+		if got > 0 || l.err != nil {
+			return
+		}
+	}
+	l.err = io.ErrNoProgress
+}

@@ -1,0 +1,359 @@
+package upstream
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/sse"
+)
+
+// openaiResponses is OpenAI's Responses format.
+// https://platform.openai.com/docs/api-reference/responses-streaming
+type openaiResponses struct{ Options }
+
+func (f *openaiResponses) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
+	var e jx.Encoder
+	if err := f.encode(&e, req); err != nil {
+		return nil, err
+	}
+	hreq, err := newPost(ctx, f.BaseURL+"/responses", &e)
+	if err != nil {
+		return nil, err
+	}
+	setBearer(hreq.Header, f.APIKey)
+	return hreq, nil
+}
+
+func (f *openaiResponses) encode(e *jx.Encoder, req *chat.Request) error {
+	if len(req.Stop) > 0 {
+		return refuse("stop", "this provider has no stop sequences")
+	}
+	e.ObjStart()
+	optionalString(e, "model", cmp.Or(req.Model, f.Model))
+	e.FieldStart("input")
+	e.ArrStart()
+	for i := range req.Messages {
+		if err := encodeResponsesItems(e, i, &req.Messages[i]); err != nil {
+			return err
+		}
+	}
+	e.ArrEnd()
+	optionalNumber(e, "temperature", req.Temperature)
+	optionalNumber(e, "top_p", req.TopP)
+	optionalNumber(e, "max_output_tokens", req.MaxTokens)
+	optionalString(e, "user", req.User)
+	encodeResponsesTools(e, req)
+
+	given := func(name string) bool {
+		return slices.ContainsFunc(req.Extra, func(x chat.Field) bool { return x.Name == name })
+	}
+	if req.ReasoningEffort != "" && !given("reasoning") {
+		e.Field("reasoning", func(e *jx.Encoder) {
+			e.Obj(func(e *jx.Encoder) { optionalString(e, "effort", req.ReasoningEffort) })
+		})
+	}
+	if !given("text") {
+		if err := encodeResponsesFormat(e, req); err != nil {
+			return err
+		}
+	}
+	if !given("store") {
+		// The relay holds the conversation with its client, so nobody would ever ask for a stored one.
+		e.Field("store", func(e *jx.Encoder) { e.Bool(false) })
+	}
+	for _, x := range req.Extra {
+		e.Field(x.Name, func(e *jx.Encoder) { e.Raw(x.Value) })
+	}
+	e.Field("stream", func(e *jx.Encoder) { e.Bool(true) })
+	e.ObjEnd()
+	return nil
+}
+
+// encodeResponsesItems writes a message as the items that it is here: a message, calls and their
+// results are items of their own.
+func encodeResponsesItems(e *jx.Encoder, i int, m *chat.Message) error {
+	if m.Role == chat.RoleTool {
+		e.ObjStart()
+		optionalString(e, "type", "function_call_output")
+		optionalString(e, "call_id", m.ToolCallID)
+		e.FieldStart("output")
+		encodeResponsesContent(e, m)
+		e.ObjEnd()
+		return nil
+	}
+	if m.Role == chat.RoleAssistant {
+		text, err := textOf(i, m) // the parts of an answer could not be sent again without their item's id
+		if err != nil {
+			return err
+		}
+		if text != "" {
+			e.ObjStart()
+			optionalString(e, "role", "assistant")
+			optionalString(e, "content", text)
+			e.ObjEnd()
+		}
+	} else {
+		e.ObjStart()
+		optionalString(e, "role", string(m.Role))
+		e.FieldStart("content")
+		encodeResponsesContent(e, m)
+		e.ObjEnd()
+	}
+	for _, c := range m.ToolCalls {
+		e.ObjStart()
+		optionalString(e, "type", "function_call")
+		optionalString(e, "call_id", c.ID)
+		optionalString(e, "name", c.Name)
+		e.Field("arguments", func(e *jx.Encoder) { e.Str(cmp.Or(c.Arguments, "{}")) })
+		e.ObjEnd()
+	}
+	return nil
+}
+
+func encodeResponsesContent(e *jx.Encoder, m *chat.Message) {
+	if len(m.Parts) == 0 {
+		e.Str(m.Content)
+		return
+	}
+	e.ArrStart()
+	for _, p := range m.Parts {
+		e.ObjStart()
+		switch p.Type {
+		case chat.PartText:
+			optionalString(e, "type", "input_text")
+			e.Field("text", func(e *jx.Encoder) { e.Str(p.Text) })
+		case chat.PartImage:
+			optionalString(e, "type", "input_image")
+			optionalString(e, "image_url", p.ImageURL)
+			optionalString(e, "detail", cmp.Or(p.Detail, "auto"))
+		}
+		e.ObjEnd()
+	}
+	e.ArrEnd()
+}
+
+func encodeResponsesTools(e *jx.Encoder, req *chat.Request) {
+	if len(req.Tools) > 0 {
+		e.FieldStart("tools")
+		e.ArrStart()
+		for _, t := range req.Tools {
+			e.ObjStart()
+			optionalString(e, "type", "function")
+			optionalString(e, "name", t.Name)
+			optionalString(e, "description", t.Description)
+			e.FieldStart("parameters")
+			if t.Parameters != nil {
+				e.Raw(t.Parameters)
+			} else {
+				e.RawStr(`{"type":"object","properties":{}}`)
+			}
+			// Here a tool is strict unless it says that it is not; in chat completions it is the reverse.
+			e.Field("strict", func(e *jx.Encoder) { e.Bool(t.Strict != nil && *t.Strict) })
+			e.ObjEnd()
+		}
+		e.ArrEnd()
+	}
+	switch req.ToolChoice.Mode {
+	case "":
+	case chat.ChooseFunction:
+		e.FieldStart("tool_choice")
+		e.ObjStart()
+		optionalString(e, "type", "function")
+		optionalString(e, "name", req.ToolChoice.Name)
+		e.ObjEnd()
+	default:
+		optionalString(e, "tool_choice", string(req.ToolChoice.Mode))
+	}
+}
+
+func encodeResponsesFormat(e *jx.Encoder, req *chat.Request) error {
+	format, err := responseFormatOf(req)
+	if err != nil || format.Type == "" {
+		return err
+	}
+	e.FieldStart("text")
+	e.ObjStart()
+	e.FieldStart("format")
+	e.ObjStart()
+	optionalString(e, "type", format.Type)
+	if s := format.JSONSchema; format.Type == "json_schema" {
+		optionalString(e, "name", s.Name)
+		optionalString(e, "description", s.Description)
+		e.FieldStart("schema")
+		e.Raw(s.Schema)
+		if s.Strict != nil {
+			e.Field("strict", func(e *jx.Encoder) { e.Bool(*s.Strict) })
+		}
+	}
+	e.ObjEnd()
+	e.ObjEnd()
+	return nil
+}
+
+func (f *openaiResponses) newDecoder() decoder { return new(responsesDecoder) }
+
+// responsesDecoder reads Responses events. Its buffers are used again for every event.
+type responsesDecoder struct {
+	jx    jx.Decoder
+	event responsesEvent
+}
+
+// responsesEvent is what one event says.
+type responsesEvent struct {
+	typ         []byte
+	outputIndex int
+	delta       []byte
+	arguments   []byte // of the event itself or its item
+
+	item, callID, name []byte // item's type, and more for a function_call
+
+	model, incomplete []byte // of response
+	usage             tokenCounts
+	failure           []byte // response.error, raw
+}
+
+func (d *responsesDecoder) decode(ev sse.Event, out *output) error {
+	if err := strayError(ev); err != nil {
+		return err
+	}
+	data := bytes.TrimSpace(ev.Data)
+	if len(data) == 0 || bytes.Equal(data, doneMarker) { // OpenRouter adds a [DONE]
+		return nil
+	}
+	e := &d.event
+	*e = responsesEvent{
+		typ: e.typ[:0], delta: e.delta[:0], arguments: e.arguments[:0], item: e.item[:0], callID: e.callID[:0],
+		name: e.name[:0], model: e.model[:0], incomplete: e.incomplete[:0], failure: e.failure[:0],
+	}
+	d.jx.ResetBytes(data)
+	if err := d.jx.ObjBytes(d.field); err != nil {
+		return err
+	}
+	out.model(e.model)
+	switch string(e.typ) {
+	case "response.output_text.delta":
+		out.text(chat.Content, e.delta)
+	case "response.refusal.delta":
+		return out.refusal(e.delta)
+	case "response.reasoning_text.delta", "response.reasoning_summary_text.delta":
+		out.text(chat.Reasoning, e.delta)
+	case "response.output_item.added":
+		return d.itemAdded(out)
+	case "response.function_call_arguments.delta":
+		return out.toolMore(e.outputIndex, e.delta)
+	case "response.function_call_arguments.done":
+		return out.toolEnd(e.outputIndex, e.arguments)
+	case "response.output_item.done":
+		if err := d.itemAdded(out); err != nil {
+			return err
+		}
+		return out.toolEnd(e.outputIndex, e.arguments)
+	case "response.completed", "response.incomplete":
+		d.end(out)
+	case "response.failed", "response.cancelled":
+		if len(e.failure) > 0 {
+			return reportIn(e.failure)
+		}
+		return &chat.Error{Code: chat.UpstreamError, Message: "the provider failed in mid-answer", Err: errors.New("event " + string(e.typ))}
+	case "error":
+		return reportIn(data)
+	case "":
+		var r providerReport
+		if r.parse(data); r.found {
+			return r.err()
+		}
+	}
+	return nil
+}
+
+// itemAdded opens a call, unless it is open already. What the provider runs itself is no function_call.
+func (d *responsesDecoder) itemAdded(out *output) error {
+	e := &d.event
+	out.progress = true
+	if string(e.item) != "function_call" || out.findCall(e.outputIndex, nil) >= 0 {
+		return nil
+	}
+	return out.toolFragment(e.outputIndex, e.callID, e.name, nil)
+}
+
+func (d *responsesDecoder) end(out *output) {
+	e := &d.event
+	if e.usage.known {
+		out.usage(e.usage.prompt, e.usage.completion)
+	}
+	out.complete = true
+	switch {
+	case string(e.incomplete) == "content_filter":
+		out.finish(chat.FinishContentFilter)
+	case string(e.typ) == "response.incomplete": // max_output_tokens
+		out.finish(chat.FinishLength)
+	default:
+		out.finish(chat.FinishStop)
+	}
+}
+
+func (d *responsesDecoder) field(j *jx.Decoder, key []byte) (err error) {
+	e := &d.event
+	switch string(key) {
+	case "type":
+		e.typ, err = appendString(j, e.typ)
+		return err
+	case "output_index":
+		return integer(j, &e.outputIndex)
+	case "delta":
+		e.delta, err = appendString(j, e.delta)
+		return err
+	case "arguments":
+		e.arguments, err = appendString(j, e.arguments)
+		return err
+	case "item":
+		return eachMember(j, d.item)
+	case "response":
+		return eachMember(j, d.response)
+	}
+	return j.Skip()
+}
+
+func (d *responsesDecoder) item(j *jx.Decoder, key []byte) (err error) {
+	e := &d.event
+	switch string(key) {
+	case "type":
+		e.item, err = appendString(j, e.item)
+	case "call_id":
+		e.callID, err = appendString(j, e.callID)
+	case "name":
+		e.name, err = appendString(j, e.name)
+	case "arguments":
+		e.arguments, err = appendString(j, e.arguments)
+	default:
+		err = j.Skip()
+	}
+	return err
+}
+
+func (d *responsesDecoder) response(j *jx.Decoder, key []byte) (err error) {
+	e := &d.event
+	switch string(key) {
+	case "model":
+		e.model, err = appendString(j, e.model)
+		return err
+	case "usage":
+		return e.usage.decode(j, "input_tokens", "output_tokens")
+	case "incomplete_details":
+		return appendText(j, &e.incomplete, "reason")
+	case "error":
+		if j.Next() == jx.Object {
+			raw, err := j.Raw()
+			e.failure = append(e.failure, raw...)
+			return err
+		}
+	}
+	return j.Skip()
+}

@@ -1,0 +1,160 @@
+package upstream_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+const (
+	responseCreated   = `{"type":"response.created","response":{"id":"resp_1","model":"m-1","status":"in_progress","error":null,"usage":null,"tools":[{"name":"f"}]}}`
+	responseCompleted = `{"type":"response.completed","response":{"id":"resp_1","model":"m-1","status":"completed","error":null,"incomplete_details":null,"output":[{"type":"message","content":[{"type":"output_text","text":"no"}]}],"usage":{"input_tokens":7,"input_tokens_details":{"cached_tokens":0},"output_tokens":2,"total_tokens":9}}}`
+)
+
+func responseDelta(kind, text string) string {
+	return `{"type":"response.` + kind + `.delta","item_id":"msg_1","output_index":0,"content_index":0,"delta":"` + text + `","sequence_number":4,"logprobs":[]}`
+}
+
+func responseItem(event, index, item string) string {
+	return `{"type":"response.output_item.` + event + `","output_index":` + index + `,"item":{` + item + `}}`
+}
+
+func responseIncomplete(reason string) string {
+	return `{"type":"response.incomplete","response":{"model":"m-1","status":"incomplete","incomplete_details":{"reason":"` + reason + `"},"usage":{"input_tokens":7,"output_tokens":2}}}`
+}
+
+var responsesStreams = map[string]stream{
+	"reasoning, text, usage and the terminator": {
+		body: sse(responseCreated, responseItem("added", "0", `"type":"reasoning","id":"rs_1","summary":[]`), responseDelta("reasoning_summary_text", "h"), responseDelta("reasoning_text", "m"), `{"type":"response.reasoning_text.done","text":"hm"}`,
+			responseItem("added", "1", `"type":"message","content":[]`), responseDelta("output_text", "Hel"), responseDelta("output_text", `lo \u4f60\ud83d\ude00`), `{"type":"response.output_text.done","text":"Hello"}`,
+			responseItem("done", "1", `"type":"message","content":[{"type":"output_text","text":"Hello"}]`), responseCompleted),
+		want: answer{reasoning: "hm", text: "Hello 你😀", done: done("stop")},
+	},
+	"a refusal is content": {
+		body: sse(responseCreated, responseDelta("refusal", "No."), `{"type":"response.refusal.done","refusal":"No."}`, responseCompleted),
+		want: answer{text: "No.", done: done("stop")},
+	},
+	"a refusal that breaks off is no content": {
+		body: sse(responseCreated, responseDelta("refusal", "No.")), code: chat.UpstreamTruncated,
+	},
+	"without the terminator the answer is truncated": {
+		body: sse(responseCreated, responseDelta("output_text", "Hi"), "[DONE]"),
+		want: answer{text: "Hi"}, code: chat.UpstreamTruncated,
+	},
+	"a cut through the last event is a truncated answer": {
+		body: sse(responseCreated, responseDelta("output_text", "Hi")) + `data: {"type":"response.completed","resp`,
+		want: answer{text: "Hi"}, code: chat.UpstreamTruncated,
+	},
+	"an empty body is a truncated answer": {code: chat.UpstreamTruncated},
+	"a token limit": {
+		body: sse(responseDelta("output_text", "Hi"), responseIncomplete("max_output_tokens")),
+		want: answer{text: "Hi", done: done("length")},
+	},
+	"a content filter": {
+		body: sse(responseDelta("output_text", "Hi"), responseIncomplete("content_filter")),
+		want: answer{text: "Hi", done: done("content_filter")},
+	},
+	"tool calls come in pieces, by item": {
+		body: sse(responseCreated, responseItem("added", "1", `"type":"function_call","id":"fc_1","call_id":"a","name":"f","arguments":""`),
+			`{"type":"response.function_call_arguments.delta","output_index":1,"item_id":"fc_1","delta":"{\"x\"","obfuscation":"zzz"}`, `{"type":"response.function_call_arguments.delta","output_index":1,"item_id":"fc_1","delta":":1}"}`,
+			`{"type":"response.function_call_arguments.done","output_index":1,"item_id":"fc_1","arguments":"{\"x\":1}"}`, responseItem("done", "1", `"type":"function_call","id":"fc_1","call_id":"a","name":"f","arguments":"{\"x\":1}"`),
+			responseItem("added", "2", `"type":"function_call","call_id":"b","name":"g","arguments":""`), responseItem("done", "2", `"type":"function_call","call_id":"b","name":"g","arguments":""`), responseCompleted),
+		want: answer{tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "g", Arguments: "{}"}}, done: done("tool_calls")},
+	},
+	"a gateway may give a call at its end only": {
+		body: sse(responseCreated, responseItem("done", "0", `"type":"function_call","call_id":"a","name":"f","arguments":"{\"x\":1}"`), responseCompleted),
+		want: answer{tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}}, done: done("tool_calls")},
+	},
+	"arguments cut off by a token limit are kept as they came": {
+		body: sse(responseCreated, responseItem("added", "0", `"type":"function_call","call_id":"a","name":"f"`), `{"type":"response.function_call_arguments.delta","output_index":0,"delta":"{\"x\": \"y"}`, responseIncomplete("max_output_tokens")),
+		want: answer{tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x": "y`}}, done: done("length")},
+	},
+	"the provider's own tools are no tool calls": {
+		body: sse(responseCreated, responseItem("added", "0", `"type":"tool_search_call","arguments":{},"call_id":null`), responseItem("done", "0", `"type":"tool_search_call","arguments":{"x":1}`),
+			responseItem("added", "1", `"type":"mcp_call","name":"no","arguments":"{}"`), `{"type":"response.mcp_call_arguments.delta","output_index":1,"delta":"{}"}`, responseItem("done", "1", `"type":"mcp_call","name":"no","arguments":"{}"`),
+			`{"type":"response.web_search_call.completed","output_index":2}`, responseDelta("output_text", "Hi"), responseCompleted),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+	"a failure comes twice": {
+		body: sse(responseCreated, responseDelta("output_text", "Hi"), `{"type":"error","error":{"type":"tokens","code":"rate_limit_exceeded","message":"slow down"}}`, `{"type":"response.failed","response":{"error":{"code":"rate_limit_exceeded","message":"slow down"}}}`),
+		want: answer{text: "Hi"}, code: chat.UpstreamRateLimited,
+	},
+	"a failure of the response": {
+		body: sse(responseCreated, `{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error","message":"x"},"usage":null}}`),
+		code: chat.UpstreamError,
+	},
+	"a failure without a reason": {body: sse(`{"type":"response.failed","response":{"error":null}}`), code: chat.UpstreamError},
+	"an error of the old shape":  {body: sse(`{"type":"error","code":"server_error","message":"x","param":null}`), code: chat.UpstreamError},
+	"an error without a type":    {body: sse(`{"error":{"message":"x","code":429}}`), code: chat.UpstreamRateLimited},
+	"garbage is malformed":       {body: sse(responseCreated, `<html>`), code: chat.UpstreamMalformed},
+	"what is not known is passed over": {
+		body: "event: later\n\n: hi\n\n" + sse("", `{"ping":true}`, `{"type":"response.later","delta":{"x":1},"item":null,"response":null}`, responseItem("added", "null", `"type":"later","call_id":null,"name":3`), responseDelta("output_text", ""), responseDelta("output_text", "Hi"), responseCompleted, "[DONE]"),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+}
+
+func TestResponsesStreams(t *testing.T) { requireStreams(t, "openai-responses", responsesStreams) }
+
+func TestResponsesRequest(t *testing.T) {
+	req := conversation()
+	req.Stop = nil
+	req.ReasoningEffort = "low"
+	got := ask(t, "openai-responses", req)
+	require.Equal(t, "/responses", got.path)
+	require.Equal(t, "Bearer test-key", got.header.Get("Authorization"))
+	require.JSONEq(t, `{
+		"model": "m", "stream": true, "store": false,
+		"input": [
+			{"role":"system","content":"s1"}, {"role":"system","content":[{"type":"input_text","text":"s2"}]},
+			{"role":"user","content":[{"type":"input_text","text":"what?"},{"type":"input_image","image_url":"data:image/png;base64,AAEC","detail":"high"}]},
+			{"role":"assistant","content":"let me see"},
+			{"type":"function_call","call_id":"a.1","name":"f","arguments":"{\"x\":1}"}, {"type":"function_call","call_id":"b","name":"g","arguments":"{}"},
+			{"type":"function_call_output","call_id":"a.1","output":"4"}, {"type":"function_call_output","call_id":"b","output":"{\"y\":2}"},
+			{"role":"user","content":"and?"}],
+		"temperature":0.70, "top_p":0.9, "max_output_tokens":900, "user":"u", "reasoning":{"effort":"low"},
+		"tools": [
+			{"type":"function","name":"f","description":"d","parameters":{"type":"object","properties":{"x":{"type":"integer"}}},"strict":true},
+			{"type":"function","name":"g","parameters":{"type":"object","properties":{}},"strict":false}],
+		"tool_choice": "required", "top_k": 5,
+		"text": {"format":{"type":"json_schema","name":"n","schema":{"type":"object"},"strict":true}}
+	}`, got.body)
+}
+
+func TestResponsesRequestVariants(t *testing.T) {
+	user := []chat.Message{{Role: chat.RoleUser, Content: "hi"}}
+	const hi = `{"model":"m","input":[{"role":"user","content":"hi"}],"stream":true`
+	for want, req := range map[string]chat.Request{
+		hi + `,"store":false}`: {Messages: user},
+		hi + `,"store":true,"reasoning":{"summary":"auto"},"text":{"verbosity":"low"}}`: {Messages: user, ReasoningEffort: "low", ResponseFormat: []byte(`{"type":"text"}`),
+			Extra: []chat.Field{{Name: "store", Value: []byte("true")}, {Name: "reasoning", Value: []byte(`{"summary":"auto"}`)}, {Name: "text", Value: []byte(`{"verbosity":"low"}`)}}},
+		hi + `,"store":false,"text":{"format":{"type":"json_object"}}}`: {Messages: user, ResponseFormat: []byte(`{"type":"json_object"}`)},
+		hi + `,"store":false,"tools":[{"type":"function","name":"f","parameters":{"type":"object","properties":{}},"strict":false}],"tool_choice":{"type":"function","name":"f"}}`: {Messages: user, Tools: []chat.ToolSpec{{Name: "f"}}, ToolChoice: chat.ToolChoice{Mode: chat.ChooseFunction, Name: "f"}},
+	} {
+		require.JSONEq(t, want, ask(t, "openai-responses", &req).body)
+	}
+}
+
+func TestResponsesRefusals(t *testing.T) {
+	user := chat.Message{Role: chat.RoleUser, Content: "hi"}
+	for want, req := range map[string]chat.Request{
+		"stop: this provider has no stop sequences":                                             {Messages: []chat.Message{user}, Stop: []string{"x"}},
+		"messages[1].content[0].image_url: this provider takes no images in assistant messages": {Messages: []chat.Message{user, {Role: chat.RoleAssistant, Parts: []chat.Part{{Type: chat.PartImage, ImageURL: "https://x"}}}}},
+		"response_format: want {\"type\": …} in OpenAI's terms":                                 {Messages: []chat.Message{user}, ResponseFormat: []byte(`{"type":3}`)},
+	} {
+		require.Equal(t, want, refused(t, "openai-responses", &req))
+	}
+}
+
+var responsesText = responseDelta("output_text", ` token \u00e9`)
+
+func TestDecodingResponsesTextDoesNotAllocate(t *testing.T) {
+	requireNoAllocations(t, "openai-responses", responsesText, responseCompleted)
+}
+
+func FuzzResponsesEvent(f *testing.F) { fuzzStreams(f, "openai-responses", responsesStreams) }
+
+func BenchmarkResponsesEvent(b *testing.B) {
+	benchmarkEvent(b, "openai-responses", responsesText, responseCompleted)
+}

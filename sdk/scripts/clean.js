@@ -1,0 +1,4 @@
+// Empties dist/: tsc leaves what an earlier build wrote.
+import { rmSync } from 'node:fs'
+
+rmSync(new URL('../dist', import.meta.url), { recursive: true, force: true })

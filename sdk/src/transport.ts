@@ -1,0 +1,155 @@
+import { AbortError, APIError, ConnectionError, WebsopyError } from './errors.js'
+import type { Retries } from './retries.js'
+import { within } from './wait.js'
+
+export interface ClientOptions {
+  /**
+   * Sent as bearer token. A function is asked before every request, so that short-lived tokens stay
+   * fresh. In a browser a string is refused: everybody could read it there.
+   */
+  apiKey?: string | undefined | (() => string | undefined | Promise<string | undefined>)
+  /** Allows a string as `apiKey` in a browser, for keys that are no secret. */
+  dangerouslyAllowBrowser?: boolean
+  /** Where the relay is, without the path; `''` is the page's own origin. Default: the hosted API. */
+  baseURL?: string
+  /** Used instead of the global `fetch`; the response needs `status`, `headers` and `body.getReader()`. */
+  fetch?: (url: string, init: RequestInit) => Promise<Response>
+  /** Sent with every request. */
+  headers?: Record<string, string>
+  /** Whether cookies are sent to another origin; see `fetch`. */
+  credentials?: RequestCredentials
+  /** Further attempts after a failed one. Default 3; a stream that makes progress counts anew. */
+  maxRetries?: number
+  /**
+   * Milliseconds until the response headers, for each attempt; 0: no limit. Default 60 s, and ten
+   * minutes for `chat()`, which has no headers before the whole answer.
+   */
+  timeout?: number
+  /** Milliseconds without a byte until a stream counts as broken; 0: no limit. Default 60 s. */
+  idleTimeout?: number
+}
+
+/** An answered request whose body is still to be read; `abort` lets go of the connection. */
+export interface Connection {
+  response: Response
+  abort: () => void
+}
+
+export interface Call {
+  method: 'GET' | 'POST'
+  path: string
+  headers?: Record<string, string>
+  body?: string
+}
+
+export interface Exchange<T> extends Call {
+  signal: AbortSignal
+  /** Milliseconds; 0: no limit. */
+  timeout: number
+  /** Makes the result from a 2xx response. What it throws, unless typed, counts as a broken connection. */
+  accept: (connection: Connection) => T | Promise<T>
+}
+
+/** One client's way to the server: address, credentials, time-outs, retries. */
+export class Transport {
+  readonly options: ClientOptions
+  readonly #base: string
+
+  constructor(options: ClientOptions) {
+    if (
+      typeof options.apiKey === 'string' &&
+      typeof document === 'object' &&
+      !options.dangerouslyAllowBrowser
+    ) {
+      throw new WebsopyError(
+        'An API key in a browser can be read by everybody. Let your server talk to the API, or set dangerouslyAllowBrowser.',
+        { code: 'key_in_browser' },
+      )
+    }
+    this.options = options
+    this.#base = (options.baseURL ?? 'https://api.websopy.com').replace(/\/+$/, '')
+  }
+
+  /** Sends until it is answered with 2xx, or `retries` or the signal says that it is enough. */
+  async send<T>(exchange: Exchange<T>, retries: Retries): Promise<T> {
+    const { signal, timeout } = exchange
+    for (;;) {
+      if (signal.aborted) throw new AbortError(signal.reason)
+      const connection = new AbortController()
+      const cancel = (): void => connection.abort()
+      try {
+        return await within(this.#attempt(exchange, connection), {
+          ms: timeout,
+          late: 'connect',
+          signal,
+          cancel,
+        })
+      } catch (error) {
+        await retries.wait(error, signal)
+      }
+    }
+  }
+
+  async #attempt<T>(
+    { path, method, body, headers, accept }: Exchange<T>,
+    connection: AbortController,
+  ): Promise<T> {
+    const { apiKey, credentials, fetch: send = (url, init) => fetch(url, init) } = this.options
+    const key = typeof apiKey === 'function' ? await apiKey() : apiKey
+    const init: RequestInit = {
+      method,
+      headers: merge({ ...(key && { authorization: `Bearer ${key}` }), ...headers }, this.options.headers),
+      signal: connection.signal,
+    }
+    // Some edge runtimes throw at the mere presence of `credentials`.
+    if (credentials) init.credentials = credentials
+    if (body) init.body = body
+
+    try {
+      const response = await send(this.#base + path, init)
+      if (response.ok) return await accept({ response, abort: () => connection.abort() })
+      throw await refusal(response)
+    } catch (error) {
+      if (error instanceof WebsopyError) throw error
+      throw new ConnectionError('The server could not be reached', undefined, error)
+    }
+  }
+}
+
+/** The caller's own headers win, however they are spelt. */
+function merge(ours: Record<string, string>, theirs: Record<string, string> = {}): Record<string, string> {
+  for (const [name, value] of Object.entries(theirs)) ours[name.toLowerCase()] = value
+  return ours
+}
+
+/** Reads the error object of docs/protocol.md, 4, or makes the best of another server's body. */
+async function refusal(response: Response): Promise<APIError> {
+  const { status, headers } = response
+  const text = await response.text().catch(() => '')
+  let body: { error?: unknown; code?: string; retryable?: boolean; requestId?: string; retryAfter?: number } =
+    {}
+  try {
+    body = Object(JSON.parse(text))
+  } catch {
+    // A proxy's HTML page tells people nothing.
+  }
+  const message =
+    typeof body.error === 'object' ? (body.error as { message?: unknown } | null)?.message : body.error
+  return new APIError(typeof message === 'string' ? message : `The server answered ${status}`, {
+    status,
+    code: body.code ?? `http_${status}`,
+    // The server knows best, but no status beyond these is worth asking again.
+    retryable: (status >= 500 || [408, 425, 429].includes(status)) && body.retryable !== false,
+    requestId: body.requestId ?? headers.get('x-request-id') ?? undefined,
+    retryAfter: seconds(headers.get('retry-after')) ?? body.retryAfter,
+  })
+}
+
+/** https://www.rfc-editor.org/rfc/rfc9110#name-retry-after: seconds or a date. */
+function seconds(retryAfter: string | null): number | undefined {
+  if (!retryAfter) return undefined
+  const value = Number(retryAfter)
+  if (value >= 0) return value
+  const date = Date.parse(retryAfter)
+  return Number.isNaN(date) ? undefined : Math.max(0, (date - Date.now()) / 1000)
+}

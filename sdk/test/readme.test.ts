@@ -1,0 +1,176 @@
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { APIError, StreamError } from '@websopy/sdk'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { clientFor, expectText, messages } from './helpers.js'
+import { blocksOf, blockWith } from './readme.js'
+import { answer, content, done, failure, serve } from './server.js'
+
+const sdk = fileURLToPath(new URL('..', import.meta.url))
+
+/** A directory inside of the package, where imports of the package and of its tools resolve. */
+function scratch(): string {
+  const root = join(sdk, 'node_modules', '.readme')
+  mkdirSync(root, { recursive: true })
+  const directory = mkdtempSync(join(root, 'test-'))
+  onTestFinished(() => rmSync(directory, { recursive: true }))
+  return directory
+}
+
+test('both languages show the same code', () => {
+  expect(blocksOf('README.zh.md')).toEqual(blocksOf('README.md'))
+})
+
+test.each([
+  ['Chat.tsx', 'export function Chat()'],
+  ['Chat.vue', '<script setup'],
+  ['wxFetch.ts', 'export function wxFetch'],
+])('%s is shown as it is tested', (name, text) => {
+  expect(blockWith(text)).toBe(readFileSync(join(sdk, 'examples', name), 'utf8'))
+})
+
+test('the code is correct TypeScript, for a project that bundles', () => {
+  const directory = scratch()
+  blocksOf('README.md').forEach(({ language, code }, i) => {
+    if (language !== 'ts' && language !== 'tsx') return
+    // A file without an import is a script to TypeScript, and scripts share their names.
+    const name = code.includes('export function wxFetch') ? 'wxFetch' : `block${i}`
+    writeFileSync(join(directory, `${name}.${language}`), code)
+  })
+  const config = {
+    extends: join(sdk, 'tsconfig.test.json'),
+    compilerOptions: {
+      module: 'esnext',
+      moduleResolution: 'bundler',
+      rootDir: '/',
+      noUnusedLocals: false,
+      exactOptionalPropertyTypes: false,
+      paths: { '@websopy/sdk': [join(sdk, 'src/index.ts')], '@websopy/sdk/*': [join(sdk, 'src/*.ts')] },
+    },
+    include: [directory],
+  }
+  writeFileSync(join(directory, 'tsconfig.json'), JSON.stringify(config))
+  const tsc = join(sdk, 'node_modules', '.bin', 'tsc')
+  expect(() => execFileSync(tsc, ['--noEmit', '-p', directory], { encoding: 'utf8' })).not.toThrow()
+})
+
+/** Imports a block as a user's server would, with its environment. */
+async function load(text: string, relay: string) {
+  vi.stubEnv('RELAY_URL', relay)
+  vi.stubEnv('WEBSOPY_API_KEY', 'k')
+  onTestFinished(() => void vi.unstubAllEnvs())
+  const file = join(scratch(), 'block.ts')
+  writeFileSync(file, blockWith(text))
+  return import(file)
+}
+
+async function listen(
+  handler: (request: IncomingMessage, response: ServerResponse) => void,
+): Promise<string> {
+  const server = createServer(handler)
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  onTestFinished(async () => {
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+  })
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+test('the Next.js route passes answers, failures and refusals on', async () => {
+  const { url, seen } = await serve(
+    answer('Hel', 'lo'),
+    async (exchange) => {
+      await exchange.stream().frames(content('a'), failure)
+      exchange.end()
+    },
+    (exchange) =>
+      exchange.json(401, { error: 'No', code: 'unauthorized', requestId: 'r1', retryable: false }),
+  )
+  const { POST } = await load('app/v1/ai/chat/stream/route.ts', url)
+  const client = clientFor('http://next', { fetch: async (url, init) => POST(new Request(url, init)) })
+  await expectText(await client.ai.chatStream({ messages, model: 'm' }), 'Hello')
+  expect(JSON.parse(seen[0]!.body)).toMatchObject({ messages, model: 'm' })
+  expect(seen[0]?.headers.authorization).toBe('Bearer k')
+  await expect((await client.ai.chatStream({ messages })).text()).rejects.toBeInstanceOf(StreamError)
+  const refusal = await client.ai.chatStream({ messages }).catch((error: unknown) => error)
+  expect(refusal).toBeInstanceOf(APIError)
+  expect(refusal).toMatchObject({ status: 401, code: 'unauthorized', requestId: 'r1' })
+})
+
+test('the Express route passes answers on, and stops when its reader leaves', async () => {
+  let left: Promise<unknown> | undefined
+  const { url } = await serve(answer('Hel', 'lo'), (exchange) => {
+    left = exchange.closed
+    return exchange.stream().frames(content('a'))
+  })
+  const { chat } = await load('export async function chat', url)
+  const front = await listen((_, response) => void chat({ body: { messages } }, response))
+  await expectText(await clientFor(front).ai.chatStream({ messages }), 'Hello')
+  for await (const _ of await clientFor(front).ai.chatStream({ messages })) break
+  await left
+})
+
+/** A stand-in for WeChat's `wx.request`, on top of Node's fetch. */
+function wxRequest({ url, method, header, data, success, fail }: WechatMiniprogram.RequestOption) {
+  const controller = new AbortController()
+  let onHeaders = (_: object) => {}
+  let onChunk = (_: object) => {}
+  const run = async () => {
+    const response = await fetch(url, {
+      method: method!,
+      headers: header as Record<string, string>,
+      body: (data as string) ?? null,
+      signal: controller.signal,
+    })
+    onHeaders({ statusCode: response.status, header: Object.fromEntries(response.headers) })
+    for await (const piece of response.body!) onChunk({ data: piece.slice().buffer })
+  }
+  run().then(
+    () => success?.({} as never),
+    (error) => fail?.({ errMsg: String(error) } as never),
+  )
+  return {
+    abort: () => controller.abort(),
+    onHeadersReceived: (listener: typeof onHeaders) => {
+      onHeaders = listener
+    },
+    onChunkReceived: (listener: typeof onChunk) => {
+      onChunk = listener
+    },
+  }
+}
+
+test('the mini program adapter streams, refuses, breaks and aborts', async () => {
+  vi.stubGlobal('wx', { request: wxRequest })
+  onTestFinished(() => void vi.unstubAllGlobals())
+  let left: Promise<unknown> | undefined
+  const { url } = await serve(
+    answer('量子', '👋🏽'),
+    (exchange) => exchange.json(400, { error: 'Wrong', code: 'invalid_request' }),
+    (exchange) => exchange.json(200, { content: 'Hi', finishReason: 'stop' }),
+    async (exchange) => {
+      await exchange.stream().frames(content('a'))
+      exchange.reset()
+    },
+    (exchange) => {
+      left = exchange.closed
+      return exchange.stream().frames(content('a'), { ...done, type: 'ping' })
+    },
+  )
+  const { wxFetch } = await import('../examples/wxFetch.js')
+  const { ai } = clientFor(url, { fetch: wxFetch })
+  await expectText(await ai.chatStream({ messages }), '量子👋🏽')
+  await expect(ai.chatStream({ messages })).rejects.toMatchObject({ status: 400, code: 'invalid_request' })
+  expect(await ai.chat({ messages })).toMatchObject({ content: 'Hi' })
+  await expect((await ai.chatStream({ messages })).text()).rejects.toMatchObject({
+    name: 'StreamInterruptedError',
+    partial: 'a',
+  })
+  for await (const _ of await ai.chatStream({ messages })) break
+  await left
+})

@@ -1,0 +1,107 @@
+package replicas_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// provider is an OpenAI-compatible provider that answers a question with words made from it, and
+// counts how often it was asked.
+type provider struct {
+	server *httptest.Server
+	pace   time.Duration
+	words  int
+
+	mu     sync.Mutex
+	calls  map[string]int
+	gone   map[string]chan struct{} // closed when the request was cancelled
+	begin  map[string]chan struct{} // closed when it came in
+	silent bool                     // it takes requests and does not answer
+}
+
+func startProvider(t *testing.T, words int, pace time.Duration) *provider {
+	p := &provider{pace: pace, words: words, calls: map[string]int{}, gone: map[string]chan struct{}{}, begin: map[string]chan struct{}{}}
+	p.server = httptest.NewServer(p)
+	t.Cleanup(func() {
+		p.server.CloseClientConnections()
+		p.server.Close()
+	})
+	return p
+}
+
+// answer is the whole answer to a question.
+func (p *provider) answer(question string) string {
+	var b strings.Builder
+	for i := range p.words {
+		b.WriteString(word(question, i))
+	}
+	return b.String()
+}
+
+func word(question string, i int) string { return fmt.Sprintf("%s-%d 词 ", question, i) }
+
+func (p *provider) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	var body struct {
+		Messages []struct{ Content string }
+	}
+	_ = json.NewDecoder(req.Body).Decode(&body)
+	question := body.Messages[0].Content
+	p.mu.Lock()
+	p.calls[question]++
+	gone, begin, silent := p.signal(p.gone, question), p.signal(p.begin, question), p.silent
+	p.mu.Unlock()
+	close(begin)
+	defer func() {
+		if req.Context().Err() != nil {
+			close(gone)
+		}
+	}()
+	if silent {
+		<-req.Context().Done()
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	for i := range p.words {
+		select {
+		case <-req.Context().Done():
+			return
+		case <-time.After(p.pace):
+		}
+		text, _ := json.Marshal(word(question, i))
+		fmt.Fprintf(w, "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":%s}}]}\n\n", text)
+		w.(http.Flusher).Flush()
+	}
+	fmt.Fprint(w, "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
+}
+
+// signal gives the channel of a question. The caller holds mu.
+func (p *provider) signal(of map[string]chan struct{}, question string) chan struct{} {
+	if of[question] == nil {
+		of[question] = make(chan struct{})
+	}
+	return of[question]
+}
+
+func (p *provider) wentAway(question string) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.signal(p.gone, question)
+}
+
+func (p *provider) began(question string) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.signal(p.begin, question)
+}
+
+func (p *provider) asked(question string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls[question]
+}

@@ -1,0 +1,254 @@
+package replicas_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/redistest"
+)
+
+// pair is two relays on one Redis.
+func pair(t *testing.T, p *provider, env ...string) (redis *redistest.Server, a, b *relay) {
+	t.Helper()
+	redis = redistest.Start(t)
+	env = append([]string{"RELAY_STORE=redis", "RELAY_REDIS_URL=" + redis.URL()}, env...)
+	return redis, startRelay(t, p, env...), startRelay(t, p, env...)
+}
+
+func (r *relay) url() string { return "http://" + r.addr }
+
+func background(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// words reads n words from r and then leaves.
+func (c *client) words(t *testing.T, r *relay, n int) {
+	t.Helper()
+	err := c.connect(background(t), r.url(), func() bool { return strings.Count(c.text, "词") >= n })
+	require.ErrorIs(t, err, errCut)
+}
+
+func (c *client) rest(t *testing.T, r *relay) {
+	t.Helper()
+	require.NoError(t, c.run(background(t), r.url))
+}
+
+func TestAnAnswerIsReadOnWhereverTheClientComesBack(t *testing.T) {
+	t.Parallel()
+	p := startProvider(t, 100, 10*time.Millisecond)
+	_, a, b := pair(t, p)
+	c := newClient(t, "q")
+	for i := range 9 {
+		c.words(t, []*relay{a, b}[i%2], 10*(i+1))
+	}
+	c.rest(t, b)
+	require.Equal(t, "done", c.end.Type)
+	require.Equal(t, p.answer("q"), c.text)
+	require.Equal(t, 1, p.asked("q"))
+}
+
+func TestAFinishedAnswerIsTheSameFromEveryPosition(t *testing.T) {
+	t.Parallel()
+	const n = 40
+	p := startProvider(t, n, time.Millisecond)
+	_, a, b := pair(t, p)
+	c := newClient(t, "q")
+	c.rest(t, a)
+	for _, r := range []*relay{a, b} {
+		text := p.answer("q")
+		for after := range n + 2 {
+			again := newClient(t, "q")
+			again.id, again.seq, again.cursor = c.id, uint64(after), fmt.Sprintf("%s.%d", c.id, after)
+			if after == n+1 {
+				require.ErrorContains(t, again.connect(background(t), r.url(), nil), "204")
+				continue
+			}
+			again.rest(t, r)
+			require.Equal(t, text, again.text)
+			require.Equal(t, "done", again.end.Type)
+			if after < n {
+				text = text[len(word("q", after)):]
+			}
+		}
+	}
+	require.Equal(t, 1, p.asked("q"))
+}
+
+func TestAnAnswerWhoseReplicaIsKilledEndsInTimeAndKeepsItsText(t *testing.T) {
+	t.Parallel()
+	p := startProvider(t, 1000, 20*time.Millisecond)
+	_, a, b := pair(t, p)
+	moved, elsewhere := newClient(t, "q"), newClient(t, "q")
+	moved.words(t, a, 20)
+	elsewhere.id = moved.id
+	var reads sync.WaitGroup
+	reads.Go(func() { elsewhere.rest(t, b) })
+	moved.words(t, a, 60)
+	a.kill()
+	killed := time.Now()
+	moved.rest(t, b)
+	require.Less(t, time.Since(killed), 15*time.Second)
+	reads.Wait()
+	for _, c := range []*client{moved, elsewhere} {
+		require.Equal(t, "producer_lost", c.end.Code)
+		require.True(t, strings.HasPrefix(p.answer("q"), c.text))
+		require.GreaterOrEqual(t, strings.Count(c.text, "词"), 55)
+	}
+	require.Equal(t, "1", b.metric(t, "relay_resume_lost_total"))
+	require.Equal(t, 1, p.asked("q"))
+	require.NotContains(t, b.log.String(), moved.id, "ids are not to be read in the log")
+}
+
+func TestWithoutRedisAnswersGoOnAndNewOnesAreNotResumable(t *testing.T) {
+	t.Parallel()
+	p := startProvider(t, 250, 20*time.Millisecond)
+	redis, a, b := pair(t, p)
+	attached, moving := newClient(t, "attached"), newClient(t, "moving")
+	moving.words(t, a, 10)
+	var reads sync.WaitGroup
+	reads.Go(func() { attached.rest(t, a) })
+	require.Eventually(t, func() bool { return p.asked("attached") == 1 }, patience, 5*time.Millisecond)
+
+	redis.Kill()
+	require.Eventually(t, func() bool { return a.metric(t, "relay_resume_store_up") == "0" }, patience, 20*time.Millisecond)
+	began := time.Now()
+	plain := newClient(t, "plain")
+	require.ErrorIs(t, plain.connect(background(t), a.url(), func() bool { return plain.text != "" }), errCut)
+	require.Empty(t, plain.id)
+	require.Less(t, time.Since(began), 2*time.Second)
+	require.Equal(t, "1", a.metric(t, "relay_resume_unavailable_total"))
+	select {
+	case <-p.wentAway("plain"):
+	case <-time.After(patience):
+		require.Fail(t, "an answer that nobody can resume is not generated on")
+	}
+
+	res, err := http.Get(a.url() + "/api/chat/stream?message=event-source")
+	require.NoError(t, err)
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	res.Body.Close()
+	require.True(t, strings.HasPrefix(string(body), "data: {\"type\":\"ping\"}\nid: none\n\n"), string(body))
+	req, _ := http.NewRequest(http.MethodGet, a.url()+"/api/chat/stream?message=event-source", nil)
+	req.Header.Set("Last-Event-ID", "none")
+	res, err = http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, http.StatusNotFound, res.StatusCode, "an EventSource that comes back does not ask again")
+	require.Equal(t, 1, p.asked("event-source"))
+
+	reads.Go(func() { moving.rest(t, b) }) // which can't find it yet
+	redis.Restart(t)
+	reads.Wait()
+	for _, c := range []*client{attached, moving} {
+		require.Equal(t, "done", c.end.Type)
+		require.Equal(t, p.answer(c.question), c.text)
+		require.Equal(t, 1, p.asked(c.question))
+	}
+	require.Eventually(t, func() bool { return a.metric(t, "relay_resume_store_up") == "1" }, patience, 20*time.Millisecond)
+	after := newClient(t, "after")
+	after.words(t, a, 3)
+	require.NotEmpty(t, after.id)
+}
+
+func TestAStopReachesTheProviderFromTheOtherReplicaInEveryPhase(t *testing.T) {
+	t.Parallel()
+	p := startProvider(t, 200, 10*time.Millisecond)
+	_, a, b := pair(t, p)
+	stop := func(method, path string) {
+		req, _ := http.NewRequest(method, b.url()+"/api/chat/stream/"+path, nil)
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		res.Body.Close()
+		require.Equal(t, http.StatusAccepted, res.StatusCode)
+	}
+	stopped := func(c *client) {
+		c.rest(t, a)
+		require.Equal(t, "stopped", c.end.FinishReason)
+		require.True(t, strings.HasPrefix(p.answer(c.question), c.text))
+		select {
+		case <-p.wentAway(c.question):
+		case <-time.After(patience):
+			require.Fail(t, "the provider goes on")
+		}
+	}
+
+	during := newClient(t, "during")
+	during.words(t, a, 10)
+	stop(http.MethodDelete, during.id)
+	stop(http.MethodPost, during.id+"/stop")
+	stopped(during)
+	stop(http.MethodDelete, during.id)
+
+	p.mu.Lock()
+	p.silent = true
+	p.mu.Unlock()
+	before := newClient(t, "before")
+	require.ErrorIs(t, before.connect(background(t), a.url(), func() bool { return before.id != "" }), errCut)
+	<-p.began("before")
+	stop(http.MethodDelete, before.id)
+	stopped(before)
+	require.Empty(t, before.text)
+	p.mu.Lock()
+	p.silent = false
+	p.mu.Unlock()
+
+	after := newClient(t, "after")
+	after.rest(t, a)
+	stop(http.MethodDelete, after.id)
+	again := newClient(t, "after")
+	again.id = after.id
+	again.rest(t, b)
+	require.Equal(t, "stop", again.end.FinishReason)
+	require.Equal(t, p.answer("after"), again.text)
+}
+
+func TestARollingRestartLosesNothingAndDoublesNothing(t *testing.T) {
+	t.Parallel()
+	const clients = 200
+	p := startProvider(t, 120, 50*time.Millisecond)
+	_, a, b := pair(t, p)
+	front := startNginx(t, a, b)
+	ctx := background(t)
+	var reads sync.WaitGroup
+	var all []*client
+	for _, r := range []*relay{a, b} {
+		began := len(all)
+		for i := range clients {
+			c := newClient(t, fmt.Sprintf("q%d", began+i))
+			all = append(all, c)
+			reads.Go(func() {
+				time.Sleep(time.Duration(i) * 10 * time.Millisecond) // they come over two seconds
+				if err := c.run(ctx, func() string { return front }); err != nil {
+					t.Errorf("%s: %v", c.question, err)
+				}
+			})
+		}
+		require.Eventually(t, func() bool { return p.asked(all[len(all)-1].question) == 1 }, patience, 10*time.Millisecond)
+		r.stop(t) // with all of them running
+		r.start(t)
+	}
+	reads.Wait()
+	for wave := range 2 {
+		moved := 0
+		for _, c := range all[wave*clients:][:clients] {
+			require.Equal(t, "done", c.end.Type, c.question)
+			require.Equal(t, p.answer(c.question), c.text)
+			require.Equal(t, 1, p.asked(c.question), c.question)
+			if c.conns > 1 {
+				moved++
+			}
+		}
+		require.Greater(t, moved, clients/4, "the restart met running streams")
+	}
+}
