@@ -166,14 +166,22 @@ func (s *search) commit(first chat.Chunk) error {
 	case s.committed:
 		return errLost
 	case first.Type == chat.Done && first.Done.FinishReason == chat.FinishStop:
-		done := *first.Done
-		s.empty = &done
+		s.keep(*first.Done)
 		return errNoContent
 	case !s.budget.Stop(): // the context is about to end, and would cut the answer
 		return errBudget
 	}
 	s.committed = true
 	return nil
+}
+
+// keep notes a completion beyond the time that its producer leaves it alone.
+func (s *search) keep(done chat.Completion) {
+	if done.Usage != nil {
+		usage := *done.Usage
+		done.Usage = &usage
+	}
+	s.empty = &done
 }
 
 func (s *search) worthRetry(err error, wait time.Duration) bool {

@@ -191,7 +191,7 @@ func (p *Provider) garbage(inEvent bool) string {
 	for range 10 + p.rnd.IntN(100) {
 		b = append(b, noise[p.rnd.IntN(len(noise))])
 	}
-	if inEvent || p.format.ContentType != "text/event-stream" {
+	if inEvent || p.format.ContentType != eventStream {
 		return string(b) + "\n\n"
 	}
 	return data(string(b))
