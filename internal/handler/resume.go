@@ -90,7 +90,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	if beginning {
 		from.opening = startFrame(f.ID())
 	}
-	r.stream(ctx, cancel, w, req, from, rec)
+	r.stream(cancel, w, req, from, rec)
 	r.countStream(rec)
 	if rec.reason == reasonReleased {
 		// Many readers take a clean end of the body for the end of the answer.

@@ -125,7 +125,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 
 	rec := r.newRecord(&ctx, req, &ask.Request)
 	if ask.Stream {
-		r.stream(ctx, cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request), opening: opening}, rec)
+		r.stream(cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request), opening: opening}, rec)
 	} else {
 		r.whole(ctx, w, req, &ask.Request, rec)
 	}
@@ -186,7 +186,7 @@ func (s source) seq() uint64 {
 }
 
 // stream writes one answer as frames.
-func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
+func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
 	out := r.newEventWriter(w, req, cancel, from)
 	defer out.close()
 	err := r.relay(out, req, from, rec)
