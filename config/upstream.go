@@ -115,7 +115,7 @@ func (l *loader) kind(u Upstream) string {
 		}
 	}
 	// Answering from the demo would hide that somebody meant a real provider.
-	reason := ""
+	var reason string
 	switch fallbacks := l.fallbacks(); {
 	case l.env[prefix+"BASE_URL"] != "":
 		reason = prefix + "BASE_URL"

@@ -120,10 +120,6 @@ func saysNothing(err error) bool {
 	if err == nil || err == errNoContent || speaksAgainst(err) {
 		return false
 	}
-	switch e, _ := errors.AsType[*chat.Error](err); {
-	case e == nil:
-		return true
-	default:
-		return e.Code != chat.UpstreamRejected && e.Code != chat.UpstreamAuth && e.Code != chat.ContentFiltered
-	}
+	e, ok := errors.AsType[*chat.Error](err)
+	return !ok || e.Code != chat.UpstreamRejected && e.Code != chat.UpstreamAuth && e.Code != chat.ContentFiltered
 }

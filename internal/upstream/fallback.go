@@ -49,13 +49,11 @@ func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[c
 		s := &search{Fallback: f, req: req, giveUp: time.Now().Add(f.Budget)}
 		s.budget = time.AfterFunc(f.Budget, func() { cancel(errBudget) })
 		defer s.budget.Stop()
-		answered := false
+		ask := s.ask
 		if f.HedgeAfter > 0 && len(f.Candidates) > 1 {
-			answered = s.race(ctx, yield)
-		} else {
-			answered = s.ask(ctx, yield)
+			ask = s.race
 		}
-		if !answered {
+		if !ask(ctx, yield) {
 			yield(s.outcome(ctx))
 		}
 	}
