@@ -90,7 +90,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	if beginning {
 		from.opening = startFrame(f.ID())
 	}
-	r.stream(ctx, cancel, w, req, from, rec)
+	r.stream(cancel, w, req, from, rec)
 	r.countStream(rec)
 	if rec.reason == reasonReleased {
 		// Many readers take a clean end of the body for the end of the answer.
@@ -120,7 +120,15 @@ func lastEventID(req *http.Request) string {
 	if id := req.Header.Get("Last-Event-ID"); id != "" {
 		return id
 	}
-	return req.URL.Query().Get("last_event_id")
+	return parameter(req, "last_event_id")
+}
+
+// parameter is one of the URL's. Most requests have none, and parsing costs.
+func parameter(req *http.Request, name string) string {
+	if req.URL.RawQuery == "" {
+		return ""
+	}
+	return req.URL.Query().Get(name)
 }
 
 // attachStream follows the stream that the path names.

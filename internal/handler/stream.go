@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -36,7 +36,7 @@ var errMediaType = &chat.Error{Code: chat.UnsupportedMediaType, Message: "Conten
 
 // readAsk reads and decodes the body, and gives its hash. A request that resumes a stream is not decoded.
 func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Native, *[sha256.Size]byte, *chat.Error) {
-	if typ, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type")); typ != "application/json" {
+	if typ, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(typ), "application/json") {
 		return nil, nil, errMediaType
 	}
 	body, err := r.readBody(w, req)
@@ -50,7 +50,7 @@ func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Nati
 	if err != nil {
 		return nil, nil, chat.AsError(err)
 	}
-	ask.Resumable = ask.Resumable || req.URL.Query().Get("resumable") == "true"
+	ask.Resumable = ask.Resumable || parameter(req, "resumable") == "true"
 	if !ask.Resumable {
 		return ask, nil, nil
 	}
@@ -120,14 +120,12 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 	defer cancel(nil)
 	defer context.AfterFunc(r.life, func() { cancel(context.Cause(r.life)) })()
 	if r.MaxDuration > 0 {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeoutCause(ctx, r.MaxDuration, errTooLong)
-		defer stop()
+		defer time.AfterFunc(r.MaxDuration, func() { cancel(errTooLong) }).Stop()
 	}
 
 	rec := r.newRecord(&ctx, req, &ask.Request)
 	if ask.Stream {
-		r.stream(ctx, cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request), opening: opening}, rec)
+		r.stream(cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request), opening: opening}, rec)
 	} else {
 		r.whole(ctx, w, req, &ask.Request, rec)
 	}
@@ -188,7 +186,7 @@ func (s source) seq() uint64 {
 }
 
 // stream writes one answer as frames.
-func (r *Relay) stream(ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
+func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
 	out := r.newEventWriter(w, req, cancel, from)
 	defer out.close()
 	err := r.relay(out, req, from, rec)

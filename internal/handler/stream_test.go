@@ -3,6 +3,7 @@ package handler_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/textproto"
 	"testing"
@@ -57,6 +58,20 @@ func TestHeadersComeBeforeTheProviderAnswersAndEachChunkInAWriteOfItsOwn(t *test
 	require.Equal(t, doneFrame+endFrame, s.write(t))
 	close(steps)
 	require.Empty(t, s.write(t))
+}
+
+// nginx speaks HTTP/1.0 to what it stands before, unless it is told otherwise.
+func TestHTTP10GetsTheSameFrames(t *testing.T) {
+	r := start(t, handler.Options{Upstream: hello})
+	s := dial(t, r)
+	s.send(t, "GET /api/chat/stream?message=hi HTTP/1.0\r\n\r\n")
+	status, header := s.head(t)
+	require.Equal(t, "HTTP/1.0 200 OK", status)
+	require.Empty(t, header.Get("Transfer-Encoding"))
+	require.NotEqual(t, "keep-alive", header.Get("Connection"), "the end of the connection is the end of the body")
+	body, err := io.ReadAll(s.r.R)
+	require.NoError(t, err)
+	require.Equal(t, helFrame+loFrame+doneFrame, string(body))
 }
 
 func TestChunksInHandMayShareAWrite(t *testing.T) {

@@ -206,6 +206,17 @@ func TestAProviderThatIsNotThere(t *testing.T) {
 	require.NotContains(t, e.Message, "127.0.0.1")
 }
 
+func TestAProviderThatDoesNotFinishConnecting(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and says nothing to a TLS handshake
+	require.NoError(t, err)
+	defer l.Close()
+	o := options("openai", "https://"+l.Addr().String())
+	o.ConnectTimeout = short
+	e := chat.AsError(fold(t, newUpstream(t, o), t.Context(), question()).err)
+	require.Equal(t, chat.UpstreamTimeout, e.Code)
+	require.Equal(t, chat.PhaseConnect, e.Phase)
+}
+
 func TestStatusesAndAttempts(t *testing.T) {
 	now := time.Now()
 	for name, tc := range map[string]struct {

@@ -5,7 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"mime"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -42,12 +42,14 @@ func newTransport(o Options) *http.Transport {
 	}
 }
 
-// setHeaders sets what every request for a stream has.
-func setHeaders(h http.Header) {
-	h.Set("Content-Type", "application/json")
-	h.Set("Accept", "text/event-stream")
-	h.Set("User-Agent", "websopy-relay")
+// streamHeaders are those of every request for a stream. Setting them from here allocates nothing.
+var streamHeaders = http.Header{
+	"Content-Type": {"application/json"},
+	"Accept":       {"text/event-stream"},
+	"User-Agent":   {"websopy-relay"},
 }
+
+func setHeaders(h http.Header) { maps.Copy(h, streamHeaders) }
 
 // roundTripError says why there is no response.
 func (c *client) roundTripError(parent, ctx context.Context, err error) error {
@@ -71,7 +73,8 @@ const maxErrorBody = 64 << 10
 
 // checkResponse returns the error that a response without a stream stands for.
 func checkResponse(res *http.Response, streamType string) error {
-	typ, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	typ, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
+	typ = strings.ToLower(strings.TrimSpace(typ))
 	if res.StatusCode == http.StatusOK && (typ == streamType || typ == "") {
 		return nil
 	}

@@ -252,3 +252,29 @@ func TestARollingRestartLosesNothingAndDoublesNothing(t *testing.T) {
 		require.Greater(t, moved, clients/4, "the restart met running streams")
 	}
 }
+
+func TestWithTheLogInMemoryAShutdownEndsWhatDoesNotFinishInTime(t *testing.T) {
+	t.Parallel()
+	p := startProvider(t, 100, 20*time.Millisecond)
+	r := startRelay(t, p, "RELAY_SHUTDOWN_GRACE=20s")
+	slow := startProvider(t, 10_000, 20*time.Millisecond)
+	cut := startRelay(t, slow, "RELAY_SHUTDOWN_GRACE=1s")
+	finished, ended := newClient(t, "finished"), newClient(t, "ended")
+	var reads sync.WaitGroup
+	reads.Go(func() { finished.rest(t, r) })
+	reads.Go(func() { ended.rest(t, cut) })
+	<-p.began("finished")
+	<-slow.began("ended")
+	r.stop(t)
+	cut.stop(t)
+	reads.Wait()
+	require.Equal(t, "done", finished.end.Type)
+	require.Equal(t, p.answer("finished"), finished.text)
+	require.Equal(t, "server_shutdown", ended.end.Code)
+	require.True(t, strings.HasPrefix(slow.answer("ended"), ended.text))
+	select {
+	case <-slow.wentAway("ended"):
+	case <-time.After(patience):
+		require.Fail(t, "the provider goes on")
+	}
+}

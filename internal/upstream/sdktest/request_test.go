@@ -38,7 +38,8 @@ func requests(kind string) map[string]*chat.Request {
 			},
 			Tools: tools, ToolChoice: chat.ToolChoice{Mode: chat.ChooseAuto},
 		},
-		"numbers":                         {Messages: []chat.Message{user}, Temperature: "0.7", TopP: "0.9", MaxTokens: "900", Seed: "7", Stop: []string{"END"}, User: "u"},
+		"numbers":                         {Messages: []chat.Message{user}, Temperature: "0.7", TopP: "0.9", MaxTokens: "900", Seed: "7", User: "u"},
+		"stop sequences":                  {Messages: []chat.Message{user}, Stop: []string{"END"}},
 		"schema":                          {Messages: []chat.Message{user}, ResponseFormat: []byte(`{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"},"strict":true}}`)},
 		"JSON":                            {Messages: []chat.Message{user}, ResponseFormat: []byte(`{"type":"json_object"}`)},
 		"effort":                          {Messages: []chat.Message{user}, ReasoningEffort: "low"},
@@ -51,7 +52,7 @@ func requests(kind string) map[string]*chat.Request {
 		"an image elsewhere":              {Messages: []chat.Message{{Role: chat.RoleUser, Parts: []chat.Part{{Type: chat.PartImage, ImageURL: "https://x/y.png"}}}}},
 	}
 	refused := map[string][]string{
-		"openai-responses": {"numbers"},
+		"openai-responses": {"stop sequences"},
 		"anthropic":        {"JSON"},
 		"ollama":           {"any tool", "one tool", "an image elsewhere"},
 	}
@@ -168,8 +169,9 @@ func TestOllamaAcceptsRequests(t *testing.T) {
 			var p ollama.ChatRequest
 			// The caller's own schemas may have more keywords than the SDK's type of them.
 			requireKnown(t, bytes.ReplaceAll(sent(t, "ollama", req), []byte(`,"additionalProperties":false`), nil), &p)
-			options := ollama.DefaultOptions()
-			require.NoError(t, options.FromMap(p.Options))
+			options, err := json.Marshal(p.Options)
+			require.NoError(t, err)
+			requireKnown(t, options, &ollama.Options{})
 		})
 	}
 }
