@@ -110,14 +110,14 @@ func TestPings(t *testing.T) {
 				began := time.Now()
 				s.post(t)
 				s.head(t)
-				require.Zero(t, time.Since(began), "headers do not wait")
+				require.LessOrEqual(t, time.Since(began), 10*time.Millisecond, "headers do not wait for the provider")
 				var got []event
 				for {
 					data := s.write(t)
 					if data == "" {
 						break
 					}
-					got = append(got, event{time.Since(began), data})
+					got = append(got, event{time.Since(began).Round(time.Second), data})
 				}
 				require.Equal(t, tc.want, got)
 			})

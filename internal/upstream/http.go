@@ -36,7 +36,10 @@ func newTransport(o Options) *http.Transport {
 		MaxIdleConns:        0,
 		MaxIdleConnsPerHost: 512,
 		IdleConnTimeout:     90 * time.Second,
-		WriteBufferSize:     1 << 10, // for the request's headers; an open stream keeps it for nothing
+		// An open stream keeps both: 1 KiB is enough for a request's headers, 3 KiB for what a fast provider
+		// sends between two looks.
+		WriteBufferSize: 1 << 10,
+		ReadBufferSize:  3 << 10,
 		// A dead HTTP/2 connection carries many answers: ask after 10 s of silence, give up after 5.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 	}
