@@ -1,6 +1,7 @@
 package handler_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -76,9 +77,14 @@ func TestSecretsAreNeverShown(t *testing.T) {
 }
 
 func TestASecretInAPanicIsNotLogged(t *testing.T) {
-	r := start(t, handler.Options{Secrets: []string{"sk-provider"}, Upstream: provider(nil)})
-	fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
-	r.log.wait(t, "panic", 1)
+	r := start(t, handler.Options{Secrets: []string{"sk-provider"}, Upstream: provider(func(context.Context, *chat.Request, func(chat.Chunk, error) bool) {
+		panic("with the key sk-provider in hand")
+	})})
+	_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
+	require.Equal(t, chat.Internal, lastError(t, body).Code)
+	line := r.log.wait(t, "panic", 1)[0]
+	require.Equal(t, "with the key *** in hand", line["panic"])
+	require.NotContains(t, body, "sk-provider")
 }
 
 func TestPreflights(t *testing.T) {

@@ -29,8 +29,7 @@ func (r *Relay) plain(w http.ResponseWriter, status int, text string) {
 	r.body(w, status, "text/plain; charset=utf-8", []byte(text))
 }
 
-// extendDeadline gives the next write its time. An earlier answer on the connection may have left a
-// deadline behind.
+// extendDeadline gives the next write its time.
 func (r *Relay) extendDeadline(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(r.WriteTimeout)) // a recorder has none
 }
