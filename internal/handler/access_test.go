@@ -47,6 +47,8 @@ func TestAuthentication(t *testing.T) {
 		res, body := fetch(t, http.MethodGet, r.url+"/healthz", "")
 		require.Equal(t, http.StatusOK, res.StatusCode)
 		require.Equal(t, "ok\n", body)
+		res, _ = fetch(t, http.MethodHead, r.url+"/readyz", "")
+		require.Equal(t, http.StatusOK, res.StatusCode, "some balancers ask by HEAD")
 	})
 	t.Run("the log knows names, not keys", func(t *testing.T) {
 		callers := make(map[any]bool)

@@ -88,7 +88,7 @@ func TestRefusals(t *testing.T) {
 
 func TestAMethodThatIsNotAllowedIsToldWhichAre(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello})
-	for path, allow := range map[string]string{"/api/chat/stream": "GET, POST", "/api/chat": "POST", "/healthz": "GET"} {
+	for path, allow := range map[string]string{"/api/chat/stream": "GET, POST", "/api/chat": "POST", "/healthz": "GET, HEAD"} {
 		res, _ := fetch(t, http.MethodPut, r.url+path, "")
 		require.Equal(t, http.StatusMethodNotAllowed, res.StatusCode)
 		require.Equal(t, allow, res.Header.Get("Allow"), path)

@@ -43,7 +43,7 @@ func (r *Relay) refuse(e *chat.Error) http.HandlerFunc {
 func (r *Relay) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		var allowed []string
-		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete} {
 			if routes.Match(chi.NewRouteContext(), method, req.URL.Path) {
 				allowed = append(allowed, method)
 			}

@@ -95,8 +95,10 @@ func (r *Relay) newRoutes() http.Handler {
 	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
-	mux.Get("/healthz", r.healthz)
-	mux.Get("/readyz", r.readyz)
+	for _, ask := range []func(string, http.HandlerFunc){mux.Get, mux.Head} { // some balancers ask by HEAD
+		ask("/healthz", r.healthz)
+		ask("/readyz", r.readyz)
+	}
 	if r.UI {
 		mux.Get("/", r.ui)
 		mux.Get("/ui/*", r.ui)
