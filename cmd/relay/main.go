@@ -68,13 +68,19 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 	if command == "healthcheck" {
 		err = healthcheck(cfg)
 	} else {
-		err = serve(cfg, newLogger(cfg, stderr), signals)
+		err = serveLogged(cfg, stderr, signals)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "relay:", err)
 		return exitFailure
 	}
 	return exitOK
+}
+
+func serveLogged(cfg *config.Config, stderr io.Writer, signals <-chan os.Signal) error {
+	queue := newLogQueue(stderr)
+	defer queue.Close()
+	return serve(cfg, newLogger(cfg, stderr, queue), signals)
 }
 
 func buildVersion() string {
