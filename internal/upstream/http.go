@@ -40,8 +40,8 @@ func newTransport(o Options) *http.Transport {
 		// sends between two looks.
 		WriteBufferSize: 1 << 10,
 		ReadBufferSize:  3 << 10,
-		// A dead HTTP/2 connection carries many answers: ask after 10 s of silence, give up after 5.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
+		// A dead HTTP/2 connection carries many answers: ask after 8 s of silence, give up after 5.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 8 * time.Second, PingTimeout: 5 * time.Second},
 	}
 }
 

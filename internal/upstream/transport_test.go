@@ -105,12 +105,12 @@ func tlsProvider(t *testing.T, h http.HandlerFunc) (*httptest.Server, upstream.O
 	return srv, o
 }
 
-// noticed is how long a dead HTTP/2 connection may go unnoticed, with two seconds for a busy machine.
-const noticed = 17 * time.Second
+// noticed is how long a dead HTTP/2 connection may go unnoticed: 13 s, and two for a busy machine.
+const noticed = 15 * time.Second
 
 func TestADeadConnectionIsNoticedWithin15Seconds(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 15 s of real time")
+		t.Skip("takes 13 s of real time")
 	}
 	t.Parallel()
 	t.Run("in mid-answer", func(t *testing.T) {
