@@ -27,11 +27,11 @@ import (
 )
 
 const (
-	heapFloor         = 32 << 20
+	heapFloor         = 32 << 20 // bytes; see serve
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 120 * time.Second // longer than load balancers keep idle connections: they should close first
 	maxHeaderBytes    = 64 << 10
-	lastWords         = 5 * time.Second // for handlers to write their error frame when the grace time is over
+	lastWords         = 5 * time.Second // for error frames when the grace time is over, and for the last lines of the log
 )
 
 var errSecondSignal = errors.New("second signal: gave up the running streams")
