@@ -6,25 +6,29 @@ import (
 	"time"
 )
 
-// maxQueuedLog is how many bytes of log may wait while a write is under way, before who logs has to wait
-// as well.
-const maxQueuedLog = 1 << 20
+const (
+	maxQueuedLog = 1 << 20              // bytes of log that may wait while a write is under way
+	logPause     = 5 * time.Millisecond // between two writes
+)
 
-// logQueue writes log lines in the order in which they come, each as soon as the write before it has
-// returned. Under load that makes one write of many lines, and no stream waits for it.
+// logQueue writes log lines in the order in which they come: the first at once, and those that come
+// during that write or shortly after it together. No stream waits for it. While whoever reads the log
+// does not keep up, lines beyond maxQueuedLog are lost, and counted.
 type logQueue struct {
 	w    io.Writer
-	done chan struct{} // closed when everything is written after Close
+	lost func(lines int) // writes to w how many lines are missing at that place
+	done chan struct{}   // closed when everything is written after Close
 
-	mu     sync.Mutex // guards the rest
-	change sync.Cond  // of queued and closed
-	queued []byte
-	closed bool
+	mu      sync.Mutex // guards the rest
+	change  sync.Cond  // of queued and closed
+	queued  []byte
+	missing int
+	closed  bool
 }
 
 // newLogQueue starts a writer, which must be closed.
-func newLogQueue(w io.Writer) *logQueue {
-	l := &logQueue{w: w, done: make(chan struct{})}
+func newLogQueue(w io.Writer, lost func(lines int)) *logQueue {
+	l := &logQueue{w: w, lost: lost, done: make(chan struct{})}
 	l.change.L = &l.mu
 	go l.run()
 	return l
@@ -34,11 +38,12 @@ func newLogQueue(w io.Writer) *logQueue {
 func (l *logQueue) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.queued) > maxQueuedLog && !l.closed {
-		l.change.Wait()
+	if len(l.queued)+len(line) > maxQueuedLog {
+		l.missing++
+		return len(line), nil
 	}
 	l.queued = append(l.queued, line...)
-	l.change.Broadcast()
+	l.change.Signal()
 	return len(line), nil
 }
 
@@ -55,9 +60,14 @@ func (l *logQueue) run() {
 			return
 		}
 		writing, l.queued = l.queued, writing[:0]
-		l.change.Broadcast()
+		missing := l.missing
+		l.missing = 0
 		l.mu.Unlock()
 		_, _ = l.w.Write(writing) // there is nowhere to report it
+		if missing > 0 {
+			l.lost(missing)
+		}
+		time.Sleep(logPause)
 	}
 }
 
@@ -65,7 +75,7 @@ func (l *logQueue) run() {
 func (l *logQueue) Close() {
 	l.mu.Lock()
 	l.closed = true
-	l.change.Broadcast()
+	l.change.Signal()
 	l.mu.Unlock()
 	select {
 	case <-l.done:

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/config"
 )
 
 // gate is a log's reader that does not read until it is opened.
@@ -27,7 +31,7 @@ func (g *gate) Write(p []byte) (int, error) {
 
 func TestLogLinesKeepTheirOrderAndShareWrites(t *testing.T) {
 	g := &gate{open: make(chan struct{}), reached: make(chan struct{})}
-	q := newLogQueue(g)
+	q := newLogQueue(g, func(int) { t.Error("nothing was lost") })
 	var want strings.Builder
 	for i := range 1000 {
 		line := fmt.Sprintf("line %d\n", i)
@@ -45,28 +49,31 @@ func TestLogLinesKeepTheirOrderAndShareWrites(t *testing.T) {
 	require.Equal(t, 2, g.writes)
 }
 
-func TestALogThatNobodyReadsIsBounded(t *testing.T) {
+func TestALogThatNobodyReadsHoldsNobodyUpAndCountsWhatItLoses(t *testing.T) {
 	g := &gate{open: make(chan struct{}), reached: make(chan struct{})}
-	q := newLogQueue(g)
+	lost := 0
+	q := newLogQueue(g, func(lines int) { lost += lines })
 	line := []byte(strings.Repeat("x", 1<<10))
+	_, _ = q.Write(line)
+	<-g.reached // from here on everything waits, and there is room for maxQueuedLog
 	const lines = 3 * maxQueuedLog / (1 << 10)
-	written := make(chan int, lines) // a place for each, so that the counting can't block
-	var logging sync.WaitGroup
-	logging.Go(func() {
-		for i := range lines {
-			_, _ = q.Write(line)
-			written <- i
-		}
-	})
-	<-g.reached
-	for range maxQueuedLog / (1 << 10) {
-		<-written
+	for range lines {
+		n, err := q.Write(line)
+		require.NoError(t, err)
+		require.Equal(t, len(line), n)
 	}
-	q.mu.Lock()
-	require.LessOrEqual(t, len(q.queued), maxQueuedLog+len(line))
-	q.mu.Unlock()
 	close(g.open)
-	logging.Wait()
 	q.Close()
-	require.Equal(t, lines*len(line), g.got.Len(), "who had to wait lost nothing")
+	require.Equal(t, maxQueuedLog+len(line), g.got.Len(), "what had room is written")
+	require.Equal(t, lines-maxQueuedLog/len(line), lost)
+}
+
+func TestOnlyATerminalGetsTextForALog(t *testing.T) {
+	nowhere, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a device, as a terminal is
+	require.NoError(t, err)
+	defer nowhere.Close()
+	var got strings.Builder
+	log := newLogger(&config.Config{LogFormat: "auto", LogLevel: "info"}, nowhere, &got)
+	log.Info().Msg("hello")
+	require.True(t, json.Valid([]byte(got.String())), got.String())
 }

@@ -78,7 +78,10 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 }
 
 func serveLogged(cfg *config.Config, stderr io.Writer, signals <-chan os.Signal) error {
-	queue := newLogQueue(stderr)
+	direct := newLogger(cfg, stderr, stderr)
+	queue := newLogQueue(stderr, func(lines int) {
+		direct.Warn().Int("lines", lines).Msg("lines are missing here: the log is not read as fast as it is written")
+	})
 	defer queue.Close()
 	return serve(cfg, newLogger(cfg, stderr, queue), signals)
 }

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mattn/go-isatty"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -245,7 +246,7 @@ func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, hub *st
 
 // newLogger makes a logger that writes to w, in the format that suits stderr.
 func newLogger(cfg *config.Config, stderr, w io.Writer) zerolog.Logger {
-	if f, ok := stderr.(*os.File); cfg.LogFormat == "console" || cfg.LogFormat == "auto" && ok && isTerminal(f) {
+	if f, ok := stderr.(*os.File); cfg.LogFormat == "console" || cfg.LogFormat == "auto" && ok && isatty.IsTerminal(f.Fd()) {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
 	}
 	level, err := zerolog.ParseLevel(cfg.LogLevel)
@@ -253,11 +254,6 @@ func newLogger(cfg *config.Config, stderr, w io.Writer) zerolog.Logger {
 		level = zerolog.InfoLevel
 	}
 	return zerolog.New(w).Level(level).With().Timestamp().Logger()
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // announce says what is being served, and what the operator may not have meant.

@@ -44,9 +44,8 @@ type eventWriter struct {
 	bytes    int64      // written
 	err      error      // the first one; after it nothing is written
 	closed   bool
-	header   *time.Timer    // for the headers, once
-	timer    *time.Timer    // for the heartbeat, nil without one
-	ticks    sync.WaitGroup // calls by the timers that are due or running
+	timer    *time.Timer    // for the headers, and then for the heartbeat
+	ticks    sync.WaitGroup // calls by the timer that are due or running
 }
 
 // The headers of an event stream. Setting them from here allocates nothing.
@@ -77,11 +76,7 @@ func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ticks.Add(1)
-	e.header = time.AfterFunc(headerWait, e.flushHeaders)
-	if e.beat > 0 {
-		e.ticks.Add(1)
-		e.timer = time.AfterFunc(e.beat, e.tick)
-	}
+	e.timer = time.AfterFunc(headerWait, e.tick)
 	return e
 }
 
@@ -125,8 +120,9 @@ func (e *eventWriter) position(seq uint64) {
 }
 
 // terminal writes the frame that ends a stream, which has position seq, and those of markers, which have
-// none, in one write.
-func (e *eventWriter) terminal(seq uint64, data []byte, markers ...[]byte) error {
+// none, in one write. When the response ends at once, as last says, it is the write of its end: the client
+// then has one packet to wake up for and not two.
+func (e *eventWriter) terminal(seq uint64, last bool, data []byte, markers ...[]byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.buf = append(sse.AppendData(e.buf), data...)
@@ -136,7 +132,9 @@ func (e *eventWriter) terminal(seq uint64, data []byte, markers ...[]byte) error
 		e.buf = append(sse.AppendData(e.buf), m...)
 		e.buf = sse.AppendEnd(e.buf)
 	}
-	return e.flush()
+	// Without a flush before it, the server would take the response for one of known length. On HTTP/2 the
+	// end of a stream has no deadline.
+	return e.write(!last || e.http2 || e.last.IsZero())
 }
 
 // reconnect asks the client to come back after wait. Some clients take a frame without data for a
@@ -164,7 +162,10 @@ func (e *eventWriter) size() int64 {
 }
 
 // flush writes what there is, down to the network. The caller holds mu.
-func (e *eventWriter) flush() error {
+func (e *eventWriter) flush() error { return e.write(true) }
+
+// write writes what there is; without flush it may stay in the server's buffer. The caller holds mu.
+func (e *eventWriter) write(flush bool) error {
 	if e.err != nil {
 		return e.err
 	}
@@ -173,7 +174,7 @@ func (e *eventWriter) flush() error {
 	if err == nil && len(e.buf) > 0 {
 		_, err = e.w.Write(e.buf)
 	}
-	if err == nil {
+	if err == nil && flush {
 		err = e.rc.Flush()
 	}
 	if err == nil && e.http2 {
@@ -208,19 +209,8 @@ func (e *eventWriter) extendDeadline(now time.Time) error {
 	return e.rc.SetWriteDeadline(e.deadline)
 }
 
-// flushHeaders writes the headers, unless a chunk has taken them along.
-func (e *eventWriter) flushHeaders() {
-	defer e.ticks.Done()
-	if !e.mu.TryLock() {
-		return // one is just doing so
-	}
-	defer e.mu.Unlock()
-	if !e.closed && e.last.IsZero() {
-		_ = e.flush() // the first chunk's write reports it
-	}
-}
-
-// tick writes a ping if it is time, and comes back when the next one may be due.
+// tick writes the headers, unless a chunk has taken them along, or a ping if it is time for one, and comes
+// back when a ping may be due.
 func (e *eventWriter) tick() {
 	defer e.ticks.Done()
 	e.mu.Lock() // at the longest for a write's deadline
@@ -228,29 +218,28 @@ func (e *eventWriter) tick() {
 	if e.closed || e.err != nil {
 		return
 	}
-	left := e.beat - time.Since(e.last)
-	if left <= 0 {
+	switch {
+	case e.last.IsZero():
+		_ = e.flush()
+	case e.beat > 0 && time.Since(e.last) >= e.beat:
 		e.buf = sse.AppendData(e.buf)
 		e.buf = dialect.AppendPing(e.buf)
 		e.buf = sse.AppendEnd(e.buf)
-		if e.flush() != nil {
-			return
-		}
-		left = e.beat
+		_ = e.flush()
 	}
-	e.ticks.Add(1)
-	e.timer.Reset(left)
+	if e.beat > 0 && e.err == nil {
+		e.ticks.Add(1)
+		e.timer.Reset(e.beat - time.Since(e.last))
+	}
 }
 
-// close stops the timers and waits for what they are writing. No method may be called after.
+// close stops the timer and waits for what it is writing. No method may be called after.
 func (e *eventWriter) close() {
 	e.mu.Lock()
 	e.closed = true
 	e.mu.Unlock()
-	for _, t := range []*time.Timer{e.header, e.timer} {
-		if t != nil && t.Stop() {
-			e.ticks.Done()
-		}
+	if e.timer.Stop() {
+		e.ticks.Done()
 	}
 	e.ticks.Wait()
 }

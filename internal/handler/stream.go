@@ -196,7 +196,7 @@ func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, re
 	rec.end(req, err)
 	switch {
 	case rec.failure != nil:
-		_ = out.terminal(from.seq(), r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
+		_ = out.terminal(from.seq(), true, r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
 	case rec.reason == reasonReleased:
 		_ = out.reconnect(reconnectJitter())
 	}
@@ -234,9 +234,9 @@ var doneMarker = []byte("[DONE]")
 func (r *Relay) writeDone(out *eventWriter, req *http.Request, c chat.Chunk, seq uint64) error {
 	data := dialect.AppendChunk(nil, c)
 	if req.Method == http.MethodPost {
-		return out.terminal(seq, data, doneMarker)
+		return out.terminal(seq, c.More, data, doneMarker)
 	}
-	return out.terminal(seq, data)
+	return out.terminal(seq, c.More, data)
 }
 
 // whole answers with one JSON object.

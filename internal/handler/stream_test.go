@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -90,6 +91,38 @@ func TestChunksInHandMayShareAWrite(t *testing.T) {
 	require.Equal(t, helFrame, s.write(t), "nothing waits when the producer pauses")
 	close(release)
 	require.Equal(t, doneFrame+endFrame, s.write(t))
+}
+
+// The client has one packet to wake up for when nothing is to wait for between the two.
+func TestTheEndOfTheResponseMayShareTheTerminalsWrite(t *testing.T) {
+	last := done(chat.FinishStop)
+	last.More = true
+	failure := &chat.Error{Code: chat.UpstreamError, Message: "the provider failed"}
+	for name, tc := range map[string]struct {
+		upstream provider
+		shared   bool
+	}{
+		"done, and the producer has ended":     {play(content("Hel"), last), true},
+		"done, and the producer goes on":       {play(content("Hel"), done(chat.FinishStop)), false},
+		"an error":                             {play(content("Hel"), failure), true},
+		"done when nothing was written before": {play(last), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, s := connect(t, handler.Options{Upstream: tc.upstream})
+				s.post(t)
+				_, header := s.head(t)
+				require.Equal(t, "chunked", header.Get("Transfer-Encoding"))
+				data := s.write(t)
+				if data == helFrame {
+					data = s.write(t)
+				}
+				require.Regexp(t, `"type":"(done|error)"`, data)
+				require.Equal(t, tc.shared, s.r.R.Buffered() > 0)
+				require.Empty(t, s.write(t))
+			})
+		})
+	}
 }
 
 func TestAStreamEndsInExactlyOneWay(t *testing.T) {

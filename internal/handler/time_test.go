@@ -172,10 +172,16 @@ func TestAPingTellsThatTheClientDoesNotRead(t *testing.T) {
 func TestAWriteHasItsTimeAndNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := make(chan error, 1)
-		r, s := connect(t, handler.Options{Upstream: flood(gone), WriteTimeout: 10 * time.Second})
-		began := time.Now()
+		// The headers go first: their timer would wait for the mutex of a write that blocks, and that stops
+		// the bubble's clock.
+		late := provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+			wait(ctx, time.Second)
+			flood(gone)(ctx, req, yield)
+		})
+		r, s := connect(t, handler.Options{Upstream: late, WriteTimeout: 10 * time.Second})
 		s.post(t)
 		s.head(t)
+		began := time.Now()
 		for range 5 {
 			wait(t.Context(), 9*time.Second) // slow, but in time
 			s.write(t)

@@ -122,6 +122,10 @@ func (d *Decoder) Buffered() bool {
 	return true
 }
 
+// Ended reports whether the reader has said that nothing follows what was read, so that there is no need
+// to ask it again.
+func (d *Decoder) Ended() bool { return d.err == io.EOF }
+
 // fill reads once. Before that it makes room: it moves the event in progress to the front, and grows
 // the buffer when that one event fills it or when there is more to read than it takes.
 func (d *Decoder) fill() {

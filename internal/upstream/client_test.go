@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -281,6 +282,29 @@ func TestStatusesAndAttempts(t *testing.T) {
 			if tc.body != "" {
 				require.ErrorContains(t, e.Err, tc.body, "the log gets it as it came")
 			}
+		})
+	}
+}
+
+func TestDoneSaysWhetherTheConnectionStillHasToBeDrained(t *testing.T) {
+	const body = `data: {"choices":[{"delta":{"content":"Hel"}}]}` + "\n\ndata: [DONE]\n\n"
+	for name, tc := range map[string]struct {
+		body  func() io.Reader
+		ended bool
+	}{
+		"the end comes with the terminator": {func() io.Reader { return iotest.DataErrReader(strings.NewReader(body)) }, true},
+		"the end comes later":               {func() io.Reader { return strings.NewReader(body) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newUpstream(t, options("openai", "http://provider.invalid"))
+			upstream.SetTransport(s, replies(tc.body))
+			var last chat.Chunk
+			for c, err := range s.Stream(t.Context(), question()) {
+				require.NoError(t, err)
+				last = c
+			}
+			require.Equal(t, chat.Done, last.Type)
+			require.Equal(t, tc.ended, last.More)
 		})
 	}
 }

@@ -59,6 +59,9 @@ func (l *lines) Buffered() bool {
 	return true
 }
 
+// Ended reports whether the reader has said that nothing follows what was read.
+func (l *lines) Ended() bool { return l.err == io.EOF }
+
 // fill reads once, into a buffer that grows only for a line that fills it.
 func (l *lines) fill() {
 	const initial = 4 << 10

@@ -78,6 +78,7 @@ type framing struct {
 type eventSource interface {
 	Next() (sse.Event, error)
 	Buffered() bool
+	Ended() bool
 }
 
 var eventStream = framing{"text/event-stream", func(r io.Reader) eventSource { return sse.NewDecoder(r, 0) }}
@@ -140,10 +141,12 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 	}
 	defer res.Body.Close()
 	out := output{yield: yield}
-	if err := c.read(ctx, clock, res.Body, &out); err != nil {
+	events := c.framing.newEvents(res.Body)
+	if err := c.read(ctx, clock, events, &out); err != nil {
 		return err
 	}
-	if out.end() && res.ProtoMajor == 1 {
+	ended := events.Ended()
+	if out.end(ended) && !ended && res.ProtoMajor == 1 {
 		clock.set(drainTime, errGraceOver)
 		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
 	}
@@ -172,8 +175,7 @@ func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Res
 }
 
 // read passes on what the body says, until it is complete or nobody wants it any more.
-func (c *client) read(ctx context.Context, clock *clock, body io.Reader, out *output) error {
-	events := c.framing.newEvents(body)
+func (c *client) read(ctx context.Context, clock *clock, events eventSource, out *output) error {
 	dec := c.format.newDecoder()
 	for !out.complete {
 		if out.more = out.more && events.Buffered(); !out.more {
