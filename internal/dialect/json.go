@@ -34,7 +34,8 @@ func at(name string, err error) error {
 	return &fieldError{name + "." + inner.path, inner.err}
 }
 
-func object(d *jx.Decoder, field func(d *jx.Decoder, key string) error) error {
+// object reads an object. A key is valid until field returns.
+func object(d *jx.Decoder, field func(d *jx.Decoder, key []byte) error) error {
 	if d.Next() != jx.Object {
 		return wrongType(d, "an object")
 	}
@@ -43,9 +44,9 @@ func object(d *jx.Decoder, field func(d *jx.Decoder, key string) error) error {
 		return err
 	}
 	for iter.Next() {
-		key := string(iter.Key())
+		key := iter.Key()
 		if err := field(d, key); err != nil {
-			return at(shorten(key), err)
+			return at(shorten(string(key)), err)
 		}
 	}
 	return iter.Err()

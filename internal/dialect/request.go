@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,9 +29,8 @@ func DecodeNative(body []byte) (*Native, error) {
 	if err := checkJSON(body); err != nil {
 		return nil, invalid("%s", err)
 	}
-	d := jx.DecodeBytes(body)
 	n := &Native{Stream: true}
-	if err := object(d, n.field); err != nil {
+	if err := object(jx.DecodeBytes(body), n.field); err != nil {
 		return nil, invalid("%s", err)
 	}
 	if len(n.Messages) == 0 {
@@ -44,7 +44,7 @@ func invalid(format string, args ...any) *chat.Error {
 }
 
 func checkJSON(body []byte) error {
-	if len(strings.TrimSpace(string(body[:min(len(body), 64)]))) == 0 {
+	if len(bytes.TrimSpace(body[:min(len(body), 64)])) == 0 {
 		return errors.New("the body is empty; want a JSON object")
 	}
 	if !utf8.Valid(body) {
@@ -61,11 +61,11 @@ func checkJSON(body []byte) error {
 	return errors.New("the body is not valid JSON")
 }
 
-func (n *Native) field(d *jx.Decoder, key string) (err error) {
-	if key != "messages" && d.Next() == jx.Null {
+func (n *Native) field(d *jx.Decoder, key []byte) (err error) {
+	if string(key) != "messages" && d.Next() == jx.Null {
 		return d.Null() // the same as not there
 	}
-	switch key {
+	switch string(key) {
 	case "messages":
 		n.Messages = nil // of two members with one name the last counts, as everywhere
 		return array(d, func(d *jx.Decoder, i int) error {
@@ -114,18 +114,18 @@ func (n *Native) field(d *jx.Decoder, key string) (err error) {
 	default:
 		var raw jx.Raw
 		raw, err = d.Raw()
-		n.Extra = append(n.Extra, chat.Field{Name: key, Value: raw})
+		n.Extra = append(n.Extra, chat.Field{Name: string(key), Value: raw})
 	}
 	return err
 }
 
 func message(d *jx.Decoder) (m chat.Message, err error) {
 	hasContent := false
-	err = object(d, func(d *jx.Decoder, key string) (err error) {
-		if key != "role" && d.Next() == jx.Null {
+	err = object(d, func(d *jx.Decoder, key []byte) (err error) {
+		if string(key) != "role" && d.Next() == jx.Null {
 			return d.Null()
 		}
-		switch key {
+		switch string(key) {
 		case "role":
 			var role string
 			role, err = str(d)
@@ -191,8 +191,8 @@ func content(d *jx.Decoder) (text string, parts []chat.Part, err error) {
 
 func part(d *jx.Decoder) (p chat.Part, err error) {
 	var hasText, hasImage bool
-	err = object(d, func(d *jx.Decoder, key string) (err error) {
-		switch key {
+	err = object(d, func(d *jx.Decoder, key []byte) (err error) {
+		switch string(key) {
 		case "type":
 			var typ string
 			typ, err = str(d)
@@ -227,8 +227,8 @@ func imageURL(d *jx.Decoder) (url, detail string, err error) {
 	if d.Next() == jx.String { // seen in the wild, and unambiguous
 		url, err = d.Str()
 	} else {
-		err = object(d, func(d *jx.Decoder, key string) (err error) {
-			switch key {
+		err = object(d, func(d *jx.Decoder, key []byte) (err error) {
+			switch string(key) {
 			case "url":
 				url, err = str(d)
 			case "detail":
@@ -246,13 +246,13 @@ func imageURL(d *jx.Decoder) (url, detail string, err error) {
 }
 
 func toolCall(d *jx.Decoder) (c chat.ToolCall, err error) {
-	err = object(d, func(d *jx.Decoder, key string) (err error) {
-		switch key {
+	err = object(d, func(d *jx.Decoder, key []byte) (err error) {
+		switch string(key) {
 		case "id":
 			c.ID, err = str(d)
 		case "function":
-			err = object(d, func(d *jx.Decoder, key string) (err error) {
-				switch key {
+			err = object(d, func(d *jx.Decoder, key []byte) (err error) {
+				switch string(key) {
 				case "name":
 					c.Name, err = str(d)
 				case "arguments":
@@ -278,19 +278,19 @@ func toolCall(d *jx.Decoder) (c chat.ToolCall, err error) {
 }
 
 func tool(d *jx.Decoder) (t chat.ToolSpec, err error) {
-	err = object(d, func(d *jx.Decoder, key string) (err error) {
-		switch key {
+	err = object(d, func(d *jx.Decoder, key []byte) (err error) {
+		switch string(key) {
 		case "type":
 			var typ string
 			if typ, err = str(d); err == nil && typ != "function" {
 				err = fmt.Errorf("unknown tool type %.40q; want function", typ)
 			}
 		case "function":
-			err = object(d, func(d *jx.Decoder, key string) (err error) {
+			err = object(d, func(d *jx.Decoder, key []byte) (err error) {
 				if d.Next() == jx.Null {
 					return d.Null()
 				}
-				switch key {
+				switch string(key) {
 				case "name":
 					t.Name, err = str(d)
 				case "description":
@@ -328,12 +328,12 @@ func toolChoice(d *jx.Decoder) (c chat.ToolChoice, err error) {
 		return c, err
 	case jx.Object:
 		c.Mode = chat.ChooseFunction
-		err = object(d, func(d *jx.Decoder, key string) (err error) {
-			if key != "function" {
+		err = object(d, func(d *jx.Decoder, key []byte) (err error) {
+			if string(key) != "function" {
 				return d.Skip()
 			}
-			return object(d, func(d *jx.Decoder, key string) (err error) {
-				if key != "name" {
+			return object(d, func(d *jx.Decoder, key []byte) (err error) {
+				if string(key) != "name" {
 					return d.Skip()
 				}
 				c.Name, err = str(d)

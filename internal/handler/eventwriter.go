@@ -15,10 +15,10 @@ import (
 	"github.com/websopy/relay/internal/stream"
 )
 
-// maxHeld is how much may wait to share a write, and maxKept how large a buffer a stream keeps.
 const (
-	maxHeld = 16 << 10
-	maxKept = 64 << 10
+	firstBuffer = 256      // bytes for frames, at first: a text chunk takes a hundred
+	maxHeld     = 16 << 10 // bytes that may wait to share a write
+	maxKept     = 64 << 10 // bytes of buffer that a stream keeps
 )
 
 // errSlowClient ends a stream whose client does not read.
@@ -94,10 +94,7 @@ func (e *eventWriter) chunk(c chat.Chunk, seq uint64) (at time.Time, err error) 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if c.Type != chat.Pause {
-		e.buf = sse.AppendData(e.buf)
-		e.buf = dialect.AppendChunk(e.buf, c)
-		e.position(seq)
-		e.buf = sse.AppendEnd(e.buf)
+		e.append(c, seq)
 	}
 	if c.More && len(e.buf) < maxHeld || len(e.buf) == 0 {
 		return time.Time{}, e.err
@@ -110,6 +107,17 @@ func (e *eventWriter) chunk(c chat.Chunk, seq uint64) (at time.Time, err error) 
 	return e.last, err
 }
 
+// append makes a chunk's frame. The caller holds mu.
+func (e *eventWriter) append(c chat.Chunk, seq uint64) {
+	if e.buf == nil {
+		e.buf = make([]byte, 0, firstBuffer)
+	}
+	e.buf = sse.AppendData(e.buf)
+	e.buf = dialect.AppendChunk(e.buf, c)
+	e.position(seq)
+	e.buf = sse.AppendEnd(e.buf)
+}
+
 // position appends the id line of a frame. An error that is this connection's own has no position: it
 // comes with that of the last frame. The caller holds mu.
 func (e *eventWriter) position(seq uint64) {
@@ -119,22 +127,35 @@ func (e *eventWriter) position(seq uint64) {
 	}
 }
 
-// terminal writes the frame that ends a stream, which has position seq, and those of markers, which have
-// none, in one write. When the response ends at once, as last says, it is the write of its end: the client
-// then has one packet to wake up for and not two.
-func (e *eventWriter) terminal(seq uint64, last bool, data []byte, markers ...[]byte) error {
+// done writes the frame of a Done chunk, which has position seq, and the marker behind it, which has none,
+// if there is one.
+func (e *eventWriter) done(c chat.Chunk, seq uint64, marker []byte) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.append(c, seq)
+	if marker != nil {
+		e.buf = append(sse.AppendData(e.buf), marker...)
+		e.buf = sse.AppendEnd(e.buf)
+	}
+	return e.finish(c.More)
+}
+
+// failure writes the frame of an error, which has position seq.
+func (e *eventWriter) failure(seq uint64, data []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.buf = append(sse.AppendData(e.buf), data...)
 	e.position(seq)
 	e.buf = sse.AppendEnd(e.buf)
-	for _, m := range markers {
-		e.buf = append(sse.AppendData(e.buf), m...)
-		e.buf = sse.AppendEnd(e.buf)
-	}
+	return e.finish(true)
+}
+
+// finish writes the last frames. When the response ends at once they go with the write of its end: the
+// client then has one packet to wake up for and not two. The caller holds mu.
+func (e *eventWriter) finish(atOnce bool) error {
 	// Without a flush before it, the server would take the response for one of known length. On HTTP/2 the
 	// end of a stream has no deadline.
-	return e.write(!last || e.http2 || e.last.IsZero())
+	return e.write(!atOnce || e.http2 || e.last.IsZero())
 }
 
 // reconnect asks the client to come back after wait. Some clients take a frame without data for a

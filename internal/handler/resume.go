@@ -189,7 +189,7 @@ func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.E
 	out := r.newEventWriter(w, req, func(error) {}, source{})
 	defer out.close()
 	if final {
-		_ = out.terminal(0, true, r.errorObject(req, e))
+		_ = out.failure(0, r.errorObject(req, e))
 		return
 	}
 	_ = out.reconnect(reconnectJitter())

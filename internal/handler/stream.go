@@ -196,7 +196,7 @@ func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, re
 	rec.end(req, err)
 	switch {
 	case rec.failure != nil:
-		_ = out.terminal(from.seq(), true, r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
+		_ = out.failure(from.seq(), r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
 	case rec.reason == reasonReleased:
 		_ = out.reconnect(reconnectJitter())
 	}
@@ -213,7 +213,7 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, from source, rec *rec
 		case err != nil:
 			return err
 		case c.Type == chat.Done:
-			if err := r.writeDone(out, req, c, from.seq()); err != nil {
+			if err := out.done(c, from.seq(), marker(req)); err != nil {
 				return err
 			}
 			rec.complete(c.Done)
@@ -230,13 +230,12 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, from source, rec *rec
 
 var doneMarker = []byte("[DONE]")
 
-// writeDone writes the terminal. On GET there is no [DONE]: readers there parse each data line as JSON.
-func (r *Relay) writeDone(out *eventWriter, req *http.Request, c chat.Chunk, seq uint64) error {
-	data := dialect.AppendChunk(nil, c)
+// marker is what follows a done frame: nothing on GET, whose readers parse each data line as JSON.
+func marker(req *http.Request) []byte {
 	if req.Method == http.MethodPost {
-		return out.terminal(seq, c.More, data, doneMarker)
+		return doneMarker
 	}
-	return out.terminal(seq, c.More, data)
+	return nil
 }
 
 // whole answers with one JSON object.

@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"cmp"
-	"context"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -24,28 +22,18 @@ const anthropicMaxTokens = 8192
 // minThinkingBudget is the least budget that Anthropic accepts, in tokens.
 const minThinkingBudget = 1024
 
-func (f *anthropic) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
-	var e jx.Encoder
-	if err := f.encode(&e, req); err != nil {
-		return nil, err
-	}
-	hreq, err := newPost(ctx, f.BaseURL+"/v1/messages", &e)
-	if err != nil {
-		return nil, err
-	}
-	hreq.Header.Set("Anthropic-Version", "2023-06-01")
-	if f.APIKey != "" {
-		hreq.Header.Set("X-Api-Key", f.APIKey)
-	}
-	return hreq, nil
+func (f *anthropic) target(string) string { return f.BaseURL + "/v1/messages" }
+
+func (f *anthropic) setHeaders(h http.Header) {
+	h.Set("Anthropic-Version", "2023-06-01")
+	setKey(h, "X-Api-Key", f.APIKey)
 }
 
-func (f *anthropic) encode(e *jx.Encoder, req *chat.Request) error {
+func (f *anthropic) encode(e *jx.Encoder, model string, req *chat.Request) error {
 	system, err := systemText(req.Messages)
 	if err != nil {
 		return err
 	}
-	model := cmp.Or(req.Model, f.Model)
 	e.ObjStart()
 	optionalString(e, "model", model)
 	optionalString(e, "system", system)

@@ -96,7 +96,8 @@ func (p *pass) report(err error) {
 		return
 	}
 	if speaksAgainst(err) {
-		p.breaker.failure.Store(&err)
+		failure := err // not err itself, which would then be allocated for every success as well
+		p.breaker.failure.Store(&failure)
 	}
 	p.done(err)
 	p.done = nil

@@ -2,8 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"cmp"
-	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -19,26 +17,17 @@ import (
 // https://docs.cohere.com/reference/chat-stream
 type cohere struct{ Options }
 
-func (f *cohere) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
-	var e jx.Encoder
-	if err := f.encode(&e, req); err != nil {
-		return nil, err
-	}
-	hreq, err := newPost(ctx, f.BaseURL+"/v2/chat", &e)
-	if err != nil {
-		return nil, err
-	}
-	setBearer(hreq.Header, f.APIKey)
-	return hreq, nil
-}
+func (f *cohere) target(string) string { return f.BaseURL + "/v2/chat" }
 
-func (f *cohere) encode(e *jx.Encoder, req *chat.Request) error {
+func (f *cohere) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
+
+func (f *cohere) encode(e *jx.Encoder, model string, req *chat.Request) error {
 	budget, known, err := thinkingBudget(req.ReasoningEffort)
 	if err != nil {
 		return err
 	}
 	e.ObjStart()
-	optionalString(e, "model", cmp.Or(req.Model, f.Model))
+	optionalString(e, "model", model)
 	e.FieldStart("messages")
 	e.ArrStart()
 	for i := range req.Messages {

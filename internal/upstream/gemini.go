@@ -2,8 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"cmp"
-	"context"
 	"mime"
 	"net/http"
 	"net/url"
@@ -19,24 +17,13 @@ import (
 // https://ai.google.dev/api/generate-content
 type gemini struct{ Options }
 
-func (f *gemini) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
-	model := cmp.Or(req.Model, f.Model)
-	var e jx.Encoder
-	if err := encodeGemini(&e, model, req); err != nil {
-		return nil, err
-	}
-	target := f.BaseURL + "/models/" + url.PathEscape(strings.TrimPrefix(model, "models/")) + ":streamGenerateContent?alt=sse"
-	hreq, err := newPost(ctx, target, &e)
-	if err != nil {
-		return nil, err
-	}
-	if f.APIKey != "" {
-		hreq.Header.Set("X-Goog-Api-Key", f.APIKey)
-	}
-	return hreq, nil
+func (f *gemini) target(model string) string {
+	return f.BaseURL + "/models/" + url.PathEscape(strings.TrimPrefix(model, "models/")) + ":streamGenerateContent?alt=sse"
 }
 
-func encodeGemini(e *jx.Encoder, model string, req *chat.Request) error {
+func (f *gemini) setHeaders(h http.Header) { setKey(h, "X-Goog-Api-Key", f.APIKey) }
+
+func (f *gemini) encode(e *jx.Encoder, model string, req *chat.Request) error {
 	system, err := systemText(req.Messages)
 	if err != nil {
 		return err

@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -45,14 +48,63 @@ func newTransport(o Options) *http.Transport {
 	}
 }
 
-// streamHeaders are those of every request for a stream. Setting them from here allocates nothing.
-var streamHeaders = http.Header{
-	"Content-Type": {"application/json"},
-	"Accept":       {"text/event-stream"},
-	"User-Agent":   {"websopy-relay"},
+// newHeader makes the headers of all requests to an upstream. They are shared: nobody may change them.
+func (c *client) newHeader() http.Header {
+	h := http.Header{
+		"Content-Type": {"application/json"},
+		"Accept":       {c.framing.contentType},
+		"User-Agent":   {"websopy-relay"},
+	}
+	c.format.setHeaders(h)
+	maps.Copy(h, c.Headers)
+	return h
 }
 
-func setHeaders(h http.Header) { maps.Copy(h, streamHeaders) }
+// newRequest makes the HTTP request that asks for req as a stream.
+func (c *client) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
+	model := cmp.Or(req.Model, c.Model)
+	target, err := c.targetFor(model)
+	if err != nil {
+		return nil, err
+	}
+	var e jx.Encoder
+	e.Grow(bodySize(req))
+	if err := c.format.encode(&e, model, req); err != nil {
+		return nil, err
+	}
+	hreq := c.post.WithContext(ctx)
+	hreq.URL, hreq.Host, hreq.ContentLength = target, target.Host, int64(len(e.Bytes()))
+	hreq.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(e.Bytes())), nil }
+	hreq.Body, _ = hreq.GetBody()
+	return hreq, nil
+}
+
+// bodySize estimates the size of a body, in bytes.
+func bodySize(req *chat.Request) int {
+	size := 256
+	for i := range req.Messages {
+		size += 64 + len(req.Messages[i].Content)
+	}
+	return size
+}
+
+// A target is where requests for a model go.
+type target struct {
+	model string
+	url   *url.URL
+}
+
+// targetFor gives the URL for a model. Most requests want the one that the last request wanted.
+func (c *client) targetFor(model string) (*url.URL, error) {
+	if last := c.last.Load(); last != nil && last.model == model {
+		return last.url, nil
+	}
+	u, err := url.Parse(c.format.target(model))
+	if err == nil {
+		c.last.Store(&target{model, u})
+	}
+	return u, err
+}
 
 // roundTripError says why there is no response.
 func (c *client) roundTripError(parent, ctx context.Context, err error) error {

@@ -2,8 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"cmp"
-	"context"
 	"net/http"
 	"strings"
 
@@ -19,27 +17,17 @@ type ollama struct{ Options }
 
 var ndjson = framing{"application/x-ndjson", newLines}
 
-func (f *ollama) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
-	var e jx.Encoder
-	if err := f.encode(&e, req); err != nil {
-		return nil, err
-	}
-	hreq, err := newPost(ctx, f.BaseURL+"/api/chat", &e)
-	if err != nil {
-		return nil, err
-	}
-	hreq.Header.Set("Accept", ndjson.contentType)
-	setBearer(hreq.Header, f.APIKey)
-	return hreq, nil
-}
+func (f *ollama) target(string) string { return f.BaseURL + "/api/chat" }
 
-func (f *ollama) encode(e *jx.Encoder, req *chat.Request) error {
+func (f *ollama) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
+
+func (f *ollama) encode(e *jx.Encoder, model string, req *chat.Request) error {
 	format, err := responseFormatOf(req)
 	if err != nil {
 		return err
 	}
 	e.ObjStart()
-	optionalString(e, "model", cmp.Or(req.Model, f.Model))
+	optionalString(e, "model", model)
 	e.FieldStart("messages")
 	e.ArrStart()
 	for i := range req.Messages {

@@ -2,8 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"cmp"
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -19,46 +17,41 @@ import (
 // https://platform.openai.com/docs/api-reference/chat-streaming
 type openai struct{ Options }
 
-func (f *openai) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
-	target := f.BaseURL + "/chat/completions"
-	model := cmp.Or(req.Model, f.Model)
+func (f *openai) target(model string) string {
 	if f.Kind == "azure" {
 		// https://learn.microsoft.com/azure/ai-services/openai/reference: the deployment is in the path.
-		target = f.BaseURL + "/openai/deployments/" + url.PathEscape(model) + "/chat/completions?api-version=" + url.QueryEscape(f.APIVersion)
+		return f.BaseURL + "/openai/deployments/" + url.PathEscape(model) + "/chat/completions?api-version=" + url.QueryEscape(f.APIVersion)
 	}
-	hreq, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(f.body(model, req)))
-	if err != nil {
-		return nil, err
-	}
-	setHeaders(hreq.Header)
-	switch {
-	case f.Kind != "azure":
-		setBearer(hreq.Header, f.APIKey)
-	case f.APIKey != "":
-		hreq.Header.Set("Api-Key", f.APIKey)
-	}
-	return hreq, nil
+	return f.BaseURL + "/chat/completions"
 }
 
-func (f *openai) body(model string, req *chat.Request) []byte {
-	var e jx.Encoder
-	e.ObjStart()
-	if model != "" {
-		e.Field("model", func(e *jx.Encoder) { e.Str(model) })
+func (f *openai) setHeaders(h http.Header) {
+	if f.Kind == "azure" {
+		setKey(h, "Api-Key", f.APIKey)
+	} else {
+		setBearer(h, f.APIKey)
 	}
-	encodeOpenAIRequest(&e, req, f.maxTokensField())
-	e.Field("stream", func(e *jx.Encoder) { e.Bool(true) })
+}
+
+func (f *openai) encode(e *jx.Encoder, model string, req *chat.Request) error {
+	e.ObjStart()
+	optionalString(e, "model", model)
+	encodeOpenAIRequest(e, req, f.maxTokensField())
+	e.FieldStart("stream")
+	e.Bool(true)
 	// Mistral refuses the field, and sends usage without being asked.
 	if !strings.Contains(f.BaseURL, "mistral.ai") {
-		e.Field("stream_options", func(e *jx.Encoder) { e.RawStr(`{"include_usage":true}`) })
+		e.FieldStart("stream_options")
+		e.RawStr(`{"include_usage":true}`)
 	}
 	for _, x := range req.Extra {
 		if x.Name != "stream_options" {
-			e.Field(x.Name, func(e *jx.Encoder) { e.Raw(x.Value) })
+			e.FieldStart(x.Name)
+			e.Raw(x.Value)
 		}
 	}
 	e.ObjEnd()
-	return e.Bytes()
+	return nil
 }
 
 // maxTokensField is OpenAI's new name at OpenAI, whose reasoning models refuse the old one, and the old

@@ -3,7 +3,6 @@ package upstream
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -18,25 +17,16 @@ import (
 // https://platform.openai.com/docs/api-reference/responses-streaming
 type openaiResponses struct{ Options }
 
-func (f *openaiResponses) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
-	var e jx.Encoder
-	if err := f.encode(&e, req); err != nil {
-		return nil, err
-	}
-	hreq, err := newPost(ctx, f.BaseURL+"/responses", &e)
-	if err != nil {
-		return nil, err
-	}
-	setBearer(hreq.Header, f.APIKey)
-	return hreq, nil
-}
+func (f *openaiResponses) target(string) string { return f.BaseURL + "/responses" }
 
-func (f *openaiResponses) encode(e *jx.Encoder, req *chat.Request) error {
+func (f *openaiResponses) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
+
+func (f *openaiResponses) encode(e *jx.Encoder, model string, req *chat.Request) error {
 	if len(req.Stop) > 0 {
 		return refuse("stop", "this provider has no stop sequences")
 	}
 	e.ObjStart()
-	optionalString(e, "model", cmp.Or(req.Model, f.Model))
+	optionalString(e, "model", model)
 	e.FieldStart("input")
 	e.ArrStart()
 	for i := range req.Messages {

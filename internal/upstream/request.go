@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -16,14 +15,11 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-// newPost returns a request for a stream with what e holds as its body.
-func newPost(ctx context.Context, target string, e *jx.Encoder) (*http.Request, error) {
-	hreq, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(e.Bytes()))
-	if err != nil {
-		return nil, err
+// setKey sends the key, if there is one, in a header of its own.
+func setKey(h http.Header, name, key string) {
+	if key != "" {
+		h.Set(name, key)
 	}
-	setHeaders(hreq.Header)
-	return hreq, nil
 }
 
 // setBearer sends the key, if there is one, as most providers want it.

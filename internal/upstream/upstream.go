@@ -9,10 +9,11 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"maps"
 	"net/http"
+	"sync/atomic"
 	"time"
 
+	"github.com/go-faster/jx"
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/sse"
 )
@@ -49,21 +50,19 @@ func New(o Options) (Streamer, error) {
 	case "demo":
 		return demo{o.Name, o.IdleTimeout}, nil
 	case "openai", "azure":
-		return newClient(o, &openai{o}), nil
+		return newClient(o, &openai{o}, eventStream), nil
 	case "openai-responses":
-		return newClient(o, &openaiResponses{o}), nil
+		return newClient(o, &openaiResponses{o}, eventStream), nil
 	case "anthropic":
-		return newClient(o, &anthropic{o}), nil
+		return newClient(o, &anthropic{o}, eventStream), nil
 	case "gemini":
-		return newClient(o, &gemini{o}), nil
+		return newClient(o, &gemini{o}, eventStream), nil
 	case "ollama":
-		c := newClient(o, &ollama{o})
-		c.framing = ndjson
-		return c, nil
+		return newClient(o, &ollama{o}, ndjson), nil
 	case "cohere":
-		return newClient(o, &cohere{o}), nil
+		return newClient(o, &cohere{o}, eventStream), nil
 	case "websopy":
-		return newClient(o, &websopy{o}), nil
+		return newClient(o, &websopy{o}, eventStream), nil
 	}
 	return nil, fmt.Errorf("unknown upstream kind %q", o.Kind)
 }
@@ -85,8 +84,12 @@ var eventStream = framing{"text/event-stream", func(r io.Reader) eventSource { r
 
 // A format is a wire format.
 type format interface {
-	// newRequest builds the HTTP request that asks for req as a stream.
-	newRequest(ctx context.Context, req *chat.Request) (*http.Request, error)
+	// target is the URL that requests for a model are posted to.
+	target(model string) string
+	// setHeaders sets the headers that the format adds to every request: the key, for one.
+	setHeaders(h http.Header)
+	// encode writes the body that asks model for req as a stream.
+	encode(e *jx.Encoder, model string, req *chat.Request) error
 	// newDecoder returns the state that reads one answer.
 	newDecoder() decoder
 }
@@ -115,10 +118,14 @@ type client struct {
 	format    format
 	framing   framing
 	transport http.RoundTripper
+	post      *http.Request // what all requests have in common
+	last      atomic.Pointer[target]
 }
 
-func newClient(o Options, f format) *client {
-	return &client{Options: o, format: f, framing: eventStream, transport: newTransport(o)}
+func newClient(o Options, format format, framing framing) *client {
+	c := &client{Options: o, format: format, framing: framing, transport: newTransport(o)}
+	c.post = &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.newHeader()}
+	return c
 }
 
 func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
@@ -155,11 +162,10 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 
 // open asks for a stream.
 func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Response, error) {
-	hreq, err := c.format.newRequest(ctx, req)
+	hreq, err := c.newRequest(ctx, req)
 	if err != nil {
 		return nil, chat.AsError(err)
 	}
-	maps.Copy(hreq.Header, c.Headers)
 	res, err := c.transport.RoundTrip(hreq)
 	if err != nil {
 		return nil, c.roundTripError(parent, ctx, err)

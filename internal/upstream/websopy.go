@@ -2,8 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"cmp"
-	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -17,22 +15,20 @@ import (
 // websopy is our own contract (docs/protocol.md), so that a relay can stand before another.
 type websopy struct{ Options }
 
-func (f *websopy) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
-	var e jx.Encoder
+func (f *websopy) target(string) string { return f.BaseURL + "/v1/ai/chat/stream" }
+
+func (f *websopy) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
+
+func (f *websopy) encode(e *jx.Encoder, model string, req *chat.Request) error {
 	e.ObjStart()
-	optionalString(&e, "model", cmp.Or(req.Model, f.Model))
-	encodeOpenAIRequest(&e, req, "max_tokens")
+	optionalString(e, "model", model)
+	encodeOpenAIRequest(e, req, "max_tokens")
 	e.Field("stream", func(e *jx.Encoder) { e.Bool(true) })
 	for _, x := range req.Extra {
 		e.Field(x.Name, func(e *jx.Encoder) { e.Raw(x.Value) })
 	}
 	e.ObjEnd()
-	hreq, err := newPost(ctx, f.BaseURL+"/v1/ai/chat/stream", &e)
-	if err != nil {
-		return nil, err
-	}
-	setBearer(hreq.Header, f.APIKey)
-	return hreq, nil
+	return nil
 }
 
 func (f *websopy) newDecoder() decoder { return new(websopyDecoder) }
