@@ -29,6 +29,7 @@ var errSlowClient = errors.New("handler: the client did not read in time")
 type eventWriter struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
+	http11  bool
 	http2   bool
 	timeout time.Duration
 	beat    time.Duration
@@ -57,6 +58,7 @@ var (
 		"X-Content-Type-Options": {"nosniff"},
 	}
 	keepAlive = []string{"keep-alive"}
+	chunked   = []string{"chunked"}
 )
 
 // headerWait is how long the headers may wait to share a write with the first chunk. A provider that
@@ -68,10 +70,10 @@ const headerWait = 10 * time.Millisecond
 // starts the heartbeat. cancel is called with the error when a write fails. close must be called.
 func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc, from source) *eventWriter {
 	e := &eventWriter{
-		w: w, rc: http.NewResponseController(w), http2: req.ProtoMajor >= 2, id: from.id(), seq: from.seq(), buf: from.opening,
+		w: w, rc: http.NewResponseController(w), http11: req.ProtoMajor == 1 && req.ProtoMinor == 1, http2: req.ProtoMajor >= 2, id: from.id(), seq: from.seq(), buf: from.opening,
 		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
 	}
-	setStreamHeaders(w.Header(), !e.http2 && req.ProtoAtLeast(1, 1))
+	setStreamHeaders(w.Header(), e.http11)
 	w.WriteHeader(http.StatusOK)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -84,6 +86,7 @@ func setStreamHeaders(h http.Header, http11 bool) {
 	maps.Copy(h, streamHeaders)
 	if http11 {
 		h["Connection"] = keepAlive
+		h["Transfer-Encoding"] = chunked // also when the whole answer is in hand before the first flush
 	}
 }
 
@@ -151,11 +154,10 @@ func (e *eventWriter) failure(seq uint64, data []byte) error {
 }
 
 // finish writes the last frames. When the response ends at once they go with the write of its end: the
-// client then has one packet to wake up for and not two. The caller holds mu.
+// client then has one packet to wake up for and not two. On HTTP/2 that write would have no deadline. The
+// caller holds mu.
 func (e *eventWriter) finish(atOnce bool) error {
-	// Without a flush before it, the server would take the response for one of known length. On HTTP/2 the
-	// end of a stream has no deadline.
-	return e.write(!atOnce || e.http2 || e.last.IsZero())
+	return e.write(!atOnce || !e.http11)
 }
 
 // reconnect asks the client to come back after wait. Some clients take a frame without data for a

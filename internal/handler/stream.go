@@ -1,11 +1,11 @@
 package handler
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"strings"
@@ -16,8 +16,10 @@ import (
 	"github.com/websopy/relay/internal/stream"
 )
 
-// bodyTimeout is how long a client may take to send its request body.
-const bodyTimeout = 30 * time.Second
+const (
+	bodyTimeout = 30 * time.Second // for a client to send its request body
+	roomForBody = 64 << 10         // bytes; more is taken when they have come, whatever the client announces
+)
 
 // postStream is the main job: a request body in, an event stream out.
 func (r *Relay) postStream(w http.ResponseWriter, req *http.Request) {
@@ -80,8 +82,9 @@ func (r *Relay) getStream(w http.ResponseWriter, req *http.Request) {
 func (r *Relay) readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // a recorder has none
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, r.MaxBody))
-	if err != nil {
+	var body bytes.Buffer
+	body.Grow(int(min(max(req.ContentLength, 0), roomForBody)) + bytes.MinRead)
+	if _, err := body.ReadFrom(http.MaxBytesReader(w, req.Body, r.MaxBody)); err != nil {
 		if req.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close") // the rest of the body is still on its way
 		}
@@ -92,7 +95,7 @@ func (r *Relay) readBody(w http.ResponseWriter, req *http.Request) ([]byte, erro
 	}
 	// Without a deadline again: the server goes on reading, to notice that the client leaves.
 	_ = rc.SetReadDeadline(time.Time{})
-	return body, nil
+	return body.Bytes(), nil
 }
 
 // answer checks what is left to check, runs the upstream and counts what came of it. body is the hash of

@@ -105,7 +105,7 @@ func TestTheEndOfTheResponseMayShareTheTerminalsWrite(t *testing.T) {
 		"done, and the producer has ended":     {play(content("Hel"), last), true},
 		"done, and the producer goes on":       {play(content("Hel"), done(chat.FinishStop)), false},
 		"an error":                             {play(content("Hel"), failure), true},
-		"done when nothing was written before": {play(last), false},
+		"done when nothing was written before": {play(last), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -16,9 +16,11 @@ const DefaultMaxEvent = 16 << 20
 
 // The buffer begins small, because most streams bring an event of some hundred bytes now and then and
 // there are many of them. It grows for an event that needs it, and up to fastBuffer while reads fill it.
+// A Decoder that is used again keeps no more than keptBuffer.
 const (
 	initialBuffer = 1 << 10
 	fastBuffer    = 8 << 10
+	keptBuffer    = 2 << 10
 )
 
 // Event is one event. Its slices belong to the Decoder and are valid until the next call of Next.
@@ -64,6 +66,16 @@ func NewDecoder(r io.Reader, maxEvent int) *Decoder {
 		maxEvent = DefaultMaxEvent
 	}
 	return &Decoder{r: r, max: maxEvent}
+}
+
+// Reset makes d read another stream from r, as a new Decoder with the same limit would. Events that it
+// returned are not valid any more.
+func (d *Decoder) Reset(r io.Reader) {
+	fresh := Decoder{r: r, max: d.max}
+	if cap(d.buf) <= keptBuffer {
+		fresh.buf = d.buf[:0]
+	}
+	*d = fresh
 }
 
 // Next returns the next event that has data or stray lines. At the end of the stream it returns

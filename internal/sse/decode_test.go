@@ -21,7 +21,11 @@ type event struct {
 
 func decode(t testing.TB, r io.Reader, maxEvent int) ([]event, error) {
 	t.Helper()
-	d := sse.NewDecoder(r, maxEvent)
+	return rest(t, sse.NewDecoder(r, maxEvent))
+}
+
+func rest(t testing.TB, d *sse.Decoder) ([]event, error) {
+	t.Helper()
 	var out []event
 	for {
 		ev, err := d.Next()
@@ -84,6 +88,26 @@ func TestReadsMayEndAnywhere(t *testing.T) {
 			require.Equal(t, io.EOF, err)
 			require.Equal(t, tc.want, got, "byte by byte")
 		})
+	}
+}
+
+func TestADecoderThatIsResetKnowsNothingOfTheStreamBefore(t *testing.T) {
+	for before, first := range streams {
+		for name, second := range streams {
+			for _, reads := range []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.DataErrReader} {
+				for begun := range 3 { // events before it is reset
+					d := sse.NewDecoder(reads(strings.NewReader(first.in)), 0)
+					for range begun {
+						_, _ = d.Next()
+					}
+					d.Reset(strings.NewReader(second.in))
+					require.False(t, d.Ended())
+					got, err := rest(t, d)
+					require.Equal(t, io.EOF, err)
+					require.Equal(t, second.want, got, "%s, after %s", name, before)
+				}
+			}
+		}
 	}
 }
 

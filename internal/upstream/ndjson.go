@@ -19,7 +19,8 @@ type lines struct {
 	end   int // where the line in progress ends, 0 while it is not whole
 }
 
-func newLines(r io.Reader) eventSource { return &lines{r: r} }
+// Reset makes l read another stream.
+func (l *lines) Reset(r io.Reader) { *l = lines{r: r} }
 
 // Next returns the next line, without its end, as sse.Decoder does an event: the last one is Partial
 // when its end is missing, and one of more than sse.DefaultMaxEvent bytes is sse.ErrTooLong.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/go-faster/jx"
 
@@ -15,7 +16,7 @@ import (
 // https://docs.ollama.com/api/chat
 type ollama struct{ Options }
 
-var ndjson = framing{"application/x-ndjson", newLines}
+var ndjson = framing{"application/x-ndjson", &sync.Pool{New: func() any { return new(lines) }}}
 
 func (f *ollama) target(string) string { return f.BaseURL + "/api/chat" }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -70,7 +71,7 @@ func New(o Options) (Streamer, error) {
 // A framing is how the events of an answer are laid out in its body.
 type framing struct {
 	contentType string
-	newEvents   func(io.Reader) eventSource
+	sources     *sync.Pool // of eventSource
 }
 
 // An eventSource reads events as sse.Decoder does, whose documentation holds for all.
@@ -78,9 +79,10 @@ type eventSource interface {
 	Next() (sse.Event, error)
 	Buffered() bool
 	Ended() bool
+	Reset(io.Reader)
 }
 
-var eventStream = framing{"text/event-stream", func(r io.Reader) eventSource { return sse.NewDecoder(r, 0) }}
+var eventStream = framing{"text/event-stream", &sync.Pool{New: func() any { return sse.NewDecoder(nil, 0) }}}
 
 // A format is a wire format.
 type format interface {
@@ -148,7 +150,12 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 	}
 	defer res.Body.Close()
 	out := output{yield: yield}
-	events := c.framing.newEvents(res.Body)
+	events := c.framing.sources.Get().(eventSource)
+	events.Reset(res.Body)
+	defer func() {
+		events.Reset(nil)
+		c.framing.sources.Put(events)
+	}()
 	if err := c.read(ctx, clock, events, &out); err != nil {
 		return err
 	}
