@@ -20,8 +20,8 @@ const (
 type Chunk struct {
 	Type Type
 
-	// More promises that the producer yields again, or ends, before it waits for anything, so that
-	// whoever writes this chunk may let it share a write with what follows.
+	// More promises that the producer yields again before it waits for anything, so that whoever
+	// writes this chunk may let it share a write with the next one.
 	More bool
 
 	// Text is never empty in a Content or Reasoning chunk. It belongs to the producer and changes

@@ -93,22 +93,22 @@ func (d *Decoder) Next() (Event, error) {
 			}
 			block := d.buf[d.start:]
 			d.start, d.line, d.scan = len(d.buf), len(d.buf), len(d.buf)
-			if ev, ok := d.parse(block); ok {
-				ev.Partial = true
-				return ev, nil
+			if !dispatched(block) {
+				return Event{}, d.err
 			}
-			return Event{}, d.err
+			ev := d.parse(block)
+			ev.Partial = true
+			return ev, nil
 		}
 		block := d.buf[d.start:d.line]
 		d.start, d.line, d.scan, d.end = d.end, d.end, d.end, 0
-		if ev, ok := d.parse(block); ok {
-			return ev, nil
-		}
+		return d.parse(block), nil
 	}
 }
 
-// Buffered reports whether a whole event, or a comment, is in hand, so that Next would have no need to
-// read for it. It leaves the last event valid.
+// Buffered reports whether a whole event is in hand, so that Next would have no need to read. A comment
+// is none: a caller that holds something back for the next event would hold it back for nothing. It
+// leaves the last event valid.
 func (d *Decoder) Buffered() bool {
 	for d.end == 0 {
 		i := indexEOL(d.buf[d.scan:])
@@ -126,8 +126,11 @@ func (d *Decoder) Buffered() bool {
 			}
 		}
 		if eol == d.line {
-			d.end = next
-			return true
+			if dispatched(d.buf[d.start:eol]) {
+				d.end = next
+				return true
+			}
+			d.start = next
 		}
 		d.line, d.scan = next, next
 	}
@@ -193,25 +196,27 @@ func (d *Decoder) arrived(had int) {
 	}
 }
 
-// parse reads the fields of one event. ok is false when the standard would not dispatch it.
-func (d *Decoder) parse(block []byte) (ev Event, ok bool) {
+// dispatched reports whether a block of lines is an event: it has data or stray lines.
+func dispatched(block []byte) bool {
+	for len(block) > 0 {
+		var line []byte
+		line, block = cutLine(block)
+		switch name, _ := cutField(line); string(name) {
+		case "", "event", "id", "retry":
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// parse reads the fields of one event.
+func (d *Decoder) parse(block []byte) (ev Event) {
 	dataLines, strayLines := 0, 0
 	for len(block) > 0 {
-		line, rest := block, []byte(nil)
-		if i := indexEOL(block); i >= 0 {
-			line, rest = block[:i], block[i+1:]
-			if block[i] == '\r' && len(rest) > 0 && rest[0] == '\n' {
-				rest = rest[1:]
-			}
-		}
-		block = rest
-		name, value := line, []byte(nil)
-		if i := bytes.IndexByte(line, ':'); i >= 0 {
-			name, value = line[:i], line[i+1:]
-			if len(value) > 0 && value[0] == ' ' {
-				value = value[1:]
-			}
-		}
+		var line []byte
+		line, block = cutLine(block)
+		name, value := cutField(line)
 		switch string(name) {
 		case "data":
 			ev.Data = join(&d.data, ev.Data, value, dataLines)
@@ -226,7 +231,33 @@ func (d *Decoder) parse(block []byte) (ev Event, ok bool) {
 			strayLines++
 		}
 	}
-	return ev, dataLines+strayLines > 0
+	return ev
+}
+
+// cutLine takes the first line of a block, without its end.
+func cutLine(block []byte) (line, rest []byte) {
+	i := indexEOL(block)
+	if i < 0 {
+		return block, nil
+	}
+	line, rest = block[:i], block[i+1:]
+	if block[i] == '\r' && len(rest) > 0 && rest[0] == '\n' {
+		rest = rest[1:]
+	}
+	return line, rest
+}
+
+// cutField takes a line apart. The name of a comment is empty.
+func cutField(line []byte) (name, value []byte) {
+	i := bytes.IndexByte(line, ':')
+	if i < 0 {
+		return line, nil
+	}
+	name, value = line[:i], line[i+1:]
+	if len(value) > 0 && value[0] == ' ' {
+		value = value[1:]
+	}
+	return name, value
 }
 
 // join adds a line to what has n lines already. A single line stays where it lies; only a second one

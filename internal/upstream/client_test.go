@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -9,8 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -144,6 +145,13 @@ func TestProvidersThatFail(t *testing.T) {
 			},
 			code: chat.UpstreamRateLimited,
 		},
+		"an error with a number as a whole 200": {
+			answer: func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				send(w, `{"error":{"message":"no","code":401}}`)
+			},
+			code: chat.UpstreamAuth,
+		},
 		"an answer that is no stream": {
 			answer: func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
@@ -218,6 +226,123 @@ func TestAProviderThatDoesNotFinishConnecting(t *testing.T) {
 	require.Equal(t, chat.PhaseConnect, e.Phase)
 }
 
+// swallow gives an address that takes no connection and refuses none: a listener whose queue is full.
+func swallow(t *testing.T) (addr string) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	require.NoError(t, syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, syscall.Listen(fd, 0))
+	sa, err := syscall.Getsockname(fd)
+	require.NoError(t, err)
+	addr = fmt.Sprintf("127.0.0.1:%d", sa.(*syscall.SockaddrInet4).Port)
+	for {
+		conn, err := net.DialTimeout("tcp", addr, 100*time.Millisecond)
+		if err != nil {
+			return addr
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+}
+
+func TestAProviderThatDoesNotTakeTheConnection(t *testing.T) {
+	o := options("openai", "http://"+swallow(t))
+	o.ConnectTimeout = short
+	e := chat.AsError(fold(t, newUpstream(t, o), t.Context(), question()).err)
+	require.Equal(t, chat.UpstreamTimeout, e.Code)
+	require.Equal(t, chat.PhaseConnect, e.Phase)
+}
+
+// watched is a body that knows whether it was closed.
+type watched struct {
+	io.Reader
+	closed bool
+}
+
+func (w *watched) Close() error { w.closed = true; return nil }
+
+func TestTheBodyIsClosedHoweverTheAnswerEnds(t *testing.T) {
+	hi := sse(delta(`"content":"Hi"`))
+	for name, tc := range map[string]struct {
+		status    int
+		typ, body string
+		leave     bool
+	}{
+		"complete":          {200, "text/event-stream", hi + sse("[DONE]"), false},
+		"cut off":           {200, "text/event-stream", hi, false},
+		"garbage":           {200, "text/event-stream", sse("<html>"), false},
+		"an error in a 200": {200, "text/event-stream", sse(`{"error":{"message":"x"}}`), false},
+		"nobody wants it":   {200, "text/event-stream", hi + hi, true},
+		"a status":          {503, "text/html", "x", false},
+		"not a stream":      {200, "text/html", "x", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := &watched{Reader: strings.NewReader(tc.body)}
+			s := newUpstream(t, options("openai", "http://provider.invalid"))
+			upstream.SetTransport(s, roundTripper(func(req *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: tc.status, ProtoMajor: 1, Request: req, Header: http.Header{"Content-Type": {tc.typ}}, Body: body}, nil
+			}))
+			for range s.Stream(t.Context(), question()) {
+				if tc.leave {
+					break
+				}
+			}
+			require.True(t, body.closed)
+		})
+	}
+}
+
+func TestAnErrorBodyWithoutEndIsNotReadToIt(t *testing.T) {
+	left := make(chan int, 1)
+	srv := provide(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		sent := 0
+		for {
+			n, err := w.Write(make([]byte, 4<<10))
+			if sent += n; err != nil {
+				left <- sent
+				return
+			}
+		}
+	})
+	e := chat.AsError(fold(t, newUpstream(t, options("openai", srv.URL)), t.Context(), question()).err)
+	require.Equal(t, chat.UpstreamError, e.Code)
+	select {
+	case <-left:
+	case <-time.After(patience):
+		require.FailNow(t, "the relay reads on")
+	}
+}
+
+// Whoever writes the log replaces the keys in it, and can only do that when they are there whole and as
+// they are.
+func TestKeysInAProvidersErrorCanBeFound(t *testing.T) {
+	const key = "sk/live+0123456789"
+	for name, body := range map[string]string{
+		"as it is":                    `{"error":{"message":"bad key ` + key + `"}}`,
+		"with slashes escaped":        `{"error":{"message":"bad key sk\/live+0123456789"}}`,
+		"with more escaped":           `{"error":{"message":"bad key \u0073k\u002flive\u002B0123456789"}}`,
+		"where the excerpt would end": `{"error":{"message":"` + strings.Repeat("p", 470) + ` ` + key + `"}}`,
+		"at the end of one long word": strings.Repeat("p", 490) + key,
+		"escaped, at the end":         strings.Repeat(" ", 490) + `sk\u002flive\u002B0123456789` + strings.Repeat(" ", 100),
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := provide(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusInternalServerError)
+				_, _ = io.WriteString(w, body)
+			})
+			e := chat.AsError(fold(t, newUpstream(t, options("openai", srv.URL)), t.Context(), question()).err)
+			logged := strings.ReplaceAll(e.Error(), key, "***")
+			for n := 4; n < len(key); n++ {
+				require.NotContains(t, logged, key[:n])
+			}
+			require.NotContains(t, logged, "0123456789")
+			require.NotContains(t, logged, `\u00`)
+		})
+	}
+}
+
 func TestStatusesAndAttempts(t *testing.T) {
 	now := time.Now()
 	for name, tc := range map[string]struct {
@@ -235,6 +360,12 @@ func TestStatusesAndAttempts(t *testing.T) {
 		"400 passes on one with a colon":      {status: 400, body: `{"error":{"message":"Invalid value: 'x'."}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request: Invalid value: 'x'."},
 		"400 passes on no host":               {status: 400, body: `{"error":{"message":"Ask gateway.internal:8080 instead"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
 		"400 passes on no address":            {status: 400, body: `{"error":{"message":"Call http://10.0.0.1/v1 instead"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
+		"400 passes on no internal name":      {status: 400, body: `{"error":{"message":"Cannot reach llm-7.prod.svc.cluster.local now"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
+		"400 passes on no address of a field": {status: 400, body: `{"error":{"message":"upstream host=10.1.2.3 refused"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
+		"400 passes on no name with a path":   {status: 400, body: `{"error":{"message":"see llm.internal/v1/chat"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
+		"400 passes on no file":               {status: 400, body: `{"error":{"message":"bad file /srv/models/x.py line 3"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
+		"400 passes on names of fields and models": {status: 400, body: `{"error":{"message":"messages.0.content: claude-3.5-sonnet and meta/llama-3.1-8b do not take max_tokens over 4.096."}}`, code: chat.UpstreamRejected, attempts: 1,
+			message: "the provider rejected the request: messages.0.content: claude-3.5-sonnet and meta/llama-3.1-8b do not take max_tokens over 4.096."},
 		"404":                                 {status: 404, body: "<html>", code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
 		"400 for its content":                 {status: 400, body: `{"error":{"code":"content_filter","message":"no"}}`, code: chat.ContentFiltered, attempts: 1},
 		"408":                                 {status: 408, code: chat.UpstreamError, attempts: 3},
@@ -286,36 +417,13 @@ func TestStatusesAndAttempts(t *testing.T) {
 	}
 }
 
-func TestDoneSaysWhetherTheConnectionStillHasToBeDrained(t *testing.T) {
-	const body = `data: {"choices":[{"delta":{"content":"Hel"}}]}` + "\n\ndata: [DONE]\n\n"
-	for name, tc := range map[string]struct {
-		body  func() io.Reader
-		ended bool
-	}{
-		"the end comes with the terminator": {func() io.Reader { return iotest.DataErrReader(strings.NewReader(body)) }, true},
-		"the end comes later":               {func() io.Reader { return strings.NewReader(body) }, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newUpstream(t, options("openai", "http://provider.invalid"))
-			upstream.SetTransport(s, replies(tc.body))
-			var last chat.Chunk
-			for c, err := range s.Stream(t.Context(), question()) {
-				require.NoError(t, err)
-				last = c
-			}
-			require.Equal(t, chat.Done, last.Type)
-			require.Equal(t, tc.ended, last.More)
-		})
-	}
-}
-
 func TestARedirectIsNotFollowed(t *testing.T) {
 	elsewhere := provide(t, func(http.ResponseWriter, *http.Request) { t.Error("the key was sent elsewhere") })
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {
 			srv := provide(t, func(w http.ResponseWriter, req *http.Request) { http.Redirect(w, req, elsewhere.URL, status) })
 			e := chat.AsError(fold(t, newUpstream(t, options("openai", srv.URL)), t.Context(), question()).err)
-			require.Equal(t, chat.UpstreamRejected, e.Code)
+			require.Equal(t, chat.UpstreamMalformed, e.Code)
 			require.Equal(t, "the provider answered with a redirect, which is not followed", e.Message)
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -136,15 +137,14 @@ func checkResponse(res *http.Response, streamType string) error {
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
 	var report providerReport
 	report.parse(body)
-	report.status = res.StatusCode
 	if wait := retryAfter(res.Header, time.Now()); wait > 0 {
 		report.retryAfter = wait
 	}
 	if res.StatusCode != http.StatusOK {
+		report.status = res.StatusCode
 		return report.err()
 	}
 	if report.found {
-		report.status = 0
 		return report.err()
 	}
 	return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider did not answer with a stream",
@@ -261,7 +261,7 @@ func (r *providerReport) err() *chat.Error {
 	case s == 408 || s == 409 || s == 425 || s >= 500:
 		e.Code, e.Message = chat.UpstreamError, "the provider failed"
 	case s >= 300 && s < 400:
-		e.Code, e.Message = chat.UpstreamRejected, "the provider answered with a redirect, which is not followed"
+		e.Code, e.Message = chat.UpstreamMalformed, "the provider answered with a redirect, which is not followed"
 	case s >= 400 || s == 0 && has("invalid_request", "invalid_argument", "bad_request", "not_found"):
 		e.Code, e.Message = chat.UpstreamRejected, "the provider rejected the request"
 		if plainSentence(r.message) {
@@ -281,15 +281,35 @@ func plainSentence(s string) bool {
 	}
 	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune("'\"`,;()[]", r) }) {
 		lower := strings.ToLower(word)
-		if net.ParseIP(strings.TrimRight(word, ".:")) != nil || strings.HasPrefix(lower, "sk-") || strings.HasPrefix(lower, "org-") || lower == "bearer" || strings.Contains(lower, "***") {
+		if strings.HasPrefix(lower, "sk-") || strings.HasPrefix(lower, "org-") || lower == "bearer" || strings.Contains(lower, "***") {
 			return false
 		}
-		if host, port, err := net.SplitHostPort(strings.TrimRight(word, ".")); err == nil && host != "" && port != "" {
-			return false
+		for part := range strings.SplitSeq(lower, "=") {
+			if isAddress(strings.TrimRight(part, ".:!?")) {
+				return false
+			}
 		}
 	}
 	return true
 }
+
+// isAddress reports whether a word may be the address of a machine or of a file on it. Names of models
+// (llama-3.1-8b) and of fields (messages.0.content) are none; when in doubt it is one.
+func isAddress(word string) bool {
+	if host, port, err := net.SplitHostPort(word); err == nil && host != "" && port != "" {
+		return true
+	}
+	if strings.HasPrefix(word, "/") && strings.Count(word, "/") > 1 {
+		return true
+	}
+	host, _, _ := strings.Cut(word, "/")
+	return net.ParseIP(word) != nil || net.ParseIP(host) != nil || host == "localhost" || hostName.MatchString(host) && !fieldName.MatchString(host)
+}
+
+var (
+	hostName  = regexp.MustCompile(`^([a-z0-9-]+\.)+[a-z]{2,}$`)
+	fieldName = regexp.MustCompile(`\.[0-9]+\.`)
+)
 
 // longestRetryAfter is beyond what a provider may mean: a larger number is a mistake, or would overflow.
 const longestRetryAfter = 24 * time.Hour
@@ -310,12 +330,27 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// excerpt is what of a body goes into the log.
+// excerpt is what of a body goes into the log. Whoever writes that knows the keys and blots them out, and has
+// to be able to find them: so escapes that JSON allows and does not need are undone, and the cut goes through
+// no word.
 func excerpt(body []byte) string {
 	const longest = 500
-	s := strings.ToValidUTF8(string(body[:min(len(body), longest)]), "\ufffd")
-	if len(body) > longest {
-		s += "…"
+	s := needlessEscape.ReplaceAllStringFunc(string(body[:min(len(body), 2*longest)]), func(escape string) string {
+		if escape == `\/` {
+			return "/"
+		}
+		c, _ := strconv.ParseUint(escape[2:], 16, 8) // two of the digits are 0, the others are hex
+		return string(rune(c))
+	})
+	if len(body) > longest && len(s) > longest {
+		s = s[:longest]
 	}
-	return s
+	if len(body) > len(s) {
+		s = s[:strings.LastIndexFunc(s, func(r rune) bool { return r <= ' ' || r == '"' || r > unicode.MaxASCII })+1] + "…"
+	}
+	return strings.ToValidUTF8(s, "\ufffd")
 }
+
+// needlessEscape matches \/ and what is written as \u although it is printable ASCII, but for the quote and
+// the backslash.
+var needlessEscape = regexp.MustCompile(`\\/|\\u00(?:2[013-9a-fA-F]|[346][0-9a-fA-F]|5[0-9abd-fABD-F]|7[0-9a-eA-E])`)

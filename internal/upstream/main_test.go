@@ -93,6 +93,11 @@ func (f replies) RoundTrip(req *http.Request) (*http.Response, error) {
 		Header: http.Header{"Content-Type": {req.Header.Get("Accept")}}, Body: io.NopCloser(f())}, nil
 }
 
+// roundTripper is a transport made of a func.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
 // decodeWith answers a question with a recorded body, however it is cut into reads.
 func decodeWith(t testing.TB, kind string, body func() io.Reader) answer {
 	t.Helper()

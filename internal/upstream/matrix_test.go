@@ -68,7 +68,8 @@ func faults() []faulty {
 	status(429, chat.UpstreamRateLimited, 2, true)
 	status(401, chat.UpstreamAuth, 1, true)
 	status(403, chat.UpstreamAuth, 1, true)
-	for _, s := range []int{302, 400, 404, 422} {
+	status(302, chat.UpstreamMalformed, 1, true)
+	for _, s := range []int{400, 404, 422} {
 		status(s, chat.UpstreamRejected, 1, false)
 	}
 	return all

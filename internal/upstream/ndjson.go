@@ -7,6 +7,9 @@ import (
 	"github.com/websopy/relay/internal/sse"
 )
 
+// linesBuffer is what a buffer for lines begins with, in bytes.
+const linesBuffer = 4 << 10
+
 // lines reads newline-delimited JSON, a value a line, as events with nothing but data. Blank lines say
 // nothing. It is not safe for concurrent use.
 type lines struct {
@@ -19,8 +22,14 @@ type lines struct {
 	end   int // where the line in progress ends, 0 while it is not whole
 }
 
-// Reset makes l read another stream.
-func (l *lines) Reset(r io.Reader) { *l = lines{r: r} }
+// Reset makes l read another stream. It keeps its buffer unless a long line has made that large.
+func (l *lines) Reset(r io.Reader) {
+	fresh := lines{r: r}
+	if cap(l.buf) <= linesBuffer {
+		fresh.buf = l.buf[:0]
+	}
+	*l = fresh
+}
 
 // Next returns the next line, without its end, as sse.Decoder does an event: the last one is Partial
 // when its end is missing, and one of more than sse.DefaultMaxEvent bytes is sse.ErrTooLong.
@@ -29,10 +38,7 @@ func (l *lines) Next() (sse.Event, error) {
 		if l.Buffered() {
 			line := l.buf[l.start:l.end]
 			l.start, l.scan, l.end = l.end+1, l.end+1, 0
-			if len(bytes.TrimSpace(line)) > 0 {
-				return sse.Event{Data: line}, nil
-			}
-			continue
+			return sse.Event{Data: line}, nil
 		}
 		if l.err == nil {
 			l.fill()
@@ -47,15 +53,19 @@ func (l *lines) Next() (sse.Event, error) {
 	}
 }
 
-// Buffered reports whether a whole line is in hand.
+// Buffered reports whether a whole line that is not blank is in hand.
 func (l *lines) Buffered() bool {
-	if l.end == 0 {
+	for l.end == 0 {
 		i := bytes.IndexByte(l.buf[l.scan:], '\n')
 		if i < 0 {
 			l.scan = len(l.buf)
 			return false
 		}
-		l.end = l.scan + i
+		if end := l.scan + i; len(bytes.TrimSpace(l.buf[l.start:end])) > 0 {
+			l.end = end
+		} else {
+			l.start, l.scan = end+1, end+1
+		}
 	}
 	return true
 }
@@ -65,7 +75,6 @@ func (l *lines) Ended() bool { return l.err == io.EOF }
 
 // fill reads once, into a buffer that grows only for a line that fills it.
 func (l *lines) fill() {
-	const initial = 4 << 10
 	n := copy(l.buf, l.buf[l.start:])
 	l.buf, l.scan, l.start = l.buf[:n], l.scan-l.start, 0
 	if n == cap(l.buf) {
@@ -73,7 +82,7 @@ func (l *lines) fill() {
 			l.err = sse.ErrTooLong
 			return
 		}
-		l.buf = append(make([]byte, 0, min(max(2*n, initial), sse.DefaultMaxEvent)), l.buf...)
+		l.buf = append(make([]byte, 0, min(max(2*n, linesBuffer), sse.DefaultMaxEvent)), l.buf...)
 	}
 	for range 100 { // as bufio does: a reader may return nothing now and then, not for ever
 		var got int

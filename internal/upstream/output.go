@@ -242,9 +242,8 @@ func (o *output) sendTools(n int) {
 	}
 }
 
-// end sends what is left and the done chunk. last says that there is nothing to wait for after it. It
-// reports whether anybody took it.
-func (o *output) end(last bool) bool {
+// end sends what is left, all at once, and the done chunk. It reports whether anybody took it.
+func (o *output) end() bool {
 	o.more = true
 	o.sendRefusal()
 	o.sendTools(len(o.tools))
@@ -255,7 +254,7 @@ func (o *output) end(last bool) bool {
 	if *reason == chat.FinishStop && o.sent > 0 {
 		*reason = chat.FinishToolCalls // several providers say stop in both cases
 	}
-	o.more = last
+	o.more = false
 	o.emit(chat.Chunk{Type: chat.Done, Done: &o.done})
 	return !o.gone
 }

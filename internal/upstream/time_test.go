@@ -36,7 +36,7 @@ func (p paced) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	return &http.Response{StatusCode: http.StatusOK, ProtoMajor: 1, Request: req,
-		Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: &pacedBody{ctx: req.Context(), parts: p.parts, hang: p.hang}}, nil
+		Header: http.Header{"Content-Type": {req.Header.Get("Accept")}}, Body: &pacedBody{ctx: req.Context(), parts: p.parts, hang: p.hang}}, nil
 }
 
 type pacedBody struct {
@@ -78,6 +78,39 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// What is promised with More comes, or a pause does, before the upstream waits for the network: a chunk
+// that waits for another one would be seen late.
+func TestMoreIsPromisedOnlyOfWhatIsInHand(t *testing.T) {
+	for _, tc := range []struct{ name, kind, chunk, behind string }{
+		{"nothing", "openai", delta(`"content":"Hi"`), ""},
+		{"a comment", "openai", delta(`"content":"Hi"`), ": OPENROUTER PROCESSING\n\n"},
+		{"an event without data", "openai", delta(`"content":"Hi"`), "event: ping\n\n"},
+		{"an event that says nothing", "openai", delta(`"content":"Hi"`), sse(delta(`"content":""`))},
+		{"a comment and half an event", "openai", delta(`"content":"Hi"`), ": x\n\ndata: {\"ch"},
+		{"a comment and an event that says nothing", "openai", delta(`"content":"Hi"`), ":\n\n" + sse(delta(`"content":""`))},
+		{"blank lines", "ollama", `{"message":{"content":"Hi"}}`, "\n \n\n"},
+	} {
+		t.Run(tc.kind+" "+tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newUpstream(t, options(tc.kind, "http://provider.invalid"))
+				upstream.SetTransport(s, paced{parts: []part{{0, events(tc.kind, tc.chunk) + tc.behind}}, hang: true})
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				var seen []chat.Type
+				held := false
+				for c, err := range s.Stream(ctx, question()) {
+					if err != nil {
+						break
+					}
+					seen, held = append(seen, c.Type), c.More
+				}
+				require.Contains(t, seen, chat.Content)
+				require.False(t, held, "the chunk waits for the next one")
+			})
+		})
+	}
+}
+
 func TestClocks(t *testing.T) {
 	const s = time.Second
 	hi, empty, tool := sse(delta(`"content":"Hi"`)), sse(delta(`"content":""`)), sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":" "}}]`))
@@ -107,7 +140,13 @@ func TestClocks(t *testing.T) {
 			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}}, hang: true}, 3 * s, "Hi", "", "",
 		},
 		"in which usage may come": {
-			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}, {1500 * time.Millisecond, sse(usage)}}, hang: true}, 4500 * time.Millisecond, "Hi", "", "",
+			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}, {1500 * time.Millisecond, sse(usage)}}, hang: true}, 3 * s, "Hi", "", "",
+		},
+		"which what is no progress does not prolong": {
+			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}, {1500 * time.Millisecond, empty}, {400 * time.Millisecond, empty}}, hang: true}, 3 * s, "Hi", "", "",
+		},
+		"and progress does": {
+			paced{parts: []part{{0, hi}, {1 * s, sse(finished("tool_calls"))}, {1500 * time.Millisecond, tool}}, hang: true}, 4500 * time.Millisecond, "Hi", "", "",
 		},
 		"a terminator ends it at once": {
 			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"), "[DONE]")}}, hang: true}, 1*s + 100*time.Millisecond, "Hi", "", "",

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-faster/jx"
+
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/sse"
 )
@@ -159,8 +160,7 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 	if err := c.read(ctx, clock, events, &out); err != nil {
 		return err
 	}
-	ended := events.Ended()
-	if out.end(ended) && !ended && res.ProtoMajor == 1 {
+	if out.end() && !events.Ended() && res.ProtoMajor == 1 {
 		clock.set(drainTime, errGraceOver)
 		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
 	}
@@ -190,6 +190,7 @@ func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Res
 // read passes on what the body says, until it is complete or nobody wants it any more.
 func (c *client) read(ctx context.Context, clock *clock, events eventSource, out *output) error {
 	dec := c.format.newDecoder()
+	ending := false // the grace runs
 	for !out.complete {
 		if out.more = out.more && events.Buffered(); !out.more {
 			out.pause()
@@ -209,8 +210,9 @@ func (c *client) read(ctx context.Context, clock *clock, events eventSource, out
 		switch {
 		case out.gone:
 			return nil
-		case out.finished:
+		case out.finished && (out.progress || !ending): // not for usage or pings: they would prolong it for ever
 			clock.set(finishGrace, errGraceOver)
+			ending = true
 		case out.progress:
 			clock.set(c.IdleTimeout, errIdle)
 		}
