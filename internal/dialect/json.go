@@ -34,7 +34,8 @@ func at(name string, err error) error {
 	return &fieldError{name + "." + inner.path, inner.err}
 }
 
-// object reads an object. A key is valid until field returns.
+// object reads an object. A member that is null counts as absent: many serializers write what is not set
+// so. A key is valid until field returns.
 func object(d *jx.Decoder, field func(d *jx.Decoder, key []byte) error) error {
 	if d.Next() != jx.Object {
 		return wrongType(d, "an object")
@@ -45,6 +46,12 @@ func object(d *jx.Decoder, field func(d *jx.Decoder, key []byte) error) error {
 	}
 	for iter.Next() {
 		key := iter.Key()
+		if d.Next() == jx.Null {
+			if err := d.Null(); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := field(d, key); err != nil {
 			return at(shorten(string(key)), err)
 		}

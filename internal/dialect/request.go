@@ -39,12 +39,37 @@ func DecodeNative(body []byte) (*Native, error) {
 	return n, nil
 }
 
+// Question makes the request of a GET, which has one message of the user in its URL.
+func Question(message, model string) (*Native, error) {
+	switch err := checkModel(model); {
+	case message == "":
+		return nil, invalid("message: is required, as in ?message=Hello")
+	case !utf8.ValidString(message):
+		return nil, invalid("message: is not valid UTF-8")
+	case err != nil:
+		return nil, invalid("model: %s", err)
+	}
+	return &Native{Stream: true, Request: chat.Request{
+		Model:    model,
+		Messages: []chat.Message{{Role: chat.RoleUser, Content: message}},
+	}}, nil
+}
+
+// checkModel keeps names short and printable: they go into URLs, logs and messages.
+func checkModel(name string) error {
+	unprintable := func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }
+	if len(name) > maxModel || strings.ContainsFunc(name, unprintable) {
+		return fmt.Errorf("want at most %d printable characters", maxModel)
+	}
+	return nil
+}
+
 func invalid(format string, args ...any) *chat.Error {
 	return &chat.Error{Code: chat.InvalidRequest, Message: fmt.Sprintf(format, args...)}
 }
 
 func checkJSON(body []byte) error {
-	if len(bytes.TrimSpace(body[:min(len(body), 64)])) == 0 {
+	if len(bytes.TrimSpace(body)) == 0 {
 		return errors.New("the body is empty; want a JSON object")
 	}
 	if !utf8.Valid(body) {
@@ -62,9 +87,6 @@ func checkJSON(body []byte) error {
 }
 
 func (n *Native) field(d *jx.Decoder, key []byte) (err error) {
-	if string(key) != "messages" && d.Next() == jx.Null {
-		return d.Null() // the same as not there
-	}
 	switch string(key) {
 	case "messages":
 		n.Messages = nil // of two members with one name the last counts, as everywhere
@@ -74,9 +96,8 @@ func (n *Native) field(d *jx.Decoder, key []byte) (err error) {
 			return err
 		})
 	case "model":
-		n.Model, err = str(d)
-		if err == nil && (len(n.Model) > maxModel || strings.ContainsFunc(n.Model, func(r rune) bool { return r < ' ' || r == 0x7f })) {
-			err = fmt.Errorf("want at most %d printable characters", maxModel)
+		if n.Model, err = str(d); err == nil {
+			err = checkModel(n.Model)
 		}
 	case "stream":
 		n.Stream, err = boolean(d)
@@ -122,9 +143,6 @@ func (n *Native) field(d *jx.Decoder, key []byte) (err error) {
 func message(d *jx.Decoder) (m chat.Message, err error) {
 	hasContent := false
 	err = object(d, func(d *jx.Decoder, key []byte) (err error) {
-		if string(key) != "role" && d.Next() == jx.Null {
-			return d.Null()
-		}
 		switch string(key) {
 		case "role":
 			var role string

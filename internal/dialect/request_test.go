@@ -57,12 +57,14 @@ func TestAWrongRequestIsToldWhatIsWrong(t *testing.T) {
 		`{}`:                             "messages: at least one message is required",
 		`{"messages":[]}`:                "messages: at least one message is required",
 		`{"messages":"x"}`:               "messages: want an array, got a string",
-		`{"messages":null}`:              "messages: want an array, got null",
+		`{"messages":null}`:              "messages: at least one message is required",
+		`{"messages":[null]}`:            "messages[0]: want an object, got null",
 		`{"messages":[3]}`:               "messages[0]: want an object, got a number",
 		`{"messages":[{"content":"x"}]}`: "messages[0].role: is required",
 		`{"messages":[{"role":"user"}]}`: "messages[0].content: is required",
 		`{"messages":[{"role":"user","content":null}]}`:                                                   "messages[0].content: is required",
 		`{"messages":[{"role":"user","content":"x"},{"role":"wizard","content":"x"}]}`:                    `messages[1].role: unknown role "wizard"; want system, user, assistant or tool`,
+		`{"messages":[{"role":null,"content":"x"}]}`:                                                      "messages[0].role: is required",
 		`{"messages":[{"role":7,"content":"x"}]}`:                                                         "messages[0].role: want a string, got a number",
 		`{"messages":[{"role":"user","content":7}]}`:                                                      "messages[0].content: want a string or an array of parts, got a number",
 		`{"messages":[{"role":"user","content":[]}]}`:                                                     "messages[0].content: want at least one part",
@@ -108,6 +110,24 @@ func TestNullIsTheSameAsAbsent(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, n.Stream)
 	require.Empty(t, n.Extra)
+
+	for with, without := range map[string]string{
+		`{"role":"user","name":null,"content":[{"type":"text","text":"x","image_url":null}]}`:                                        `{"role":"user","content":[{"type":"text","text":"x"}]}`,
+		`{"role":"user","content":[{"type":"image_url","text":null,"image_url":{"url":"https://x/y","detail":null}}]}`:               `{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x/y"}}]}`,
+		`{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":null,"function":{"name":"f","arguments":null}}]}`:         `{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f"}}]}`,
+		`{"role":"user","content":"x"}],"tools":[{"type":null,"function":{"name":"f","parameters":null}}],"tool_choice":null,"a":[1`: `{"role":"user","content":"x"}],"tools":[{"function":{"name":"f"}}],"a":[1`,
+	} {
+		got, err := dialect.DecodeNative([]byte(`{"messages":[` + with + `]}`))
+		require.NoError(t, err)
+		want, err := dialect.DecodeNative([]byte(`{"messages":[` + without + `]}`))
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+}
+
+func TestWhiteSpaceBeforeTheBodySaysNothing(t *testing.T) {
+	_, err := dialect.DecodeNative([]byte(strings.Repeat("\n", 1000) + hi(`"seed":1`)))
+	require.NoError(t, err)
 }
 
 func TestTenThousandMessagesAreFine(t *testing.T) {

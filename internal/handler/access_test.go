@@ -13,6 +13,14 @@ import (
 	"github.com/websopy/relay/internal/handler"
 )
 
+func TestABugOutsideOfStreamsIsAnswered(t *testing.T) {
+	r := start(t, handler.Options{Upstream: hello, Allows: func(string) bool { panic("a bug") }})
+	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"model":"m-2",`+question[1:])
+	require.Equal(t, http.StatusInternalServerError, res.StatusCode)
+	require.Equal(t, chat.Internal, lastError(t, body).Code)
+	require.Contains(t, r.log.wait(t, "panic", 1)[0]["stack"], "handler_test")
+}
+
 func TestAuthentication(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello, APIKeys: []handler.APIKey{{Name: "shop", Key: "k-shop"}, {Key: "k-nameless"}}})
 	for name, tc := range map[string]struct {

@@ -29,7 +29,6 @@ var errSlowClient = errors.New("handler: the client did not read in time")
 type eventWriter struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
-	http11  bool
 	http2   bool
 	timeout time.Duration
 	beat    time.Duration
@@ -58,7 +57,6 @@ var (
 		"X-Content-Type-Options": {"nosniff"},
 	}
 	keepAlive = []string{"keep-alive"}
-	chunked   = []string{"chunked"}
 )
 
 // headerWait is how long the headers may wait to share a write with the first chunk. A provider that
@@ -70,24 +68,20 @@ const headerWait = 10 * time.Millisecond
 // starts the heartbeat. cancel is called with the error when a write fails. close must be called.
 func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc, from source) *eventWriter {
 	e := &eventWriter{
-		w: w, rc: http.NewResponseController(w), http11: req.ProtoMajor == 1 && req.ProtoMinor == 1, http2: req.ProtoMajor >= 2, id: from.id(), seq: from.seq(), buf: from.opening,
+		w: w, rc: http.NewResponseController(w), http2: req.ProtoMajor >= 2,
 		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
+		id: from.id(), seq: from.seq(), buf: from.opening,
 	}
-	setStreamHeaders(w.Header(), e.http11)
+	maps.Copy(w.Header(), streamHeaders)
+	if req.ProtoMajor == 1 && req.ProtoMinor == 1 {
+		w.Header()["Connection"] = keepAlive
+	}
 	w.WriteHeader(http.StatusOK)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ticks.Add(1)
 	e.timer = time.AfterFunc(headerWait, e.tick)
 	return e
-}
-
-func setStreamHeaders(h http.Header, http11 bool) {
-	maps.Copy(h, streamHeaders)
-	if http11 {
-		h["Connection"] = keepAlive
-		h["Transfer-Encoding"] = chunked // also when the whole answer is in hand before the first flush
-	}
 }
 
 // chunk writes a chunk's frame. When the producer has more in hand the frame may wait for it; then at is
@@ -131,8 +125,8 @@ func (e *eventWriter) position(seq uint64) {
 }
 
 // done writes the frame of a Done chunk, which has position seq, and the marker behind it, which has none,
-// if there is one.
-func (e *eventWriter) done(c chat.Chunk, seq uint64, marker []byte) error {
+// if there is one. at is when they, and what had waited, were written.
+func (e *eventWriter) done(c chat.Chunk, seq uint64, marker []byte) (at time.Time, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.append(c, seq)
@@ -140,24 +134,19 @@ func (e *eventWriter) done(c chat.Chunk, seq uint64, marker []byte) error {
 		e.buf = append(sse.AppendData(e.buf), marker...)
 		e.buf = sse.AppendEnd(e.buf)
 	}
-	return e.finish(c.More)
+	err = e.flush()
+	return e.last, err
 }
 
-// failure writes the frame of an error, which has position seq.
-func (e *eventWriter) failure(seq uint64, data []byte) error {
+// failure writes the frame of an error, which has position seq. at is as for done.
+func (e *eventWriter) failure(seq uint64, data []byte) (at time.Time, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.buf = append(sse.AppendData(e.buf), data...)
 	e.position(seq)
 	e.buf = sse.AppendEnd(e.buf)
-	return e.finish(true)
-}
-
-// finish writes the last frames. When the response ends at once they go with the write of its end: the
-// client then has one packet to wake up for and not two. On HTTP/2 that write would have no deadline. The
-// caller holds mu.
-func (e *eventWriter) finish(atOnce bool) error {
-	return e.write(!atOnce || !e.http11)
+	err = e.flush()
+	return e.last, err
 }
 
 // reconnect asks the client to come back after wait. Some clients take a frame without data for a
@@ -184,11 +173,9 @@ func (e *eventWriter) size() int64 {
 	return e.bytes
 }
 
-// flush writes what there is, down to the network. The caller holds mu.
-func (e *eventWriter) flush() error { return e.write(true) }
-
-// write writes what there is; without flush it may stay in the server's buffer. The caller holds mu.
-func (e *eventWriter) write(flush bool) error {
+// flush writes what there is, down to the network: what stays in the server's buffer is lost without an
+// error. The caller holds mu.
+func (e *eventWriter) flush() error {
 	if e.err != nil {
 		return e.err
 	}
@@ -197,7 +184,7 @@ func (e *eventWriter) write(flush bool) error {
 	if err == nil && len(e.buf) > 0 {
 		_, err = e.w.Write(e.buf)
 	}
-	if err == nil && flush {
+	if err == nil {
 		err = e.rc.Flush()
 	}
 	if err == nil && e.http2 {
@@ -236,7 +223,7 @@ func (e *eventWriter) extendDeadline(now time.Time) error {
 // back when a ping may be due.
 func (e *eventWriter) tick() {
 	defer e.ticks.Done()
-	e.mu.Lock() // at the longest for a write's deadline
+	e.mu.Lock() // a chunk's write may be under way, for as long as its deadline
 	defer e.mu.Unlock()
 	if e.closed || e.err != nil {
 		return

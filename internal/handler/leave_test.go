@@ -104,6 +104,21 @@ func TestAClientThatLeavesIsSeenByTheProvider(t *testing.T) {
 	}
 }
 
+func TestAClientThatLeftIsNoFailureOfTheProvider(t *testing.T) {
+	asked := make(chan struct{})
+	r := start(t, handler.Options{Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+		close(asked)
+		<-ctx.Done()
+		yield(chat.Chunk{}, &chat.Error{Code: chat.UpstreamError, Message: "the provider failed"})
+	})})
+	s := dial(t, r)
+	s.post(t)
+	s.head(t)
+	receive(t, asked)
+	s.Close()
+	require.Equal(t, "client_gone", r.log.stream(t)["reason"])
+}
+
 func TestAClientThatDoesNotReadIsDropped(t *testing.T) {
 	for protocol, client := range protocols(t) {
 		t.Run(protocol, func(t *testing.T) {

@@ -61,7 +61,10 @@ func hang(gone chan<- error, chunks ...chat.Chunk) provider {
 			}
 		}
 		<-ctx.Done()
-		gone <- context.Cause(ctx)
+		select {
+		case gone <- context.Cause(ctx):
+		default: // nobody asks: a failing test must not hang
+		}
 		yield(chat.Chunk{}, context.Cause(ctx))
 	}
 }
@@ -91,6 +94,9 @@ const (
 	doneFrame = `data: {"type":"done","finishReason":"stop","model":"m-1","usage":{"promptTokens":7,"completionTokens":2}}` + "\n\n"
 	endFrame  = "data: [DONE]\n\n"
 	pingFrame = `data: {"type":"ping"}` + "\n\n"
+
+	// The first of a GET whose stream is not resumable.
+	noReturnFrame = `data: {"type":"ping"}` + "\nid: none\n\n"
 )
 
 const question = `{"messages":[{"role":"user","content":"hi"}]}`
@@ -356,6 +362,21 @@ func (r *relay) counted(t *testing.T, name string) map[string]float64 {
 		}
 	}
 	return values
+}
+
+// total is the sum of what a histogram observed.
+func (r *relay) total(t *testing.T, name string) (sum float64) {
+	t.Helper()
+	families, err := r.registry.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetHistogram().GetSampleSum()
+			}
+		}
+	}
+	return sum
 }
 
 // idle waits until no stream is open.

@@ -34,7 +34,8 @@ type record struct {
 	start   time.Time
 	trace   upstream.Trace
 
-	first, last time.Time // chunks
+	first, last time.Time // writes of chunks
+	waiting     bool      // there are chunks that were counted and not written
 	chunks      int64
 	bytes       int64
 	done        *chat.Completion
@@ -55,9 +56,17 @@ func (r *Relay) newRecord(ctx *context.Context, req *http.Request, ask *chat.Req
 func (rec *record) chunk(c chat.Chunk, at time.Time) {
 	if c.Type != chat.Pause {
 		rec.chunks++
+		rec.waiting = true
 	}
+	if !at.IsZero() {
+		rec.wrote(at)
+	}
+}
+
+// wrote notes when the chunks that waited to be written were.
+func (rec *record) wrote(at time.Time) {
 	switch {
-	case at.IsZero() || rec.chunks == 0:
+	case !rec.waiting:
 		return
 	case rec.first.IsZero():
 		rec.first = at
@@ -67,6 +76,7 @@ func (rec *record) chunk(c chat.Chunk, at time.Time) {
 	default:
 		rec.metrics.chunkGap.Observe(at.Sub(rec.last).Seconds())
 	}
+	rec.waiting = false
 	rec.last = at
 }
 
@@ -84,8 +94,8 @@ func (rec *record) ended() error {
 	return nil
 }
 
-// end decides how the stream ended.
-func (rec *record) end(req *http.Request, err error) {
+// conclude decides how a stream ended.
+func (r *Relay) conclude(rec *record, req *http.Request, err error) {
 	rec.cause = err
 	switch {
 	case err == nil && rec.done.FinishReason == chat.FinishStopped:
@@ -96,14 +106,21 @@ func (rec *record) end(req *http.Request, err error) {
 		rec.reason = reasonSlowClient
 	case errors.Is(err, stream.ErrReleased):
 		rec.reason = reasonReleased
-	case req.Context().Err() != nil || !isChatError(err):
+	case !isChatError(err) || req.Context().Err() != nil:
 		// The upstream and the writer fail with anything else only when the client is gone. The
 		// context may learn of it a moment later than a write does.
 		rec.reason = reasonClientGone
+		if r.life.Err() != nil { // it is this end of the connection that is going away
+			rec.fail(context.Cause(r.life))
+		}
 	default:
-		rec.failure = chat.AsError(err)
-		rec.reason = string(rec.failure.Code)
+		rec.fail(err)
 	}
+}
+
+func (rec *record) fail(err error) {
+	rec.failure = chat.AsError(err)
+	rec.reason = string(rec.failure.Code)
 }
 
 func isChatError(err error) bool {
@@ -111,7 +128,7 @@ func isChatError(err error) bool {
 	return ok
 }
 
-// outcome is end for a generation, whose client is the log.
+// outcome is conclude for a generation, whose client is the log.
 func (rec *record) outcome(o stream.Outcome) {
 	rec.id = o.ID
 	rec.first, rec.chunks, rec.bytes = rec.start.Add(o.First), int64(o.Chunks), o.Bytes
@@ -169,8 +186,8 @@ func (r *Relay) tell(rec *record, what string) {
 	if rec.id != "" {
 		e.Str("stream", rec.id[:8]) // whole, it would let a reader of the log attach
 	}
-	if rec.ask.Model != "" {
-		e.Str("model", r.redact.Replace(rec.ask.Model))
+	if model := rec.model(); model != "" {
+		e.Str("model", r.redact.Replace(model))
 	}
 	if n := len(rec.trace.Attempts); n > 0 {
 		e.Str("upstream", rec.trace.Attempts[n-1].Upstream).Int("attempts", n)
@@ -194,6 +211,15 @@ func (r *Relay) tell(rec *record, what string) {
 		e.Str("error", rec.cause.Error())
 	}
 	e.Msg(what)
+}
+
+// model is the one that was asked for or, where that is the provider's or the relay's choice, the one that
+// answered.
+func (rec *record) model() string {
+	if rec.ask.Model == "" && rec.done != nil {
+		return rec.done.Model
+	}
+	return rec.ask.Model
 }
 
 // tried is what every attempt came to, in order.

@@ -25,6 +25,7 @@ func TestRefusals(t *testing.T) {
 		"no JSON":               {body: `{"messages":`, status: 400, code: chat.InvalidRequest, message: "the body is not valid JSON: unexpected end of JSON input at byte 12"},
 		"JSON of another type":  {body: `[]`, status: 400, code: chat.InvalidRequest},
 		"nothing":               {status: 400, code: chat.InvalidRequest, message: "the body is empty; want a JSON object"},
+		"white space alone":     {body: strings.Repeat(" \n", 100), status: 400, code: chat.InvalidRequest, message: "the body is empty; want a JSON object"},
 		"no UTF-8":              {body: "{\"messages\":\"\xff\"}", status: 400, code: chat.InvalidRequest, message: "the body is not valid UTF-8"},
 		"deep nesting":          {body: strings.Repeat(`{"a":[`, 50_000), status: 400, code: chat.InvalidRequest},
 		"no messages":           {body: `{"model":"m-2"}`, status: 400, code: chat.InvalidRequest, message: "messages: at least one"},
@@ -56,11 +57,27 @@ func TestRefusals(t *testing.T) {
 		"a broken content type": {
 			body: question, headers: []string{"Content-Type", "application/;json"}, status: 415, code: chat.UnsupportedMediaType,
 		},
+		"a compressed body": {
+			body: question, headers: []string{"Content-Encoding", "gzip"}, status: 415, code: chat.UnsupportedMediaType, message: "Content-Encoding: want none",
+		},
 		"GET without a message": {
 			method: http.MethodGet, path: "/api/chat/stream", status: 400, code: chat.InvalidRequest, message: "message: is required",
 		},
-		"an unknown path":   {method: http.MethodGet, path: "/api/nothing", status: 404, code: chat.NotFound},
-		"an unknown method": {method: http.MethodPut, body: question, status: 405, code: chat.MethodNotAllowed},
+		"GET with a query that is none": {
+			method: http.MethodGet, path: "/api/chat/stream?message=100%", status: 400, code: chat.InvalidRequest, message: `the query of the URL can't be read: invalid URL escape "%"`,
+		},
+		"GET with a message that is no UTF-8": {
+			method: http.MethodGet, path: "/api/chat/stream?message=%FF&model=m-2", status: 400, code: chat.InvalidRequest, message: "message: is not valid UTF-8",
+		},
+		"GET with a model's name that is none": {
+			method: http.MethodGet, path: "/api/chat/stream?message=hi&model=a%0Ab", status: 400, code: chat.InvalidRequest, message: "model: want at most 256 printable characters",
+		},
+		"GET with a model's name without end": {
+			method: http.MethodGet, path: "/api/chat/stream?message=hi&model=" + strings.Repeat("m", 3000), status: 400, code: chat.InvalidRequest, message: "model: want at most 256 printable characters",
+		},
+		"an unknown path":           {method: http.MethodGet, path: "/api/nothing", status: 404, code: chat.NotFound},
+		"a method that no path has": {method: "BREW", path: "/api/nothing", status: 404, code: chat.NotFound},
+		"an unknown method":         {method: http.MethodPut, body: question, status: 405, code: chat.MethodNotAllowed},
 		"GET where there is only POST": {
 			method: http.MethodGet, path: "/api/chat", status: 405, code: chat.MethodNotAllowed,
 		},

@@ -29,9 +29,10 @@ func (r *Relay) plain(w http.ResponseWriter, status int, text string) {
 	r.body(w, status, "text/plain; charset=utf-8", []byte(text))
 }
 
-// extendDeadline gives the next write its time.
+// extendDeadline gives the next write its time. Before it the server may have to wait for the rest of a body
+// that nobody has read.
 func (r *Relay) extendDeadline(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(r.WriteTimeout)) // a recorder has none
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bodyTimeout + r.WriteTimeout)) // a recorder has none
 }
 
 // refuse answers every request with e.
@@ -47,6 +48,10 @@ func (r *Relay) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 			if routes.Match(chi.NewRouteContext(), method, req.URL.Path) {
 				allowed = append(allowed, method)
 			}
+		}
+		if len(allowed) == 0 { // a method that no path takes
+			r.fail(w, req, errNoPath)
+			return
 		}
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		r.fail(w, req, &chat.Error{Code: chat.MethodNotAllowed, Message: "this path does not take this method"})

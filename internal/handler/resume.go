@@ -104,7 +104,7 @@ func startFrame(id string) []byte {
 	return sse.AppendEnd(stream.AppendCursor(sse.AppendID(frame), id, 0))
 }
 
-// noReturn is the first frame of a GET whose stream can't be resumed now. Its EventSource connects again all
+// noReturn is the first frame of a GET whose stream can't be resumed. Its EventSource connects again all
 // the same, after the end as well, and without an id to send it would ask, and pay, again. This one is
 // nobody's.
 func noReturn(req *http.Request) []byte {
@@ -189,7 +189,7 @@ func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.E
 	out := r.newEventWriter(w, req, func(error) {}, source{})
 	defer out.close()
 	if final {
-		_ = out.failure(0, r.errorObject(req, e))
+		_, _ = out.failure(0, r.errorObject(req, e))
 		return
 	}
 	_ = out.reconnect(reconnectJitter())

@@ -40,7 +40,7 @@ type Options struct {
 	MaxStreamBytes int64         // of one answer, as sent to the client
 	MaxDuration    time.Duration // of one stream
 	Heartbeat      time.Duration // silence before a ping
-	WriteTimeout   time.Duration // one write and flush
+	WriteTimeout   time.Duration // one write and flush; must be positive
 
 	UI bool // serve the demo page
 
@@ -91,17 +91,17 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.S
 
 func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
-	mux.Use(requestID, r.recoverPanics, r.cors())
+	mux.Use(requestID, r.recoverPanics, r.boundBody, r.cors())
 	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
 	for _, ask := range []func(string, http.HandlerFunc){mux.Get, mux.Head} { // some balancers ask by HEAD
 		ask("/healthz", r.healthz)
 		ask("/readyz", r.readyz)
-	}
-	if r.UI {
-		mux.Get("/", r.ui)
-		mux.Get("/ui/*", r.ui)
+		if r.UI {
+			ask("/", r.ui)
+			ask("/ui/*", r.ui)
+		}
 	}
 
 	mux.Group(func(mux chi.Router) {

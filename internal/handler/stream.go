@@ -1,24 +1,18 @@
 package handler
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"iter"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
 	"github.com/websopy/relay/internal/stream"
-)
-
-const (
-	bodyTimeout = 30 * time.Second // for a client to send its request body
-	roomForBody = 64 << 10         // bytes; more is taken when they have come, whatever the client announces
 )
 
 // postStream is the main job: a request body in, an event stream out.
@@ -34,19 +28,22 @@ func (r *Relay) postStream(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-var errMediaType = &chat.Error{Code: chat.UnsupportedMediaType, Message: "Content-Type: want application/json"}
+var (
+	errMediaType = &chat.Error{Code: chat.UnsupportedMediaType, Message: "Content-Type: want application/json"}
+	errEncoding  = &chat.Error{Code: chat.UnsupportedMediaType, Message: "Content-Encoding: want none"}
+)
 
 // readAsk reads and decodes the body, and gives its hash. A request that resumes a stream is not decoded.
 func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Native, *[sha256.Size]byte, *chat.Error) {
+	if encoding := req.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return nil, nil, errEncoding
+	}
 	if typ, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(typ), "application/json") {
 		return nil, nil, errMediaType
 	}
-	body, err := r.readBody(w, req)
-	if err != nil {
-		return nil, nil, chat.AsError(err)
-	}
-	if lastEventID(req) != "" {
-		return nil, nil, nil
+	body, failure := r.readBody(w, req)
+	if failure != nil || lastEventID(req) != "" {
+		return nil, nil, failure
 	}
 	ask, err := dialect.DecodeNative(body)
 	if err != nil {
@@ -67,35 +64,18 @@ func (r *Relay) getStream(w http.ResponseWriter, req *http.Request) {
 		r.resume(w, req, cursor)
 		return
 	}
-	q := req.URL.Query()
-	message := q.Get("message")
-	if message == "" {
-		r.fail(w, req, &chat.Error{Code: chat.InvalidRequest, Message: "message: is required, as in ?message=Hello"})
+	q, malformed := url.ParseQuery(req.URL.RawQuery)
+	if malformed != nil {
+		r.fail(w, req, &chat.Error{Code: chat.InvalidRequest, Message: "the query of the URL can't be read: " + malformed.Error()})
 		return
 	}
-	r.answer(w, req, &dialect.Native{Stream: true, Resumable: true, Request: chat.Request{
-		Model:    q.Get("model"),
-		Messages: []chat.Message{{Role: chat.RoleUser, Content: message}},
-	}}, new([sha256.Size]byte))
-}
-
-func (r *Relay) readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // a recorder has none
-	var body bytes.Buffer
-	body.Grow(int(min(max(req.ContentLength, 0), roomForBody)) + bytes.MinRead)
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, req.Body, r.MaxBody)); err != nil {
-		if req.ProtoMajor == 1 {
-			w.Header().Set("Connection", "close") // the rest of the body is still on its way
-		}
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, &chat.Error{Code: chat.BodyTooLarge, Message: fmt.Sprintf("the body is larger than %d bytes", r.MaxBody)}
-		}
-		return nil, &chat.Error{Code: chat.InvalidRequest, Message: "the body did not arrive whole", Err: err}
+	ask, err := dialect.Question(q.Get("message"), q.Get("model"))
+	if err != nil {
+		r.fail(w, req, chat.AsError(err))
+		return
 	}
-	// Without a deadline again: the server goes on reading, to notice that the client leaves.
-	_ = rc.SetReadDeadline(time.Time{})
-	return body.Bytes(), nil
+	ask.Resumable = true
+	r.answer(w, req, ask, new([sha256.Size]byte))
 }
 
 // answer checks what is left to check, runs the upstream and counts what came of it. body is the hash of
@@ -112,8 +92,8 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 	}
 	defer leave()
 	var opening []byte
-	if ask.Stream && ask.Resumable && r.Streams != nil {
-		if r.begin(w, req, &ask.Request, body) {
+	if ask.Stream && ask.Resumable {
+		if r.Streams != nil && r.begin(w, req, &ask.Request, body) {
 			return
 		}
 		opening = noReturn(req)
@@ -196,10 +176,12 @@ func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, re
 	if failed := out.failed(); err != nil && failed != nil {
 		err = failed // a ping's write, perhaps, of which the upstream only saw that the request was over
 	}
-	rec.end(req, err)
+	r.conclude(rec, req, err)
 	switch {
 	case rec.failure != nil:
-		_ = out.failure(from.seq(), r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
+		if at, err := out.failure(from.seq(), r.errorObject(req, rec.failure)); err == nil { // if it can't be told, it is counted all the same
+			rec.wrote(at)
+		}
 	case rec.reason == reasonReleased:
 		_ = out.reconnect(reconnectJitter())
 	}
@@ -209,17 +191,19 @@ func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, re
 // relay is the protocol loop. It returns nil only after a Done chunk whose frames were written; what the
 // provider does after that does not matter any more.
 func (r *Relay) relay(out *eventWriter, req *http.Request, from source, rec *record) (err error) {
-	defer r.recoverInto(&err, req)
+	defer r.recoverInto(&err, req, rec)
 	for c, err := range from.chunks {
 		switch {
 		case rec.done != nil: // nothing counts any more
 		case err != nil:
 			return err
 		case c.Type == chat.Done:
-			if err := out.done(c, from.seq(), marker(req)); err != nil {
+			at, err := out.done(c, from.seq(), marker(req))
+			if err != nil {
 				return err
 			}
 			rec.complete(c.Done)
+			rec.wrote(at)
 		default:
 			at, err := out.chunk(c, from.seq())
 			if err != nil {
@@ -244,17 +228,20 @@ func marker(req *http.Request) []byte {
 // whole answers with one JSON object.
 func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
 	var answer dialect.Answer
-	rec.end(req, r.collect(ctx, &answer, req, ask, rec))
+	r.conclude(rec, req, r.collect(ctx, &answer, req, ask, rec))
 	switch {
 	case rec.failure != nil:
 		r.respondError(w, req, rec.failure)
 	case rec.done != nil:
-		r.body(w, http.StatusOK, "application/json; charset=utf-8", append(answer.AppendJSON(nil), '\n'))
+		body := append(answer.AppendJSON(nil), '\n')
+		r.body(w, http.StatusOK, "application/json; charset=utf-8", body)
+		rec.bytes = int64(len(body))
 	}
 }
 
 func (r *Relay) collect(ctx context.Context, answer *dialect.Answer, req *http.Request, ask *chat.Request, rec *record) (err error) {
-	defer r.recoverInto(&err, req)
+	defer r.recoverInto(&err, req, rec)
+	text := int64(0)
 	for c, err := range r.Upstream.Stream(ctx, ask) {
 		switch {
 		case rec.done != nil: // nothing counts any more
@@ -267,16 +254,18 @@ func (r *Relay) collect(ctx context.Context, answer *dialect.Answer, req *http.R
 			rec.chunk(c, time.Now())
 		}
 		answer.Add(c)
-		if rec.bytes += int64(len(c.Text)); r.MaxStreamBytes > 0 && rec.bytes > r.MaxStreamBytes {
+		if text += int64(len(c.Text)); r.MaxStreamBytes > 0 && text > r.MaxStreamBytes {
 			return errTooBig
 		}
 	}
 	return rec.ended()
 }
 
-// recoverInto turns a panic of a provider's code into the stream's error.
-func (r *Relay) recoverInto(err *error, req *http.Request) {
+// recoverInto turns a panic of a provider's code into the stream's error, unless the answer is complete.
+func (r *Relay) recoverInto(err *error, req *http.Request, rec *record) {
 	if v := recover(); v != nil {
-		*err = r.panicked(req, v)
+		if failure := r.panicked(req, v); rec.done == nil {
+			*err = failure
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/textproto"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,7 +73,7 @@ func TestHTTP10GetsTheSameFrames(t *testing.T) {
 	require.NotEqual(t, "keep-alive", header.Get("Connection"), "the end of the connection is the end of the body")
 	body, err := io.ReadAll(s.r.R)
 	require.NoError(t, err)
-	require.Equal(t, helFrame+loFrame+doneFrame, string(body))
+	require.Equal(t, noReturnFrame+helFrame+loFrame+doneFrame, string(body))
 }
 
 func TestChunksInHandMayShareAWrite(t *testing.T) {
@@ -93,36 +94,43 @@ func TestChunksInHandMayShareAWrite(t *testing.T) {
 	require.Equal(t, doneFrame+endFrame, s.write(t))
 }
 
-// The client has one packet to wake up for when nothing is to wait for between the two.
-func TestTheEndOfTheResponseMayShareTheTerminalsWrite(t *testing.T) {
-	last := done(chat.FinishStop)
-	last.More = true
-	failure := &chat.Error{Code: chat.UpstreamError, Message: "the provider failed"}
-	for name, tc := range map[string]struct {
-		upstream provider
-		shared   bool
-	}{
-		"done, and the producer has ended":     {play(content("Hel"), last), true},
-		"done, and the producer goes on":       {play(content("Hel"), done(chat.FinishStop)), false},
-		"an error":                             {play(content("Hel"), failure), true},
-		"done when nothing was written before": {play(last), true},
-	} {
+// A client that never takes the end of an answer does not have the answer.
+func TestALostEndIsNotCountedAsDelivered(t *testing.T) {
+	for name, end := range map[string]any{"done": done(chat.FinishStop), "an error": &chat.Error{Code: chat.UpstreamError, Message: "the provider failed"}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				_, s := connect(t, handler.Options{Upstream: tc.upstream})
+				r, s := connect(t, handler.Options{WriteTimeout: 10 * time.Second, Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+					wait(ctx, time.Second)
+					play(end)(ctx, req, yield)
+				})})
 				s.post(t)
-				_, header := s.head(t)
-				require.Equal(t, "chunked", header.Get("Transfer-Encoding"))
-				data := s.write(t)
-				if data == helFrame {
-					data = s.write(t)
-				}
-				require.Regexp(t, `"type":"(done|error)"`, data)
-				require.Equal(t, tc.shared, s.r.R.Buffered() > 0)
-				require.Empty(t, s.write(t))
+				s.head(t)
+				wait(t.Context(), time.Minute)
+				line := r.log.stream(t)
+				require.NotEqual(t, "completed", line["reason"])
+				require.InDelta(t, 11_000, line["duration_ms"], 1_500)
+				require.Zero(t, r.counted(t, "relay_streams_open")[""])
 			})
 		})
 	}
+}
+
+func TestWhatMayWaitForMoreIsBounded(t *testing.T) {
+	release := make(chan struct{})
+	text := content(strings.Repeat("x", 1000))
+	text.More = true
+	r := start(t, handler.Options{Upstream: provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+		for range 32 {
+			yield(text, nil)
+		}
+		<-release
+		yield(done(chat.FinishStop), nil)
+	})})
+	defer close(release)
+	s := dial(t, r)
+	s.post(t)
+	s.head(t)
+	require.Less(t, len(s.write(t)), 18<<10)
 }
 
 func TestAStreamEndsInExactlyOneWay(t *testing.T) {
@@ -163,10 +171,20 @@ func TestAStreamEndsInExactlyOneWay(t *testing.T) {
 }
 
 func TestNothingFollowsDone(t *testing.T) {
-	r := start(t, handler.Options{Upstream: play(content("Hel"), done(chat.FinishStop), content("lo"), &chat.Error{Code: chat.UpstreamError})})
-	_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
-	require.Equal(t, helFrame+doneFrame+endFrame, body)
-	require.Equal(t, "completed", r.log.stream(t)["reason"])
+	for name, upstream := range map[string]provider{
+		"not a chunk, nor an error": play(content("Hel"), done(chat.FinishStop), content("lo"), &chat.Error{Code: chat.UpstreamError}),
+		"not a panic": func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+			play(content("Hel"), done(chat.FinishStop))(ctx, req, yield)
+			panic("a bug")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, handler.Options{Upstream: upstream})
+			_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
+			require.Equal(t, helFrame+doneFrame+endFrame, body)
+			require.Equal(t, "completed", r.log.stream(t)["reason"])
+		})
+	}
 }
 
 func TestEveryPathOfTheContract(t *testing.T) {
@@ -188,7 +206,7 @@ func TestEveryPathOfTheContract(t *testing.T) {
 			res, body := fetch(t, http.MethodGet, r.url+path+"?message=%E4%BD%A0%E5%A5%BD&model=m-2", "")
 			require.Equal(t, http.StatusOK, res.StatusCode)
 			require.Equal(t, "text/event-stream; charset=utf-8", res.Header.Get("Content-Type"))
-			require.Equal(t, helFrame+loFrame+doneFrame, body)
+			require.Equal(t, noReturnFrame+helFrame+loFrame+doneFrame, body)
 			req := <-asked
 			require.Equal(t, []chat.Message{{Role: chat.RoleUser, Content: "你好"}}, req.Messages)
 			require.Equal(t, "m-2", req.Model)
@@ -205,7 +223,9 @@ func TestAWholeAnswer(t *testing.T) {
 		require.Equal(t, http.StatusOK, res.StatusCode)
 		require.Equal(t, "application/json; charset=utf-8", res.Header.Get("Content-Type"))
 		require.JSONEq(t, `{"content":"Hello","reasoning":"hm","toolCalls":[{"id":"a","name":"f","arguments":"{}"}],"finishReason":"tool_calls","model":"m-1","usage":{"promptTokens":7,"completionTokens":2}}`, body)
-		require.Equal(t, "completed", r.log.stream(t)["reason"])
+		line := r.log.stream(t)
+		require.Equal(t, "completed", line["reason"])
+		require.EqualValues(t, len(body), line["bytes"])
 	})
 	for name, tc := range map[string]struct {
 		err        *chat.Error
@@ -249,4 +269,46 @@ func TestOneLogLineTellsWhatHappened(t *testing.T) {
 	require.Equal(t, map[string]float64{"": 1}, r.counted(t, "relay_first_chunk_seconds"))
 	require.Equal(t, map[string]float64{"": 1}, r.counted(t, "relay_chunk_gap_seconds"))
 	r.idle(t)
+}
+
+func TestTheModelThatAnsweredIsLoggedWhereNoneWasAskedFor(t *testing.T) {
+	r := start(t, handler.Options{Upstream: hello})
+	fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
+	require.Equal(t, "m-1", r.log.stream(t)["model"])
+}
+
+func TestMetricsTellTheTime(t *testing.T) {
+	held := content("Hel")
+	held.More = true
+	for name, tc := range map[string]struct {
+		steps           []any // 2 s before each
+		first, gaps     float64
+		firsts, allGaps float64 // how many
+	}{
+		"of chunks in writes of their own": {[]any{content("Hel"), content("lo"), content("Hel"), done(chat.FinishStop)}, 2, 4, 1, 2},
+		"of a chunk that done took along":  {[]any{held, done(chat.FinishStop)}, 4, 0, 1, 0},
+		"of one that an error took along":  {[]any{held, &chat.Error{Code: chat.UpstreamError}}, 4, 0, 1, 0},
+		"of a later chunk with done":       {[]any{content("Hel"), held, done(chat.FinishStop)}, 2, 4, 1, 1},
+		"of nothing":                       {[]any{done(chat.FinishStop)}, 0, 0, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, s := connect(t, handler.Options{Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+					for _, step := range tc.steps {
+						wait(ctx, 2*time.Second)
+						play(step)(ctx, req, yield)
+					}
+				})})
+				s.post(t)
+				s.head(t)
+				s.rest(t)
+				line := r.log.stream(t)
+				require.Equal(t, tc.firsts > 0, line["first_chunk_ms"] != nil)
+				require.Equal(t, tc.firsts, r.counted(t, "relay_first_chunk_seconds")[""])
+				require.Equal(t, tc.allGaps, r.counted(t, "relay_chunk_gap_seconds")[""])
+				require.InDelta(t, tc.first, r.total(t, "relay_first_chunk_seconds"), .1)
+				require.InDelta(t, tc.gaps, r.total(t, "relay_chunk_gap_seconds"), .1)
+			})
+		})
+	}
 }
