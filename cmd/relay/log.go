@@ -40,6 +40,7 @@ func (l *logQueue) Write(line []byte) (int, error) {
 	defer l.mu.Unlock()
 	if len(l.queued)+len(line) > maxQueuedLog {
 		l.missing++
+		l.change.Signal()
 		return len(line), nil
 	}
 	l.queued = append(l.queued, line...)
@@ -52,10 +53,10 @@ func (l *logQueue) run() {
 	var writing []byte
 	for {
 		l.mu.Lock()
-		for len(l.queued) == 0 && !l.closed {
+		for len(l.queued) == 0 && l.missing == 0 && !l.closed {
 			l.change.Wait()
 		}
-		if len(l.queued) == 0 {
+		if len(l.queued) == 0 && l.missing == 0 {
 			l.mu.Unlock()
 			return
 		}
@@ -63,7 +64,9 @@ func (l *logQueue) run() {
 		missing := l.missing
 		l.missing = 0
 		l.mu.Unlock()
-		_, _ = l.w.Write(writing) // there is nowhere to report it
+		if len(writing) > 0 {
+			_, _ = l.w.Write(writing) // there is nowhere to report it
+		}
 		if missing > 0 {
 			l.lost(missing)
 		}

@@ -68,6 +68,24 @@ func TestALogThatNobodyReadsHoldsNobodyUpAndCountsWhatItLoses(t *testing.T) {
 	require.Equal(t, lines-maxQueuedLog/len(line), lost)
 }
 
+func TestALineThatHasNoRoomByItselfIsCounted(t *testing.T) {
+	var got strings.Builder
+	lost := 0
+	q := newLogQueue(&got, func(lines int) { lost += lines })
+	_, _ = q.Write(make([]byte, maxQueuedLog+1))
+	q.Close()
+	require.Equal(t, 1, lost)
+	require.Empty(t, got.String())
+}
+
+func TestLostLinesAreToldAtEveryLevel(t *testing.T) {
+	for _, level := range []string{"debug", "info", "warn", "error"} {
+		var got strings.Builder
+		tellLost(&config.Config{LogFormat: "json", LogLevel: level}, &got)(3)
+		require.Contains(t, got.String(), `"lines":3`)
+	}
+}
+
 func TestOnlyATerminalGetsTextForALog(t *testing.T) {
 	nowhere, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a device, as a terminal is
 	require.NoError(t, err)

@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/rs/zerolog"
+
 	"github.com/websopy/relay/config"
 )
 
@@ -78,12 +80,17 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 }
 
 func serveLogged(cfg *config.Config, stderr io.Writer, signals <-chan os.Signal) error {
-	direct := newLogger(cfg, stderr, stderr)
-	queue := newLogQueue(stderr, func(lines int) {
-		direct.Warn().Int("lines", lines).Msg("lines are missing here: the log is not read as fast as it is written")
-	})
+	queue := newLogQueue(stderr, tellLost(cfg, stderr))
 	defer queue.Close()
 	return serve(cfg, newLogger(cfg, stderr, queue), signals)
+}
+
+// tellLost writes to the log, past the queue and whatever the log's level, how many lines it has lost.
+func tellLost(cfg *config.Config, stderr io.Writer) func(lines int) {
+	direct := newLogger(cfg, stderr, stderr).Level(zerolog.WarnLevel)
+	return func(lines int) {
+		direct.Warn().Int("lines", lines).Msg("lines are missing here: the log is not read as fast as it is written")
+	}
 }
 
 func buildVersion() string {

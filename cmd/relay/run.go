@@ -200,6 +200,7 @@ func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, hub *st
 	select {
 	case <-time.After(cfg.ShutdownDelay):
 	case <-signals:
+		relay.EndStreams()
 		server.Close()
 		return errSecondSignal
 	}
@@ -228,6 +229,7 @@ func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, hub *st
 			return err
 		case <-signals:
 			cancel()
+			relay.EndStreams()
 			server.Close()
 			<-shut
 			return errSecondSignal
