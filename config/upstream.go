@@ -20,10 +20,10 @@ type kind struct {
 // kinds are in the order in which their key variables choose one.
 var kinds = []kind{
 	{name: demo},
-	{name: "openai", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-4o-mini"},
+	{name: "openai", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-6-luna"},
 	{name: "anthropic", baseURL: "https://api.anthropic.com", keyVar: "ANTHROPIC_API_KEY", model: "claude-haiku-5-5"},
 	{name: "gemini", baseURL: "https://generativelanguage.googleapis.com/v1beta", keyVar: "GEMINI_API_KEY", model: "gemini-flash-latest"},
-	{name: "openai-responses", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-4o-mini"},
+	{name: "openai-responses", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-6-luna"},
 	{name: "azure", versioned: true},
 	{name: "ollama", baseURL: "http://localhost:11434"},
 	{name: "cohere", baseURL: "https://api.cohere.com"},

@@ -15,7 +15,7 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 	}{
 		"an OpenAI key alone is enough": {
 			[]string{"OPENAI_API_KEY=sk-1"},
-			config.Upstream{Kind: "openai", BaseURL: "https://api.openai.com/v1", Model: "gpt-4o-mini", APIKey: "sk-1"},
+			config.Upstream{Kind: "openai", BaseURL: "https://api.openai.com/v1", Model: "gpt-6-luna", APIKey: "sk-1"},
 		},
 		"an Anthropic key alone is enough": {
 			[]string{"ANTHROPIC_API_KEY=sk-1"},
@@ -27,7 +27,7 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 		},
 		"an OpenAI key is the key of both OpenAI formats": {
 			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_KIND=openai-responses"},
-			config.Upstream{Kind: "openai-responses", BaseURL: "https://api.openai.com/v1", Model: "gpt-4o-mini", APIKey: "sk-1"},
+			config.Upstream{Kind: "openai-responses", BaseURL: "https://api.openai.com/v1", Model: "gpt-6-luna", APIKey: "sk-1"},
 		},
 		"Ollama is taken to be on this machine": {
 			[]string{"UPSTREAM_KIND=ollama", "UPSTREAM_MODEL=llama3.2"},
@@ -43,11 +43,11 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 		},
 		"the kind's name may be in capitals": {
 			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_KIND=OpenAI"},
-			config.Upstream{Kind: "openai", BaseURL: "https://api.openai.com/v1", Model: "gpt-4o-mini", APIKey: "sk-1"},
+			config.Upstream{Kind: "openai", BaseURL: "https://api.openai.com/v1", Model: "gpt-6-luna", APIKey: "sk-1"},
 		},
 		"the upstream's own key comes before OpenAI's": {
 			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_API_KEY=sk-2"},
-			config.Upstream{Kind: "openai", BaseURL: "https://api.openai.com/v1", Model: "gpt-4o-mini", APIKey: "sk-2"},
+			config.Upstream{Kind: "openai", BaseURL: "https://api.openai.com/v1", Model: "gpt-6-luna", APIKey: "sk-2"},
 		},
 		"an OpenAI key goes to the base URL that is set with it": {
 			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_BASE_URL=https://api.deepseek.com/"},

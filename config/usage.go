@@ -27,7 +27,7 @@ func Usage(w io.Writer) {
 		all = append(all, setting{
 			name: k.keyVar,
 			help: fmt.Sprintf("key for kind %s when UPSTREAM_API_KEY is not set, whatever the base URL; "+
-				"chooses kind %s when UPSTREAM_KIND is not set", names, k.name),
+				"chooses kind %s when UPSTREAM_KIND is not set. Requests that name no model then get %s, unless UPSTREAM_MODEL is set", names, k.name, k.model),
 			secret: true,
 		})
 	}

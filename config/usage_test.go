@@ -59,5 +59,6 @@ func TestUsageTellsWhichSecretsCanBeFilesAndWhichKindsThereAre(t *testing.T) {
 	require.Contains(t, text, "_FILE appended: RELAY_API_KEYS, RELAY_REDIS_URL, UPSTREAM_API_KEY, UPSTREAM_HEADERS, OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY.")
 	require.Contains(t, text, "UPSTREAM_KIND is one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, websopy.")
 	require.Contains(t, text, "OPENAI_API_KEY key for kind openai and openai-responses when")
+	require.Contains(t, text, "Requests that name no model then get gpt-6-luna, unless UPSTREAM_MODEL is set")
 	require.Contains(t, text, "UPSTREAM_1_KIND and the rest of its settings, to UPSTREAM_9_KIND.")
 }
