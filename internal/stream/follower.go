@@ -43,8 +43,8 @@ func (f *Follower) Seq() uint64 { return f.seq }
 
 // Chunks gives the stream from the cursor on, once. It ends with a done chunk or with an error: a
 // *chat.Error is the stream's own or says that it can be read no further, ErrReleased that another
-// replica goes on with it, ErrEnd that the cursor was at its end; else ctx has ended. It yields no Pause; More is set on all chunks in hand
-// but the last. Text is valid until the next chunk is asked for.
+// replica goes on with it, ErrEnd that the cursor was at its end; else ctx has ended. It yields no Pause;
+// More is set on all chunks in hand but the last. Text is valid until the next chunk is asked for.
 func (f *Follower) Chunks(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
 		for {

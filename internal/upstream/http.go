@@ -64,7 +64,7 @@ func (c *client) newHeader() http.Header {
 // newRequest makes the HTTP request that asks for req as a stream.
 func (c *client) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
 	model := cmp.Or(req.Model, c.Model)
-	target, err := c.targetFor(model)
+	u, err := c.urlFor(model)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (c *client) newRequest(ctx context.Context, req *chat.Request) (*http.Reque
 		return nil, err
 	}
 	hreq := c.post.WithContext(ctx)
-	hreq.URL, hreq.Host, hreq.ContentLength = target, target.Host, int64(len(e.Bytes()))
+	hreq.URL, hreq.Host, hreq.ContentLength = u, u.Host, int64(len(e.Bytes()))
 	hreq.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(e.Bytes())), nil }
 	hreq.Body, _ = hreq.GetBody()
 	return hreq, nil
@@ -84,25 +84,29 @@ func (c *client) newRequest(ctx context.Context, req *chat.Request) (*http.Reque
 func bodySize(req *chat.Request) int {
 	size := 256
 	for i := range req.Messages {
-		size += 64 + len(req.Messages[i].Content)
+		m := &req.Messages[i]
+		size += 64 + len(m.Content)
+		for j := range m.Parts {
+			size += 64 + len(m.Parts[j].Text) + len(m.Parts[j].ImageURL)
+		}
 	}
 	return size
 }
 
-// A target is where requests for a model go.
-type target struct {
+// endpoint is where requests for a model go.
+type endpoint struct {
 	model string
 	url   *url.URL
 }
 
-// targetFor gives the URL for a model. Most requests want the one that the last request wanted.
-func (c *client) targetFor(model string) (*url.URL, error) {
+// urlFor gives the URL for a model. Most requests want the one that the last request wanted.
+func (c *client) urlFor(model string) (*url.URL, error) {
 	if last := c.last.Load(); last != nil && last.model == model {
 		return last.url, nil
 	}
 	u, err := url.Parse(c.format.target(model))
 	if err == nil {
-		c.last.Store(&target{model, u})
+		c.last.Store(&endpoint{model, u})
 	}
 	return u, err
 }

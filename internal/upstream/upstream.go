@@ -121,12 +121,12 @@ type client struct {
 	format    format
 	framing   framing
 	transport http.RoundTripper
-	post      *http.Request // what all requests have in common
-	last      atomic.Pointer[target]
+	post      *http.Request            // what all requests have in common
+	last      atomic.Pointer[endpoint] // that a request went to
 }
 
-func newClient(o Options, format format, framing framing) *client {
-	c := &client{Options: o, format: format, framing: framing, transport: newTransport(o)}
+func newClient(o Options, f format, fr framing) *client {
+	c := &client{Options: o, format: f, framing: fr, transport: newTransport(o)}
 	c.post = &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.newHeader()}
 	return c
 }

@@ -23,9 +23,11 @@ func (f *websopy) encode(e *jx.Encoder, model string, req *chat.Request) error {
 	e.ObjStart()
 	optionalString(e, "model", model)
 	encodeOpenAIRequest(e, req, "max_tokens")
-	e.Field("stream", func(e *jx.Encoder) { e.Bool(true) })
+	e.FieldStart("stream")
+	e.Bool(true)
 	for _, x := range req.Extra {
-		e.Field(x.Name, func(e *jx.Encoder) { e.Raw(x.Value) })
+		e.FieldStart(x.Name)
+		e.Raw(x.Value)
 	}
 	e.ObjEnd()
 	return nil
