@@ -60,6 +60,5 @@ conformance: build ## recorded provider streams through bin/relay, if the record
 		bin=$$PWD/bin/relay && cd $(SHARED)/conformance && $(GO) run . -relay $$bin -corpus ../corpus; \
 	else echo "SKIPPED: conformance, because there is no $(SHARED)/conformance"; fi
 
-
 docker: ## build the container image
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE):$(VERSION) .
