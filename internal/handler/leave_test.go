@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -165,23 +166,26 @@ func TestAClientThatReadsSlowlyIsNotDropped(t *testing.T) {
 }
 
 func TestAConnectionServesAgainAfterAStream(t *testing.T) {
-	const timeout = 100 * time.Millisecond
-	for name, again := range map[string]string{
-		"another stream": "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: 45\r\n\r\n" + question,
-		"a refusal":      "GET /api/chat/stream HTTP/1.1\r\nHost: relay\r\n\r\n",
-		"a preflight":    "OPTIONS /api/chat/stream HTTP/1.1\r\nHost: relay\r\nOrigin: https://app.example.com\r\nAccess-Control-Request-Method: POST\r\n\r\n",
+	const timeout = 10 * time.Second
+	for name, tc := range map[string]struct{ again, status string }{
+		"another stream": {"POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: 45\r\n\r\n" + question, "HTTP/1.1 200 OK"},
+		"a refusal":      {"GET /api/chat/stream HTTP/1.1\r\nHost: relay\r\n\r\n", "HTTP/1.1 400 Bad Request"},
+		"a preflight":    {"OPTIONS /api/chat/stream HTTP/1.1\r\nHost: relay\r\nOrigin: https://app.example.com\r\nAccess-Control-Request-Method: POST\r\n\r\n", "HTTP/1.1 200 OK"},
 	} {
 		t.Run(name+" long after", func(t *testing.T) {
-			r := start(t, handler.Options{Upstream: hello, WriteTimeout: timeout, CORSOrigins: []string{"https://app.example.com"}})
-			s := dial(t, r)
-			s.post(t)
-			s.head(t)
-			require.Equal(t, helFrame+loFrame+doneFrame+endFrame, s.rest(t))
-			<-time.After(2 * timeout) // the deadline of the stream's last write is over
-			s.send(t, again)
-			status, err := s.r.ReadLine()
-			require.NoError(t, err)
-			require.True(t, strings.HasPrefix(status, "HTTP/1.1 "), status)
+			synctest.Test(t, func(t *testing.T) {
+				_, s := connect(t, handler.Options{Upstream: hello, WriteTimeout: timeout, CORSOrigins: []string{"https://app.example.com"}})
+				s.post(t)
+				s.head(t)
+				require.Equal(t, helFrame+loFrame+doneFrame+endFrame, s.rest(t))
+				wait(t.Context(), 10*timeout) // the deadlines of the first request are over
+				s.send(t, tc.again)
+				status, _ := s.head(t)
+				require.Equal(t, tc.status, status)
+				if name == "another stream" {
+					require.Equal(t, helFrame+loFrame+doneFrame+endFrame, s.rest(t))
+				}
+			})
 		})
 	}
 }
