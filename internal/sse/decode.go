@@ -51,6 +51,8 @@ type Decoder struct {
 	line  int    // first byte of the line in progress
 	scan  int    // nothing before it ends the line in progress
 	end   int    // first byte after the event in progress, 0 while it is not whole
+	lines int    // how many of the event in progress are whole
+	event bool   // one of those is data or stray, which makes it an event
 
 	filled bool // the last read left no room
 	begun  bool // the first bytes have been looked at for a byte order mark
@@ -91,18 +93,26 @@ func (d *Decoder) Next() (Event, error) {
 			if d.err != io.EOF || d.start == len(d.buf) {
 				return Event{}, d.err
 			}
-			block := d.buf[d.start:]
+			block, lines, event := d.buf[d.start:], d.lines, d.event
+			if last := d.buf[d.line:]; len(last) > 0 {
+				lines++
+				event = event || isEvent(last)
+			}
 			d.start, d.line, d.scan = len(d.buf), len(d.buf), len(d.buf)
-			if !dispatched(block) {
+			if !event {
 				return Event{}, d.err
 			}
-			ev := d.parse(block)
+			ev := d.parse(block, lines)
 			ev.Partial = true
 			return ev, nil
 		}
-		block := d.buf[d.start:d.line]
-		d.start, d.line, d.scan, d.end = d.end, d.end, d.end, 0
-		return d.parse(block), nil
+		block, lines := d.buf[d.start:d.line], d.lines
+		d.start, d.line, d.scan = d.end, d.end, d.end
+		d.end, d.lines, d.event = 0, 0, false
+		if lines == 1 && isData(block) { // as most events are: where the line ends is known
+			return Event{Data: dataIn(cutEOL(block))}, nil
+		}
+		return d.parse(block, lines), nil
 	}
 }
 
@@ -125,12 +135,15 @@ func (d *Decoder) Buffered() bool {
 				next++
 			}
 		}
-		if eol == d.line {
-			if dispatched(d.buf[d.start:eol]) {
-				d.end = next
-				return true
-			}
-			d.start = next
+		switch {
+		case eol > d.line:
+			d.lines++
+			d.event = d.event || isEvent(d.buf[d.line:eol])
+		case d.event:
+			d.end = next
+			return true
+		default: // what there was made no event
+			d.start, d.lines = next, 0
 		}
 		d.line, d.scan = next, next
 	}
@@ -196,31 +209,35 @@ func (d *Decoder) arrived(had int) {
 	}
 }
 
-// dispatched reports whether a block of lines is an event: it has data or stray lines.
-func dispatched(block []byte) bool {
-	for len(block) > 0 {
-		var line []byte
-		line, block = cutLine(block)
-		switch name, _ := cutField(line); string(name) {
-		case "", "event", "id", "retry":
-		default:
-			return true
-		}
+// isEvent reports whether a line makes an event of those around it: it is data or stray.
+func isEvent(line []byte) bool {
+	if isData(line) {
+		return true
 	}
-	return false
+	switch name, _ := cutField(line); string(name) {
+	case "", "event", "id", "retry":
+		return false
+	}
+	return true
 }
 
-// parse reads the fields of one event.
-func (d *Decoder) parse(block []byte) (ev Event) {
+// parse reads the fields of one event. It is told the number of lines so that it need not look for the
+// end of the last one, which is the only one in most events and the long one in the others.
+func (d *Decoder) parse(block []byte, lines int) (ev Event) {
 	dataLines, strayLines := 0, 0
-	for len(block) > 0 {
+	for ; lines > 0; lines-- {
 		var line []byte
-		line, block = cutLine(block)
-		name, value := cutField(line)
-		switch string(name) {
-		case "data":
-			ev.Data = join(&d.data, ev.Data, value, dataLines)
+		if lines > 1 {
+			line, block = cutLine(block)
+		} else {
+			line = cutEOL(block)
+		}
+		if isData(line) {
+			ev.Data = join(&d.data, ev.Data, dataIn(line), dataLines)
 			dataLines++
+			continue
+		}
+		switch name, value := cutField(line); string(name) {
 		case "event":
 			ev.Type = value
 		case "id":
@@ -234,17 +251,33 @@ func (d *Decoder) parse(block []byte) (ev Event) {
 	return ev
 }
 
-// cutLine takes the first line of a block, without its end.
+// isData reports whether a line is data, as most are.
+func isData(line []byte) bool {
+	return len(line) > len("data") && string(line[:len("data:")]) == "data:" || string(line) == "data"
+}
+
+// dataIn gives the value of a line that is data.
+func dataIn(line []byte) []byte { return cutSpace(line[min(len("data:"), len(line)):]) }
+
+// cutLine takes the first line, without its end, off a block that has another one.
 func cutLine(block []byte) (line, rest []byte) {
 	i := indexEOL(block)
-	if i < 0 {
-		return block, nil
-	}
 	line, rest = block[:i], block[i+1:]
-	if block[i] == '\r' && len(rest) > 0 && rest[0] == '\n' {
+	if block[i] == '\r' && rest[0] == '\n' {
 		rest = rest[1:]
 	}
 	return line, rest
+}
+
+// cutEOL takes the end off a line, if it has one.
+func cutEOL(line []byte) []byte {
+	if n := len(line); n > 0 && line[n-1] == '\n' {
+		line = line[:n-1]
+	}
+	if n := len(line); n > 0 && line[n-1] == '\r' {
+		line = line[:n-1]
+	}
+	return line
 }
 
 // cutField takes a line apart. The name of a comment is empty.
@@ -253,11 +286,15 @@ func cutField(line []byte) (name, value []byte) {
 	if i < 0 {
 		return line, nil
 	}
-	name, value = line[:i], line[i+1:]
+	return line[:i], cutSpace(line[i+1:])
+}
+
+// cutSpace takes off the one space that may follow a field's colon.
+func cutSpace(value []byte) []byte {
 	if len(value) > 0 && value[0] == ' ' {
-		value = value[1:]
+		return value[1:]
 	}
-	return name, value
+	return value
 }
 
 // join adds a line to what has n lines already. A single line stays where it lies; only a second one
