@@ -99,8 +99,10 @@ func TestRecordedStreams(t *testing.T) {
 		t.Run(tr.ID, func(t *testing.T) {
 			whole := decodeWith(t, kind.kind, func() io.Reader { return bytes.NewReader(tr.body) })
 			require.NoError(t, tr.want.compare(tr.Dialect, whole))
-			pieces := decodeWith(t, kind.kind, tr.inPieces)
-			require.NoError(t, tr.want.compare(tr.Dialect, pieces), "in pieces")
+			requireSame(t, whole, decodeWith(t, kind.kind, tr.inPieces), "in pieces")
+			for i, read := range tr.reads() {
+				requireSame(t, whole, decodeWith(t, kind.kind, read), "read %d", i)
+			}
 			if cut := tr.beforeTerminal(kind.terminal); cut > 0 {
 				got := decodeWith(t, kind.kind, func() io.Reader { return bytes.NewReader(tr.body[:cut]) })
 				require.Equal(t, chat.UpstreamTruncated, chat.AsError(got.err).Code, "cut")
@@ -125,6 +127,40 @@ func (tr *transcript) inPieces() io.Reader {
 		rest = rest[n:]
 	}
 	return io.MultiReader(readers...)
+}
+
+// reads are the ways to read the body that must make no difference: byte by byte, and so that each byte is
+// the last one of a read. The cuts are a piece apart, and in a body that is not long there is one at a time as
+// well, which leaves all else to be found in two large reads.
+func (tr *transcript) reads() []func() io.Reader {
+	const piece, long = 64, 16 << 10
+	all := []func() io.Reader{func() io.Reader { return oneByte{bytes.NewReader(tr.body)} }}
+	if len(tr.body) < long {
+		all = splits(tr.body)
+	}
+	for first := range piece {
+		all = append(all, func() io.Reader { return &pieces{tr.body, piece, first + 1} })
+	}
+	return all
+}
+
+// pieces reads a body in pieces of a size.
+type pieces struct {
+	rest []byte
+	size int
+	left int // of the piece in progress; the first one may be smaller
+}
+
+func (p *pieces) Read(to []byte) (int, error) {
+	if len(p.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(to, p.rest[:min(p.left, len(p.rest))])
+	p.rest = p.rest[n:]
+	if p.left -= n; p.left == 0 {
+		p.left = p.size
+	}
+	return n, nil
 }
 
 // beforeTerminal is the end of the last whole event before the provider says that it is done, 0 if there

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -264,6 +265,96 @@ func TestOpenAIRequests(t *testing.T) {
 		require.NoError(t, fold(t, newUpstream(t, o), t.Context(), question()).err)
 		require.NotContains(t, got.Header, "Authorization")
 	})
+}
+
+// OpenAI's reasoning models refuse max_tokens, other servers know nothing else, and Mistral refuses
+// stream_options.
+func TestTheBaseURLDecidesOnFieldsThatNotAllProvidersKnow(t *testing.T) {
+	const usageAsked, other = `"stream_options":{"include_usage":true}`, `"max_tokens":9`
+	for baseURL, want := range map[string]string{
+		"https://api.openai.com/v1":                         `"max_completion_tokens":9,` + usageAsked,
+		"https://api.openai.com.example.org/v1":             other + `,` + usageAsked,
+		"https://gateway.example/https://api.openai.com/v1": other + `,` + usageAsked,
+		"http://localhost:8000/v1":                          other + `,` + usageAsked,
+		"https://api.mistral.ai/v1":                         other,
+		"https://codestral.mistral.ai/v1":                   other,
+	} {
+		t.Run(baseURL, func(t *testing.T) {
+			var body []byte
+			s := newUpstream(t, options("openai", baseURL))
+			upstream.SetTransport(s, roundTripper(func(req *http.Request) (res *http.Response, err error) {
+				if body, err = io.ReadAll(req.Body); err != nil {
+					return nil, err
+				}
+				return replies(func() io.Reader { return strings.NewReader(sse("[DONE]")) }).RoundTrip(req)
+			}))
+			req := question()
+			req.MaxTokens = "9"
+			req.Extra = []chat.Field{{Name: "stream_options", Value: []byte(`{}`)}} // the relay's business
+			require.NoError(t, fold(t, s, t.Context(), req).err)
+			require.JSONEq(t, `{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,`+want+`}`, string(body))
+		})
+	}
+}
+
+// A call and a refusal may be as long in pieces as they may be in one.
+func TestWhatIsAssembledFromPiecesHasALimit(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	for name, tc := range map[string]struct {
+		kind, begin, end string
+		piece            func(i int) string
+		most, tooMany    int // pieces
+	}{
+		"arguments": {
+			kind: "openai", end: finished("tool_calls"), most: 15, tooMany: 17,
+			piece: func(int) string {
+				return delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"` + long + `"}}]`)
+			},
+		},
+		"arguments in a block": {
+			kind: "anthropic", begin: blockStart(`"type":"tool_use","id":"a","name":"f","input":{}`), end: messageDelta("tool_use"), most: 15, tooMany: 17,
+			piece: func(int) string { return blockDelta(`"type":"input_json_delta","partial_json":"` + long + `"`) },
+		},
+		"arguments at the end of calls": {
+			kind: "openai-responses", end: responseCompleted, most: 15, tooMany: 17,
+			piece: func(i int) string {
+				return responseItem("done", strconv.Itoa(i), `"type":"function_call","call_id":"a`+strconv.Itoa(i)+`","name":"f","arguments":"`+long+`"`)
+			},
+		},
+		"whole calls": {
+			kind: "ollama", end: line(`"content":""`, ollamaDone), most: 15, tooMany: 17,
+			piece: func(int) string {
+				return line(`"content":"","tool_calls":[{"function":{"name":"f","arguments":"`+long+`"}}]`, "")
+			},
+		},
+		"calls of nothing": {
+			kind: "openai", end: finished("tool_calls"), most: 50, tooMany: 70, // of 4,000: 64 bytes is what each is counted as
+			piece: func(int) string {
+				return delta(`"tool_calls":[` + strings.Repeat(`{"index":0},`, 3999) + `{"index":0}]`)
+			},
+		},
+		"a refusal": {
+			kind: "openai", end: finished("stop"), most: 1, tooMany: 2,
+			piece: func(int) string { return delta(`"refusal":"` + long + `"`) },
+		},
+		"a refusal in a response": {
+			kind: "openai-responses", end: responseCompleted, most: 1, tooMany: 2,
+			piece: func(int) string { return responseDelta("refusal", long) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			send := func(n int) answer {
+				data := []string{tc.begin}
+				for i := range n {
+					data = append(data, tc.piece(i))
+				}
+				body := events(tc.kind, append(data, tc.end)...)
+				return decodeWith(t, tc.kind, func() io.Reader { return strings.NewReader(body) })
+			}
+			require.NoError(t, send(tc.most).err)
+			require.Equal(t, chat.UpstreamMalformed, chat.AsError(send(tc.tooMany).err).Code)
+		})
+	}
 }
 
 func TestDecodingOpenAITextDoesNotAllocate(t *testing.T) {

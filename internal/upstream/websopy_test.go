@@ -11,37 +11,39 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
+var websopyStreams = map[string]struct {
+	body string
+	want answer
+	err  *chat.Error
+}{
+	"a whole answer": {
+		body: sse(`{"type":"start","id":"x"}`, `{"type":"ping"}`, `{"type":"reasoning","content":"hm"}`, `{"type":"content","content":"Hi \ud83d\ude00"}`,
+			`{"type":"tool_call","tool":{"id":"a","name":"f","arguments":"{\"x\":1}"}}`, `{"type":"tool_call","tool":{"id":"b","name":"f","arguments":""}}`, `{"type":"from the future"}`,
+			`{"type":"done","finishReason":"tool_calls","model":"m-1","usage":{"promptTokens":7,"completionTokens":2}}`, "[DONE]"),
+		want: answer{reasoning: "hm", text: "Hi 😀", tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "f", Arguments: "{}"}}, done: done("tool_calls")},
+	},
+	"stopped stays stopped": {
+		body: sse(`{"type":"done","finishReason":"stopped"}`, "[DONE]"),
+		want: answer{done: &chat.Completion{FinishReason: chat.FinishStopped}},
+	},
+	"a failure of its provider is passed on": {
+		body: sse(`{"type":"content","content":"Hi"}`, `{"type":"error","error":"slow down","code":"upstream_rate_limited","retryable":true,"retryAfter":3,"requestId":"r"}`),
+		want: answer{text: "Hi"},
+		err:  &chat.Error{Code: chat.UpstreamRateLimited, Message: "slow down", RetryAfter: 3 * time.Second},
+	},
+	"a failure of its own is our provider's failure": {
+		body: sse(`{"type":"error","error":"going away","code":"server_shutdown"}`),
+		err:  &chat.Error{Code: chat.UpstreamError, Message: "going away"},
+	},
+	"without done there is no end": {
+		body: sse(`{"type":"content","content":"Hi"}`),
+		want: answer{text: "Hi"},
+		err:  &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off"},
+	},
+}
+
 func TestARelayUnderstandsARelay(t *testing.T) {
-	for name, tc := range map[string]struct {
-		body string
-		want answer
-		err  *chat.Error
-	}{
-		"a whole answer": {
-			body: sse(`{"type":"start","id":"x"}`, `{"type":"ping"}`, `{"type":"reasoning","content":"hm"}`, `{"type":"content","content":"Hi \ud83d\ude00"}`,
-				`{"type":"tool_call","tool":{"id":"a","name":"f","arguments":"{\"x\":1}"}}`, `{"type":"tool_call","tool":{"id":"b","name":"f","arguments":""}}`, `{"type":"from the future"}`,
-				`{"type":"done","finishReason":"tool_calls","model":"m-1","usage":{"promptTokens":7,"completionTokens":2}}`, "[DONE]"),
-			want: answer{reasoning: "hm", text: "Hi 😀", tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "f", Arguments: "{}"}}, done: done("tool_calls")},
-		},
-		"stopped stays stopped": {
-			body: sse(`{"type":"done","finishReason":"stopped"}`, "[DONE]"),
-			want: answer{done: &chat.Completion{FinishReason: chat.FinishStopped}},
-		},
-		"a failure of its provider is passed on": {
-			body: sse(`{"type":"content","content":"Hi"}`, `{"type":"error","error":"slow down","code":"upstream_rate_limited","retryable":true,"retryAfter":3,"requestId":"r"}`),
-			want: answer{text: "Hi"},
-			err:  &chat.Error{Code: chat.UpstreamRateLimited, Message: "slow down", RetryAfter: 3 * time.Second},
-		},
-		"a failure of its own is our provider's failure": {
-			body: sse(`{"type":"error","error":"going away","code":"server_shutdown"}`),
-			err:  &chat.Error{Code: chat.UpstreamError, Message: "going away"},
-		},
-		"without done there is no end": {
-			body: sse(`{"type":"content","content":"Hi"}`),
-			want: answer{text: "Hi"},
-			err:  &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off"},
-		},
-	} {
+	for name, tc := range websopyStreams {
 		t.Run(name, func(t *testing.T) {
 			for _, read := range splits([]byte(tc.body)) {
 				got := decodeWith(t, "websopy", read)
@@ -57,6 +59,18 @@ func TestARelayUnderstandsARelay(t *testing.T) {
 	}
 	got := decodeWith(t, "websopy", func() io.Reader { return strings.NewReader(sse(`{"type":"content","content":"x"}`, "[DONE]")) })
 	require.Equal(t, chat.UpstreamMalformed, chat.AsError(got.err).Code)
+}
+
+func TestDecodingWebsopyTextDoesNotAllocate(t *testing.T) {
+	requireNoAllocations(t, "websopy", `{"type":"content","content":" token \u00e9"}`, `{"type":"done","finishReason":"stop"}`)
+}
+
+func FuzzWebsopy(f *testing.F) {
+	streams := map[string]stream{}
+	for name, tc := range websopyStreams {
+		streams[name] = stream{body: tc.body}
+	}
+	fuzzStreams(f, "websopy", streams)
 }
 
 func BenchmarkWebsopyChunk(b *testing.B) {
