@@ -22,7 +22,8 @@ func (p *process) begin(t *testing.T, model string) *http.Response {
 }
 
 func TestStreamsFinishWithinTheGrace(t *testing.T) {
-	p := serve(t, "RELAY_SHUTDOWN_DELAY=1s", "RELAY_SHUTDOWN_GRACE=60s")
+	t.Parallel()
+	p := serve(t, "RELAY_SHUTDOWN_DELAY=3s", "RELAY_SHUTDOWN_GRACE=60s")
 	require.Equal(t, http.StatusOK, p.status(t, "/readyz"))
 	running := p.begin(t, "demo")
 	p.signal(t)
@@ -44,8 +45,9 @@ func TestStreamsThatOutlastTheGraceAreToldSo(t *testing.T) {
 	p := serve(t, "RELAY_SHUTDOWN_GRACE=100ms")
 	streams := []*http.Response{p.begin(t, "demo-long"), p.begin(t, "demo-long")}
 	silent := p.ask(t, "/api/chat/stream", strings.Replace(question, "demo-fast", "demo-slow", 1))
+	kept := p.ask(t, "/api/chat/stream", resumable(with("demo-long")))
 	p.signal(t)
-	for _, res := range append(streams, silent) {
+	for _, res := range append(streams, silent, kept) {
 		_, last := read(t, res, false)
 		require.Equal(t, "error", last.Type)
 		require.Equal(t, "server_shutdown", last.Code)
@@ -54,6 +56,7 @@ func TestStreamsThatOutlastTheGraceAreToldSo(t *testing.T) {
 }
 
 func TestAClosedListenerSendsClientsElsewhere(t *testing.T) {
+	t.Parallel()
 	p := serve(t, "RELAY_SHUTDOWN_GRACE=60s")
 	running := p.begin(t, "demo")
 	p.signal(t)

@@ -1,0 +1,249 @@
+package main_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/upstream/upstreamtest"
+)
+
+// endless is a provider that keeps no connections. Only its answers to demo-fast end; those to stalls fall silent.
+func endless(t *testing.T) (settings []string) {
+	t.Helper()
+	frame := `data: {"choices":[{"index":0,"delta":{"content":"` + strings.Repeat("x", 32<<10) + `"}}]}` + "\n\n"
+	provider := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		asked, _ := io.ReadAll(req.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, err := io.WriteString(w, frame)
+		switch {
+		case strings.Contains(string(asked), "demo-fast"):
+			_, _ = io.WriteString(w, "data: [DONE]\n\n")
+		case strings.Contains(string(asked), "stalls"):
+			_ = http.NewResponseController(w).Flush()
+			<-req.Context().Done()
+		default:
+			for err == nil {
+				_, err = io.WriteString(w, frame)
+			}
+		}
+	}))
+	provider.Config.SetKeepAlivesEnabled(false)
+	provider.Config.ReadHeaderTimeout = time.Second // ends those that were made for a request that went elsewhere
+	provider.Start()
+	t.Cleanup(provider.Close)
+	return []string{"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL=" + provider.URL}
+}
+
+// dial connects to an address of the relay and says something, or nothing.
+func dial(t *testing.T, addr, says string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(addr, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	_, err = io.WriteString(conn, says)
+	require.NoError(t, err)
+	return conn
+}
+
+// askDeaf asks for an answer without end and never reads it.
+func (p *process) askDeaf(t *testing.T, question string) {
+	t.Helper()
+	request := fmt.Sprintf("POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(question), question)
+	require.NoError(t, dial(t, p.url, request).(*net.TCPConn).SetReadBuffer(4<<10))
+}
+
+// with returns the question with another model.
+func with(model string) string { return strings.Replace(question, "demo-fast", model, 1) }
+
+// resumable returns the question with the wish to come back to its answer.
+func resumable(question string) string {
+	return strings.Replace(question, "{", `{"resumable":true,`, 1)
+}
+
+func TestConnectionsThatSayNothing(t *testing.T) {
+	p := serve(t)
+	const settings, ping = "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x08\x06\x00\x00\x00\x00\x00" // frames: an empty one, a head
+	silent, admin, http2 := dial(t, p.url, ""), dial(t, p.metrics, ""), dial(t, p.url, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+settings)
+	t.Parallel() // the silence goes on while other tests run
+	for _, conn := range []net.Conn{silent, admin, http2} {
+		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	}
+	_, err := io.ReadAll(io.MultiReader(silent, admin))
+	require.NoError(t, err, "both are closed")
+	said := ""
+	for buf := make([]byte, 1024); !strings.Contains(said, ping); {
+		n, err := http2.Read(buf)
+		require.NoError(t, err, "it is asked whether it is still there")
+		said += string(buf[:n])
+	}
+	require.Contains(t, said, "\x00\x03\x00\x00\x03\xe8", "1000 streams at once")
+}
+
+func TestWhatIsRefused(t *testing.T) {
+	const key, redis, providers = "k-shop-0123456789", "redis://:k-redis@127.0.0.1:1", "k-provider-0123456789"
+	p := serve(t, "RELAY_API_KEYS=shop:"+key, "RELAY_REDIS_URL="+redis, "RELAY_CORS_ORIGINS=https://shop.example", "RELAY_MAX_BODY=100", "RELAY_UI=false",
+		"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL=http://127.0.0.1:1", "UPSTREAM_API_KEY="+providers)
+	for name, tc := range map[string]struct {
+		path, question, fill string
+		status               int
+		says                 string
+	}{
+		"the page, when it is off":            {"/", "", "", http.StatusNotFound, `"code":"not_found"`},
+		"no model where there is no default":  {"/api/chat", `{"messages":[{"role":"user","content":"Hi"}]}`, "", http.StatusBadRequest, "model: is required"},
+		"a body over the limit":               {"/api/chat", question + strings.Repeat(" ", 100-len(question)) + " ", "", http.StatusRequestEntityTooLarge, "larger than 100 bytes"},
+		"headers of 128 KiB":                  {"/healthz", "", strings.Repeat("x", 128<<10), http.StatusRequestHeaderFieldsTooLarge, ""},
+		"but not headers of 32 KiB":           {"/healthz", "", strings.Repeat("x", 32<<10), http.StatusOK, "ok"},
+		"a path that has everybody's secrets": {"/a/" + key + "/" + redis + "/" + providers, "", "", http.StatusNotFound, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			res := p.ask(t, tc.path, tc.question, "Authorization", "Bearer "+key, "X-Fill", tc.fill)
+			require.Equal(t, tc.status, res.StatusCode)
+			require.Contains(t, body(t, res), tc.says)
+		})
+	}
+	require.Equal(t, "https://shop.example", p.ask(t, "/healthz", "", "Origin", "https://shop.example").Header.Get("Access-Control-Allow-Origin"))
+	p.signal(t)
+	require.Equal(t, 0, p.exit(t))
+	require.Contains(t, fmt.Sprint(p.log), "/a/***/***/***")
+	require.NotContains(t, fmt.Sprint(p.log), "k-")
+}
+
+func TestThereAreOnlySoManyPlaces(t *testing.T) {
+	for setting, refusal := range map[string]string{
+		"RELAY_MAX_STREAMS=1":       "too many streams are open",
+		"RELAY_RESUME_PER_CALLER=1": "too many resumable streams of this caller",
+		"RELAY_RESUME_BYTES=100KiB": "there is no room for another resumable stream",
+	} {
+		t.Run(setting, func(t *testing.T) {
+			p := serve(t, setting)
+			require.Equal(t, http.StatusOK, p.ask(t, "/api/chat/stream", resumable(with("demo-long"))).StatusCode)
+			second := p.ask(t, "/api/chat/stream", resumable(question))
+			require.Equal(t, http.StatusServiceUnavailable, second.StatusCode)
+			require.Regexp(t, `"error":"`+refusal+`.*"code":"overloaded"`, body(t, second))
+		})
+	}
+}
+
+func TestHowLongAnswersAreKept(t *testing.T) {
+	ask := func(p *process) (id string) {
+		res := p.ask(t, "/api/chat/stream", resumable(question))
+		body(t, res)
+		return res.Header.Get("X-Stream-Id")
+	}
+	require.Empty(t, ask(serve(t, "RELAY_STORE=off")))
+	long, short := serve(t), serve(t, "RELAY_RESUME_RETENTION=1s")
+	require.Equal(t, http.StatusOK, long.status(t, "/api/chat/stream/"+ask(long)))
+	id := ask(short)
+	require.NotEmpty(t, id)
+	require.Eventually(t, func() bool { return short.status(t, "/api/chat/stream/"+id) == http.StatusNotFound }, patience, 50*time.Millisecond)
+	lost := serve(t, "RELAY_RESUME_GRACE=0s")
+	lost.ask(t, "/api/chat/stream", resumable(with("demo-long"))).Body.Close()
+	require.Equal(t, "producer_lost", lost.wait(t, "generation")["reason"])
+}
+
+func TestThePageAndAModelAreThereWithoutSettings(t *testing.T) {
+	p := serve(t)
+	require.Equal(t, http.StatusOK, p.status(t, "/"))
+	require.Equal(t, http.StatusOK, p.ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hi"}]}`).StatusCode)
+}
+
+func TestAnAnswerThatIsTooLongEnds(t *testing.T) {
+	p := serve(t, "RELAY_MAX_DURATION=300ms", "RELAY_MAX_STREAM_BYTES=4KiB", "RELAY_RESUME_BYTES_PER_STREAM=200")
+	for question, message := range map[string]string{
+		with("demo-long"):            "the answer took longer than allowed",
+		question:                     "the answer is longer than allowed",
+		resumable(with("demo-long")): "the answer took longer than 300ms",
+		resumable(question):          "the answer is longer than 200 bytes",
+	} {
+		require.Contains(t, body(t, p.ask(t, "/api/chat/stream", question)), `"error":"`+message+`","code":"stream_too_long"`)
+	}
+}
+
+func TestEachClockIsTheOneThatItsSettingNames(t *testing.T) {
+	provider := faulty(t, "openai", upstreamtest.Fault{})
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // its connections are made, but nobody accepts them
+	require.NoError(t, err)
+	defer silent.Close()
+	for phase, tc := range map[string]struct {
+		setting, url string
+		stalls       upstreamtest.Position
+	}{
+		"connect":     {"UPSTREAM_CONNECT_TIMEOUT=100ms", "https://" + silent.Addr().String(), ""},
+		"first_chunk": {"UPSTREAM_FIRST_CHUNK_TIMEOUT=100ms", provider.URL, upstreamtest.BeforeFirst},
+		"idle":        {"UPSTREAM_IDLE_TIMEOUT=100ms", provider.URL, upstreamtest.AfterFirst},
+		"total":       {"RELAY_START_BUDGET=100ms", provider.URL, upstreamtest.BeforeFirst},
+	} {
+		t.Run(phase, func(t *testing.T) {
+			provider.Play(upstreamtest.Fault{What: upstreamtest.Stalled, At: tc.stalls})
+			p := serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+tc.url, "UPSTREAM_RETRIES=0", "RELAY_START_BUDGET=1m",
+				"UPSTREAM_CONNECT_TIMEOUT=1m", "UPSTREAM_FIRST_CHUNK_TIMEOUT=1m", "UPSTREAM_IDLE_TIMEOUT=1m", tc.setting) // the last one counts
+			require.Contains(t, body(t, p.ask(t, "/api/chat/stream", question)), `"code":"upstream_timeout","phase":"`+phase+`"`)
+		})
+	}
+}
+
+func TestAClientThatDoesNotReadIsDroppedAfterTheWriteTimeout(t *testing.T) {
+	p := serve(t, append(endless(t), "RELAY_WRITE_TIMEOUT=200ms")...)
+	p.askDeaf(t, with("endless"))
+	line := p.wait(t, "stream")
+	require.Equal(t, "slow_client", line["reason"])
+	require.Less(t, line["duration_ms"], 5000.0, "not the default")
+}
+
+func TestClientsThatNeverReadDoNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
+	blocked := regexp.MustCompile(`\[IO wait.*(\n.+)*\(\*eventWriter\)\.flush`)
+	p := serve(t, append(endless(t), "RELAY_WRITE_TIMEOUT=10m", "RELAY_SHUTDOWN_GRACE=100ms")...)
+	p.askDeaf(t, with("endless"))
+	p.askDeaf(t, resumable(with("endless")))
+	require.Eventually(t, func() bool {
+		res, err := p.client.Get("http://" + p.metrics + "/debug/pprof/goroutine?debug=2")
+		require.NoError(t, err)
+		return len(blocked.FindAllString(body(t, res), -1)) == 2
+	}, patience, 50*time.Millisecond, "their buffers are full")
+	began := time.Now()
+	p.signal(t)
+	require.Equal(t, 0, p.exit(t))
+	require.Less(t, time.Since(began), 10*time.Second)
+	p.wait(t, "drained, but some clients did not take their error frame")
+}
+
+func TestNothingIsLeftOfStreamsThatAreOver(t *testing.T) {
+	provider := endless(t)
+	p := serve(t, append(provider, "UPSTREAM_1_KIND=openai", strings.Replace(provider[1], "_", "_1_", 1), "RELAY_HEDGE_AFTER=1ms", "RELAY_RESUME_GRACE=0s")...)
+	goroutines := func() (n int) {
+		p.client.CloseIdleConnections()
+		_, err := fmt.Sscanf(p.metric(t, "go_goroutines"), "go_goroutines %d", &n)
+		require.NoError(t, err)
+		return n
+	}
+	before := goroutines()
+	for i := range 50 {
+		asked := []string{question, with("endless"), with("stalls"), resumable(question), resumable(with("endless")), resumable(with("stalls"))}[i%6]
+		res := p.ask(t, "/api/chat/stream", asked)
+		_, err := io.ReadFull(res.Body, make([]byte, 40))
+		require.NoError(t, err)
+		if i%3 == 0 {
+			body(t, res)
+		}
+		res.Body.Close()
+	}
+	require.Eventually(t, func() bool { return goroutines() <= before }, patience, 50*time.Millisecond, "as many as before")
+}
+
+func TestHealthcheckOfWhatIsNotHealthy(t *testing.T) {
+	ill := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	defer ill.Close()
+	code, _, stderr := run(t, []string{"RELAY_ADDR=" + strings.TrimPrefix(ill.URL, "http://")}, "healthcheck")
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "503")
+}
