@@ -23,11 +23,10 @@ const (
 	keptBuffer    = 2 << 10
 )
 
-// Event is one event. Its slices belong to the Decoder and are valid until the next call of Next.
+// Event is one event. It belongs to the Decoder, and is valid until the next call of Next.
 type Event struct {
-	Type []byte // the event field; empty means "message"
 	Data []byte // the data lines, joined by LF
-	ID   []byte // the id field of this event
+	Type []byte // the event field; empty means "message"
 
 	// Stray holds the lines that are no field of the standard, joined by LF. Providers that fail in
 	// mid-stream write their error there, as `error: {...}` or as a bare JSON object.
@@ -58,7 +57,8 @@ type Decoder struct {
 	begun  bool // the first bytes have been looked at for a byte order mark
 	afterR bool // the last line ended in a CR at the very end of what was read: an LF may follow
 
-	data, stray []byte // joined lines, only when there are several
+	ev          Event  // the last one
+	data, stray []byte // its joined lines, only when there are several
 }
 
 // NewDecoder returns a Decoder that reads from r. An event may have maxEvent bytes; zero means
@@ -83,7 +83,7 @@ func (d *Decoder) Reset(r io.Reader) {
 // Next returns the next event that has data or stray lines. At the end of the stream it returns
 // io.EOF, after a last event that may be Partial; any other error of the reader is returned as it is,
 // and an unfinished event before it is dropped.
-func (d *Decoder) Next() (Event, error) {
+func (d *Decoder) Next() (*Event, error) {
 	for {
 		if !d.Buffered() {
 			if d.err == nil {
@@ -91,7 +91,7 @@ func (d *Decoder) Next() (Event, error) {
 				continue
 			}
 			if d.err != io.EOF || d.start == len(d.buf) {
-				return Event{}, d.err
+				return nil, d.err
 			}
 			block, lines, event := d.buf[d.start:], d.lines, d.event
 			if last := d.buf[d.line:]; len(last) > 0 {
@@ -100,19 +100,21 @@ func (d *Decoder) Next() (Event, error) {
 			}
 			d.start, d.line, d.scan = len(d.buf), len(d.buf), len(d.buf)
 			if !event {
-				return Event{}, d.err
+				return nil, d.err
 			}
-			ev := d.parse(block, lines)
-			ev.Partial = true
-			return ev, nil
+			d.parse(block, lines)
+			d.ev.Partial = true
+			return &d.ev, nil
 		}
 		block, lines := d.buf[d.start:d.line], d.lines
 		d.start, d.line, d.scan = d.end, d.end, d.end
 		d.end, d.lines, d.event = 0, 0, false
 		if lines == 1 && isData(block) { // as most events are: where the line ends is known
-			return Event{Data: dataIn(cutEOL(block))}, nil
+			d.ev = Event{Data: dataIn(cutEOL(block))}
+		} else {
+			d.parse(block, lines)
 		}
-		return d.parse(block, lines), nil
+		return &d.ev, nil
 	}
 }
 
@@ -221,9 +223,11 @@ func isEvent(line []byte) bool {
 	return true
 }
 
-// parse reads the fields of one event. It is told the number of lines so that it need not look for the
+// parse reads the fields of one event into d.ev. It is told the number of lines so that it need not look for the
 // end of the last one, which is the only one in most events and the long one in the others.
-func (d *Decoder) parse(block []byte, lines int) (ev Event) {
+func (d *Decoder) parse(block []byte, lines int) {
+	d.ev = Event{}
+	ev := &d.ev
 	dataLines, strayLines := 0, 0
 	for ; lines > 0; lines-- {
 		var line []byte
@@ -240,15 +244,12 @@ func (d *Decoder) parse(block []byte, lines int) (ev Event) {
 		switch name, value := cutField(line); string(name) {
 		case "event":
 			ev.Type = value
-		case "id":
-			ev.ID = value
-		case "", "retry": // a comment; and the relay reconnects to no provider
+		case "", "id", "retry": // a comment; and the relay reconnects to no provider
 		default:
 			ev.Stray = join(&d.stray, ev.Stray, line, strayLines)
 			strayLines++
 		}
 	}
-	return ev
 }
 
 // isData reports whether a line is data, as most are.

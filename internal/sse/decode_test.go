@@ -15,8 +15,8 @@ import (
 
 // event is an sse.Event that outlives the decoder's buffer.
 type event struct {
-	typ, data, id, stray string
-	partial              bool
+	typ, data, stray string
+	partial          bool
 }
 
 func decode(t testing.TB, r io.Reader, maxEvent int) ([]event, error) {
@@ -35,7 +35,7 @@ func rest(t testing.TB, d *sse.Decoder) ([]event, error) {
 			require.Empty(t, again)
 			return out, err
 		}
-		out = append(out, event{string(ev.Type), string(ev.Data), string(ev.ID), string(ev.Stray), ev.Partial})
+		out = append(out, event{string(ev.Type), string(ev.Data), string(ev.Stray), ev.Partial})
 	}
 }
 
@@ -46,7 +46,7 @@ var streams = map[string]struct {
 	"an event is dispatched by its blank line":   {"data: a\n\ndata: b\n\n", []event{{data: "a"}, {data: "b"}}},
 	"lines may end in CRLF":                      {"data: a\r\n\r\ndata: b\r\n\r\n", []event{{data: "a"}, {data: "b"}}},
 	"lines may end in CR":                        {"data: a\r\rdata: b\r\r", []event{{data: "a"}, {data: "b"}}},
-	"lines of one event may end in CRLF":         {"event: x\r\ndata: a\r\ndata: b\r\nid: 7\r\n\r\n", []event{{typ: "x", data: "a\nb", id: "7"}}},
+	"lines of one event may end in CRLF":         {"event: x\r\ndata: a\r\ndata: b\r\nid: 7\r\n\r\n", []event{{typ: "x", data: "a\nb"}}},
 	"line ends may be mixed":                     {"data: a\r\n\ndata: b\n\rdata: c\r\r\n", []event{{data: "a"}, {data: "b"}, {data: "c"}}},
 	"one byte order mark is dropped":             {"\xef\xbb\xbfdata: a\n\n", []event{{data: "a"}}},
 	"a second byte order mark is no field":       {"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", []event{{stray: "\xef\xbb\xbfdata: a"}}},
@@ -56,10 +56,10 @@ var streams = map[string]struct {
 	"data lines join":                            {"data: a\ndata:\ndata: b\n\n", []event{{data: "a\n\nb"}}},
 	"an event without data is not dispatched":    {"event: ping\n\nid: 3\n\nretry: 5\n\ndata: a\n\n", []event{{data: "a"}}},
 	"nor is one after an event with data":        {"data: a\n\n: hi\n\nevent: ping\n\ndata: b\n\nid: 3\n\n", []event{{data: "a"}, {data: "b"}}},
-	"type and id belong to their event":          {"id: 7\nevent: message_stop\ndata: {}\n\ndata: x\n\n", []event{{typ: "message_stop", data: "{}", id: "7"}, {data: "x"}}},
+	"a type belongs to its event":                {"id: 7\nevent: message_stop\ndata: {}\n\ndata: x\n\n", []event{{typ: "message_stop", data: "{}"}, {data: "x"}}},
 	"a last event may lack its blank line":       {"data: a\n\ndata: b\n", []event{{data: "a"}, {data: "b", partial: true}}},
 	"a last line may lack its end":               {"data: a\n\ndata: b", []event{{data: "a"}, {data: "b", partial: true}}},
-	"a last line may belong to an event":         {"data: a\nid: 7", []event{{data: "a", id: "7", partial: true}}},
+	"a last line may belong to an event":         {"data: a\nid: 7", []event{{data: "a", partial: true}}},
 	"a last event without data says nothing":     {"data: a\n\nevent: ping\nid: 7", []event{{data: "a"}}},
 	"an error field is kept aside":               {"data: a\n\nerror: {\"code\": 500}\n\n", []event{{data: "a"}, {stray: `error: {"code": 500}`}}},
 	"a bare object is kept aside":                {"data: a\n\n{\n  \"error\": 1\n}\n", []event{{data: "a"}, {stray: "{\n  \"error\": 1\n}", partial: true}}},
@@ -217,7 +217,7 @@ func FuzzDecode(f *testing.F) {
 		require.Equal(t, whole, pieces)
 		total := 0
 		for _, ev := range whole {
-			total += len(ev.data) + len(ev.typ) + len(ev.id) + len(ev.stray)
+			total += len(ev.data) + len(ev.typ) + len(ev.stray)
 		}
 		require.LessOrEqual(t, total, len(in))
 	})

@@ -37,7 +37,7 @@ type anthropicEvent struct {
 	failed                 bool
 }
 
-func (d *anthropicDecoder) decode(ev sse.Event, out *output) error {
+func (d *anthropicDecoder) decode(ev *sse.Event, out *output) error {
 	if err := strayError(ev); err != nil {
 		return err
 	}

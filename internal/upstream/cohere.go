@@ -152,7 +152,7 @@ type cohereEvent struct {
 	failed, message    bool // whether there is an error, or a message where there should be a type
 }
 
-func (d *cohereDecoder) decode(ev sse.Event, out *output) error {
+func (d *cohereDecoder) decode(ev *sse.Event, out *output) error {
 	if text, ok := d.text.match(ev.Data); ok && string(ev.Type) != "error" && len(ev.Stray) == 0 {
 		out.text(chat.Content, text)
 		return nil

@@ -43,7 +43,7 @@ type geminiPart struct {
 	willContinue   bool
 }
 
-func (d *geminiDecoder) decode(ev sse.Event, out *output) error {
+func (d *geminiDecoder) decode(ev *sse.Event, out *output) error {
 	if err := strayError(ev); err != nil {
 		return err
 	}

@@ -20,6 +20,8 @@ type lines struct {
 	start int
 	scan  int // nothing in buf[start:scan] ends the line in progress
 	end   int // where the line in progress ends, 0 while it is not whole
+
+	ev sse.Event // the last one
 }
 
 // Reset makes l read another stream. It keeps its buffer unless a long line has made that large.
@@ -33,12 +35,13 @@ func (l *lines) Reset(r io.Reader) {
 
 // Next returns the next line, without its end, as sse.Decoder does an event: the last one is Partial
 // when its end is missing, and one of more than sse.DefaultMaxEvent bytes is sse.ErrTooLong.
-func (l *lines) Next() (sse.Event, error) {
+func (l *lines) Next() (*sse.Event, error) {
 	for {
 		if l.Buffered() {
 			line := l.buf[l.start:l.end]
 			l.start, l.scan, l.end = l.end+1, l.end+1, 0
-			return sse.Event{Data: line}, nil
+			l.ev = sse.Event{Data: line}
+			return &l.ev, nil
 		}
 		if l.err == nil {
 			l.fill()
@@ -47,9 +50,10 @@ func (l *lines) Next() (sse.Event, error) {
 		rest := l.buf[l.start:]
 		l.start, l.scan = len(l.buf), len(l.buf)
 		if l.err == io.EOF && len(bytes.TrimSpace(rest)) > 0 {
-			return sse.Event{Data: rest, Partial: true}, nil
+			l.ev = sse.Event{Data: rest, Partial: true}
+			return &l.ev, nil
 		}
-		return sse.Event{}, l.err
+		return nil, l.err
 	}
 }
 

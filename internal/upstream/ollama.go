@@ -188,7 +188,7 @@ type ollamaLine struct {
 
 type ollamaCall struct{ id, name, args []byte }
 
-func (d *ollamaDecoder) decode(ev sse.Event, out *output) error {
+func (d *ollamaDecoder) decode(ev *sse.Event, out *output) error {
 	l := &d.line
 	*l = ollamaLine{model: l.model[:0], text: l.text[:0], thinking: l.thinking[:0], reason: l.reason[:0]}
 	d.jx.ResetBytes(bytes.TrimSpace(ev.Data))

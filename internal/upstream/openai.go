@@ -95,11 +95,17 @@ type openaiFragment struct {
 
 var doneMarker = []byte("[DONE]")
 
-func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
+func (d *openaiDecoder) decode(ev *sse.Event, out *output) error {
 	if text, ok := d.text.match(ev.Data); ok && len(ev.Type) == 0 && len(ev.Stray) == 0 {
 		out.text(chat.Content, text)
 		return nil
 	}
+	return d.decodeOther(ev, out)
+}
+
+// decodeOther is apart from decode for the sake of the stack: what a chunk of text uses of it has to be
+// small, because with many streams it is in no cache any more when the next chunk comes.
+func (d *openaiDecoder) decodeOther(ev *sse.Event, out *output) error {
 	if bytes.Equal(bytes.TrimSpace(ev.Data), doneMarker) {
 		out.complete = true
 		return nil
@@ -129,7 +135,7 @@ func (d *openaiDecoder) decode(ev sse.Event, out *output) error {
 // together would not fit into 8 KiB of stack, and every stream would take 16.
 //
 //go:noinline
-func (d *openaiDecoder) parse(ev sse.Event) error {
+func (d *openaiDecoder) parse(ev *sse.Event) error {
 	d.reset()
 	if err := strayError(ev); err != nil {
 		return err
@@ -184,7 +190,7 @@ func finishOpenAI(reason []byte, out *output) error {
 
 // strayError finds an error that a provider wrote outside of the event-stream grammar, as a field of its
 // own (GPUStack) or as a bare JSON object (vLLM, Vertex).
-func strayError(ev sse.Event) error {
+func strayError(ev *sse.Event) error {
 	stray := bytes.TrimSpace(ev.Stray)
 	if rest, ok := bytes.CutPrefix(stray, []byte("error:")); ok {
 		return reportIn(rest)

@@ -209,7 +209,7 @@ type responsesEvent struct {
 	failure           []byte // response.error, raw
 }
 
-func (d *responsesDecoder) decode(ev sse.Event, out *output) error {
+func (d *responsesDecoder) decode(ev *sse.Event, out *output) error {
 	if err := strayError(ev); err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ type framing struct {
 
 // An eventSource reads events as sse.Decoder does, whose documentation holds for all.
 type eventSource interface {
-	Next() (sse.Event, error)
+	Next() (*sse.Event, error)
 	Buffered() bool
 	Ended() bool
 	Reset(io.Reader)
@@ -101,7 +101,7 @@ type format interface {
 type decoder interface {
 	// decode puts into out what the event says. It returns a *chat.Error when the event is the
 	// provider's report of a failure, any other error when it can't be read.
-	decode(ev sse.Event, out *output) error
+	decode(ev *sse.Event, out *output) error
 }
 
 // finishGrace is how long usage and the terminator may take after a finish reason. Several providers

@@ -45,7 +45,7 @@ type websopyDecoder struct {
 	retryAfter             int64
 }
 
-func (d *websopyDecoder) decode(ev sse.Event, out *output) error {
+func (d *websopyDecoder) decode(ev *sse.Event, out *output) error {
 	if len(ev.Data) == 0 {
 		return nil
 	}
