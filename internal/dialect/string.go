@@ -5,7 +5,7 @@ import "unicode/utf8"
 const hexDigits = "0123456789abcdef"
 
 // plain holds the ASCII characters that stand for themselves in a JSON string.
-var plain = func() (t [utf8.RuneSelf]bool) {
+var plain = func() (t [256]bool) {
 	for c := ' '; c < utf8.RuneSelf; c++ {
 		t[c] = c != '"' && c != '\\'
 	}
@@ -21,12 +21,14 @@ func appendString[S string | []byte](dst []byte, s S) []byte {
 	dst = append(dst, '"')
 	from := 0 // s[from:i] needs no escape
 	for i := 0; i < len(s); {
+		for i < len(s) && plain[s[i]] {
+			i++
+		}
+		if i == len(s) {
+			break
+		}
 		c := s[i]
 		if c < utf8.RuneSelf {
-			if plain[c] {
-				i++
-				continue
-			}
 			dst = append(dst, s[from:i]...)
 			switch c {
 			case '"', '\\':

@@ -16,36 +16,44 @@ import (
 )
 
 const (
-	firstBuffer = 256      // bytes for frames, at first: a text chunk takes a hundred
-	maxHeld     = 16 << 10 // bytes that may wait to share a write
-	maxKept     = 64 << 10 // bytes of buffer that a stream keeps
+	firstRoom = 256      // bytes for frames, at first: a text chunk takes a hundred
+	maxHeld   = 16 << 10 // bytes that may wait to share a write
+	maxKept   = 64 << 10 // bytes of buffer that a stream keeps
 )
 
 // errSlowClient ends a stream whose client does not read.
 var errSlowClient = errors.New("handler: the client did not read in time")
 
 // eventWriter writes the frames of one stream: whole ones, one at a time, each write with a deadline.
-// When nothing else is written for a while it writes pings, from a timer.
+// When nothing else is written for a while it writes pings, from a timer. Times are since start.
+//
+// What a chunk needs of it lies together: with many streams none of it is in a cache any more when the
+// next chunk comes.
 type eventWriter struct {
 	w       http.ResponseWriter
-	rc      *http.ResponseController
-	http2   bool
+	rc      http.ResponseController
+	start   time.Time
 	timeout time.Duration
-	beat    time.Duration
-	max     int64                   // bytes, 0: no cap
-	id      string                  // of the stream, when its frames carry their positions
-	cancel  context.CancelCauseFunc // ends the stream when a write fails, a ping's for instance
+	max     int64  // bytes, 0: no cap
+	id      string // of the stream, when its frames carry their positions
+	http2   bool
 
-	mu       sync.Mutex // held while a frame is made and written; guards the rest
-	buf      []byte     // frames not yet written
-	seq      uint64     // of the last frame with a position
-	last     time.Time  // of the last write
-	deadline time.Time  // of writes on the connection
-	bytes    int64      // written
-	err      error      // the first one; after it nothing is written
+	// mu is held while a frame is made and written, and guards what follows.
 	closed   bool
-	timer    *time.Timer    // for the headers, and then for the heartbeat
-	ticks    sync.WaitGroup // calls by the timer that are due or running
+	begun    bool // something was written
+	mu       sync.Mutex
+	buf      []byte        // frames not yet written
+	last     time.Duration // of the last write
+	deadline time.Duration // of writes on the connection
+	bytes    int64         // written
+	err      error         // the first one; after it nothing is written
+	seq      uint64        // of the last frame with a position
+	room     [firstRoom]byte
+
+	beat   time.Duration
+	cancel context.CancelCauseFunc // ends the stream when a write fails, a ping's for instance
+	timer  *time.Timer             // for the headers, and then for the heartbeat
+	ticks  sync.WaitGroup          // calls by the timer that are due or running
 }
 
 // The headers of an event stream. Setting them from here allocates nothing.
@@ -59,6 +67,9 @@ var (
 	keepAlive = []string{"keep-alive"}
 )
 
+// unwritten is no time of a write: what is meant still waits for one.
+const unwritten = -1
+
 // headerWait is how long the headers may wait to share a write with the first chunk. A provider that
 // answers so fast saves its client a packet and the relay a sixth of the whole request; any other has
 // its client see the headers before it has answered.
@@ -66,12 +77,13 @@ const headerWait = 10 * time.Millisecond
 
 // newEventWriter begins the response with the headers and the opening of what is to be written, and
 // starts the heartbeat. cancel is called with the error when a write fails. close must be called.
-func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc, from source) *eventWriter {
+func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, start time.Time, cancel context.CancelCauseFunc, from source) *eventWriter {
 	e := &eventWriter{
-		w: w, rc: http.NewResponseController(w), http2: req.ProtoMajor >= 2,
+		w: w, rc: *http.NewResponseController(w), http2: req.ProtoMajor >= 2, start: start,
 		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
-		id: from.id(), seq: from.seq(), buf: from.opening,
+		id: from.id(), seq: from.seq(),
 	}
+	e.buf = append(e.room[:0], from.opening...)
 	maps.Copy(w.Header(), streamHeaders)
 	if req.ProtoMajor == 1 && req.ProtoMinor == 1 {
 		w.Header()["Connection"] = keepAlive
@@ -85,20 +97,20 @@ func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel 
 }
 
 // chunk writes a chunk's frame. When the producer has more in hand the frame may wait for it; then at is
-// zero, otherwise it is when the frame, and what had waited, was written. seq is the chunk's position,
+// unwritten, otherwise it is when the frame, and what had waited, was written. seq is the chunk's position,
 // where the stream has such.
-func (e *eventWriter) chunk(c chat.Chunk, seq uint64) (at time.Time, err error) {
+func (e *eventWriter) chunk(c chat.Chunk, seq uint64) (at time.Duration, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if c.Type != chat.Pause {
 		e.append(c, seq)
 	}
 	if c.More && len(e.buf) < maxHeld || len(e.buf) == 0 {
-		return time.Time{}, e.err
+		return unwritten, e.err
 	}
 	if e.max > 0 && e.bytes+int64(len(e.buf)) > e.max {
 		e.buf = e.buf[:0]
-		return time.Time{}, errTooBig
+		return unwritten, errTooBig
 	}
 	err = e.flush()
 	return e.last, err
@@ -106,9 +118,6 @@ func (e *eventWriter) chunk(c chat.Chunk, seq uint64) (at time.Time, err error) 
 
 // append makes a chunk's frame. The caller holds mu.
 func (e *eventWriter) append(c chat.Chunk, seq uint64) {
-	if e.buf == nil {
-		e.buf = make([]byte, 0, firstBuffer)
-	}
 	e.buf = sse.AppendData(e.buf)
 	e.buf = dialect.AppendChunk(e.buf, c)
 	e.position(seq)
@@ -126,7 +135,7 @@ func (e *eventWriter) position(seq uint64) {
 
 // done writes the frame of a Done chunk, which has position seq, and the marker behind it, which has none,
 // if there is one. at is when they, and what had waited, were written.
-func (e *eventWriter) done(c chat.Chunk, seq uint64, marker []byte) (at time.Time, err error) {
+func (e *eventWriter) done(c chat.Chunk, seq uint64, marker []byte) (at time.Duration, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.append(c, seq)
@@ -139,7 +148,7 @@ func (e *eventWriter) done(c chat.Chunk, seq uint64, marker []byte) (at time.Tim
 }
 
 // failure writes the frame of an error, which has position seq. at is as for done.
-func (e *eventWriter) failure(seq uint64, data []byte) (at time.Time, err error) {
+func (e *eventWriter) failure(seq uint64, data []byte) (at time.Duration, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.buf = append(sse.AppendData(e.buf), data...)
@@ -179,7 +188,7 @@ func (e *eventWriter) flush() error {
 	if e.err != nil {
 		return e.err
 	}
-	began := time.Now()
+	began := time.Since(e.start)
 	err := e.extendDeadline(began)
 	if err == nil && len(e.buf) > 0 {
 		_, err = e.w.Write(e.buf)
@@ -192,7 +201,7 @@ func (e *eventWriter) flush() error {
 	}
 	switch {
 	case err == nil:
-	case errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) >= e.timeout:
+	case errors.Is(err, os.ErrDeadlineExceeded) || time.Since(e.start)-began >= e.timeout:
 		e.err = errSlowClient
 	default:
 		e.err = err
@@ -201,9 +210,9 @@ func (e *eventWriter) flush() error {
 		e.cancel(e.err)
 	}
 	e.bytes += int64(len(e.buf))
-	e.last = began
+	e.last, e.begun = began, true
 	if e.buf = e.buf[:0]; cap(e.buf) > maxKept {
-		e.buf = nil
+		e.buf = e.room[:0]
 	}
 	return e.err
 }
@@ -211,12 +220,12 @@ func (e *eventWriter) flush() error {
 // extendDeadline gives a write that begins now its time, and up to an eighth more: on HTTP/1 the deadline
 // is moved only when that is used up, which is not with every chunk. On HTTP/2 it has to be set for
 // every write and cleared after it, because there it ends the stream when it passes, write or no write.
-func (e *eventWriter) extendDeadline(now time.Time) error {
-	if now.Add(e.timeout).Before(e.deadline) && !e.http2 {
+func (e *eventWriter) extendDeadline(now time.Duration) error {
+	if now+e.timeout < e.deadline && !e.http2 {
 		return nil
 	}
-	e.deadline = now.Add(e.timeout + e.timeout/8)
-	return e.rc.SetWriteDeadline(e.deadline)
+	e.deadline = now + e.timeout + e.timeout/8
+	return e.rc.SetWriteDeadline(e.start.Add(e.deadline))
 }
 
 // tick writes the headers, unless a chunk has taken them along, or a ping if it is time for one, and comes
@@ -229,9 +238,9 @@ func (e *eventWriter) tick() {
 		return
 	}
 	switch {
-	case e.last.IsZero():
+	case !e.begun:
 		_ = e.flush()
-	case e.beat > 0 && time.Since(e.last) >= e.beat:
+	case e.beat > 0 && e.silence() >= e.beat:
 		e.buf = sse.AppendData(e.buf)
 		e.buf = dialect.AppendPing(e.buf)
 		e.buf = sse.AppendEnd(e.buf)
@@ -239,9 +248,12 @@ func (e *eventWriter) tick() {
 	}
 	if e.beat > 0 && e.err == nil {
 		e.ticks.Add(1)
-		e.timer.Reset(e.beat - time.Since(e.last))
+		e.timer.Reset(e.beat - e.silence())
 	}
 }
+
+// silence is how long nothing was written. The caller holds mu.
+func (e *eventWriter) silence() time.Duration { return time.Since(e.start) - e.last }
 
 // close stops the timer and waits for what it is writing. No method may be called after.
 func (e *eventWriter) close() {

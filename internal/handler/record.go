@@ -30,12 +30,13 @@ type record struct {
 	ask     *chat.Request
 	id      string // of a resumable stream
 	resumed bool   // the client had the beginning already
-	metrics *Metrics
 	start   time.Time
 	trace   upstream.Trace
 
-	first, last time.Time // writes of chunks
-	waiting     bool      // there are chunks that were counted and not written
+	metrics     *Metrics
+	first, last time.Duration // writes of chunks, since start
+	begun       bool          // there was one
+	waiting     bool          // there are chunks that were counted and not written
 	chunks      int64
 	bytes       int64
 	done        *chat.Completion
@@ -52,29 +53,29 @@ func (r *Relay) newRecord(ctx *context.Context, req *http.Request, ask *chat.Req
 	return rec
 }
 
-// chunk counts a chunk and, unless at is zero, that it and those before it were written.
-func (rec *record) chunk(c chat.Chunk, at time.Time) {
+// chunk counts a chunk and, unless at is unwritten, that it and those before it were written.
+func (rec *record) chunk(c chat.Chunk, at time.Duration) {
 	if c.Type != chat.Pause {
 		rec.chunks++
 		rec.waiting = true
 	}
-	if !at.IsZero() {
+	if at != unwritten {
 		rec.wrote(at)
 	}
 }
 
 // wrote notes when the chunks that waited to be written were.
-func (rec *record) wrote(at time.Time) {
+func (rec *record) wrote(at time.Duration) {
 	switch {
 	case !rec.waiting:
 		return
-	case rec.first.IsZero():
-		rec.first = at
+	case !rec.begun:
+		rec.first, rec.begun = at, true
 		if !rec.resumed {
-			rec.metrics.firstChunk.Observe(at.Sub(rec.start).Seconds())
+			rec.metrics.firstChunk.Observe(at.Seconds())
 		}
 	default:
-		rec.metrics.chunkGap.Observe(at.Sub(rec.last).Seconds())
+		rec.metrics.chunkGap.Observe((at - rec.last).Seconds())
 	}
 	rec.waiting = false
 	rec.last = at
@@ -131,10 +132,7 @@ func isChatError(err error) bool {
 // outcome is conclude for a generation, whose client is the log.
 func (rec *record) outcome(o stream.Outcome) {
 	rec.id = o.ID
-	rec.first, rec.chunks, rec.bytes = rec.start.Add(o.First), int64(o.Chunks), o.Bytes
-	if o.Chunks == 0 {
-		rec.first = time.Time{}
-	}
+	rec.first, rec.begun, rec.chunks, rec.bytes = o.First, o.Chunks > 0, int64(o.Chunks), o.Bytes
 	rec.done, rec.failure = o.Done, o.Err
 	switch {
 	case o.Err != nil:
@@ -195,8 +193,8 @@ func (r *Relay) tell(rec *record, what string) {
 			e.Strs("tried", tried(rec.trace.Attempts)).Bool("hedged", rec.trace.Hedged)
 		}
 	}
-	if !rec.first.IsZero() {
-		e.Dur("first_chunk_ms", rec.first.Sub(rec.start))
+	if rec.begun {
+		e.Dur("first_chunk_ms", rec.first)
 	}
 	e.Dur("duration_ms", time.Since(rec.start)).Int64("chunks", rec.chunks).Int64("bytes", rec.bytes)
 	if rec.done != nil {

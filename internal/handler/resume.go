@@ -186,7 +186,7 @@ func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.E
 		return
 	}
 	r.logRefusal(req, e)
-	out := r.newEventWriter(w, req, func(error) {}, source{})
+	out := r.newEventWriter(w, req, time.Now(), func(error) {}, source{})
 	defer out.close()
 	if final {
 		_, _ = out.failure(0, r.errorObject(req, e))

@@ -170,7 +170,7 @@ func (s source) seq() uint64 {
 
 // stream writes one answer as frames.
 func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
-	out := r.newEventWriter(w, req, cancel, from)
+	out := r.newEventWriter(w, req, rec.start, cancel, from)
 	defer out.close()
 	err := r.relay(out, req, from, rec)
 	if failed := out.failed(); err != nil && failed != nil {
@@ -251,7 +251,7 @@ func (r *Relay) collect(ctx context.Context, answer *dialect.Answer, req *http.R
 		case c.Type == chat.Done:
 			rec.complete(c.Done)
 		default:
-			rec.chunk(c, time.Now())
+			rec.chunk(c, time.Since(rec.start))
 		}
 		answer.Add(c)
 		if text += int64(len(c.Text)); r.MaxStreamBytes > 0 && text > r.MaxStreamBytes {

@@ -18,22 +18,22 @@ var (
 )
 
 // clock cancels an attempt when a deadline passes. The deadline moves with every chunk, so moving it
-// further away only stores a time: the timer finds out when it fires, and sleeps on.
+// further away only stores a time: the timer finds out when it fires, and sleeps on. Times are since start.
 type clock struct {
+	start  time.Time
 	cancel context.CancelCauseFunc
 
 	mu       sync.Mutex // guards the rest
 	timer    *time.Timer
-	fires    time.Time // when the timer fires next
-	deadline time.Time
+	fires    time.Duration // when the timer fires next
+	deadline time.Duration
 	cause    error
 }
 
 // startClock returns a context that ends with parent, or with errFirstChunk after d.
 func startClock(parent context.Context, d time.Duration) (context.Context, *clock) {
 	ctx, cancel := context.WithCancelCause(parent)
-	c := &clock{cancel: cancel, deadline: time.Now().Add(d), cause: errFirstChunk}
-	c.fires = c.deadline
+	c := &clock{start: time.Now(), cancel: cancel, fires: d, deadline: d, cause: errFirstChunk}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timer = time.AfterFunc(d, c.expire)
@@ -44,8 +44,8 @@ func startClock(parent context.Context, d time.Duration) (context.Context, *cloc
 func (c *clock) set(d time.Duration, cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.deadline, c.cause = time.Now().Add(d), cause
-	if c.deadline.Before(c.fires) {
+	c.deadline, c.cause = time.Since(c.start)+d, cause
+	if c.deadline < c.fires {
 		c.fires = c.deadline
 		c.timer.Reset(d)
 	}
@@ -54,7 +54,7 @@ func (c *clock) set(d time.Duration, cause error) {
 func (c *clock) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if left := time.Until(c.deadline); left > 0 {
+	if left := c.deadline - time.Since(c.start); left > 0 {
 		c.fires = c.deadline
 		c.timer.Reset(left)
 		return

@@ -138,22 +138,23 @@ func (s *search) try(ctx context.Context, c *Candidate, req *chat.Request, yield
 // attempt returns nil when the candidate answered, whatever became of that after the first chunk.
 func (s *search) attempt(ctx context.Context, c *Candidate, req *chat.Request, pass *pass, yield func(chat.Chunk, error) bool) error {
 	committed := false
-	for chunk, err := range c.Stream(ctx, req) {
-		if !committed {
-			if err == nil {
-				err = s.commit(chunk)
-			}
-			if err != nil {
-				return err
-			}
-			committed = true
-			pass.report(nil)
+	var failure error
+	// Without range, because every chunk of every stream comes by here.
+	c.Stream(ctx, req)(func(chunk chat.Chunk, err error) bool {
+		if committed {
+			return yield(chunk, err)
 		}
-		if !yield(chunk, err) {
-			return nil
+		if failure = err; failure == nil {
+			failure = s.commit(chunk)
 		}
-	}
-	return nil
+		if failure != nil {
+			return false
+		}
+		committed = true
+		pass.report(nil)
+		return yield(chunk, nil)
+	})
+	return failure
 }
 
 // commit decides for the candidate whose first chunk this is.

@@ -30,12 +30,12 @@ type output struct {
 	pending  bool // the last chunk promised more
 	gone     bool // nobody wants more
 	progress bool // the model has moved since the driver last looked
+	finished bool // the provider gave a finish reason
+	mayEnd   bool // the provider gave a finish reason that counts only if the body ends after it
+	complete bool // the provider said that nothing follows
 
-	done     chat.Completion
-	counts   chat.Usage // what done points to: some providers count with every chunk
-	finished bool       // the provider gave a finish reason
-	mayEnd   bool       // the provider gave a finish reason that counts only if the body ends after it
-	complete bool       // the provider said that nothing follows
+	done   chat.Completion
+	counts chat.Usage // what done points to: some providers count with every chunk
 
 	refused []byte // the refusal so far
 
