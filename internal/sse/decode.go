@@ -123,6 +123,9 @@ func (d *Decoder) Next() (*Event, error) {
 // leaves the last event valid.
 func (d *Decoder) Buffered() bool {
 	for d.end == 0 {
+		if d.scan == len(d.buf) {
+			return false
+		}
 		i := indexEOL(d.buf[d.scan:])
 		if i < 0 {
 			d.scan = len(d.buf)
@@ -315,7 +318,10 @@ func join(scratch *[]byte, have, line []byte, n int) []byte {
 // indexEOL finds the first CR or LF. Two searches for one byte each beat one for either.
 func indexEOL(b []byte) int {
 	lf := bytes.IndexByte(b, '\n')
-	if lf >= 0 {
+	if lf == 0 {
+		return 0
+	}
+	if lf > 0 {
 		b = b[:lf]
 	}
 	if cr := bytes.IndexByte(b, '\r'); cr >= 0 {

@@ -40,6 +40,14 @@ func (t *template) learn(data []byte, key string) {
 	}
 }
 
+// literal holds the bytes that stand for themselves in a JSON string.
+var literal = func() (t [256]bool) {
+	for c := ' '; c < 256; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
+
 // match returns the text of the string, if that is all in which data differs from the event learnt. The
 // text is valid until the next call, and as long as data is.
 func (t *template) match(data []byte) (text []byte, ok bool) {
@@ -49,7 +57,7 @@ func (t *template) match(data []byte) (text []byte, ok bool) {
 	}
 	raw := data[n : len(data)-len(t.after)]
 	i := 0
-	for i < len(raw) && raw[i] >= ' ' && raw[i] != '"' && raw[i] != '\\' {
+	for i < len(raw) && literal[raw[i]] {
 		i++
 	}
 	if i == len(raw) {
@@ -73,7 +81,7 @@ func (t *template) match(data []byte) (text []byte, ok bool) {
 			default:
 				return nil, false // \u and the rest are rare, and the decoder's business
 			}
-		} else if c < ' ' || c == '"' {
+		} else if !literal[c] {
 			return nil, false
 		}
 		t.text = append(t.text, c)
