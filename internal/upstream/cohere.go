@@ -136,9 +136,9 @@ func (f *cohere) newDecoder() decoder { return new(cohereDecoder) }
 
 // cohereDecoder reads chat events. Its buffers are used again for every event.
 type cohereDecoder struct {
+	text  template // of the events that carry text only
 	jx    jx.Decoder
 	event cohereEvent
-	text  template // of the events that carry text only
 }
 
 // cohereEvent is what one event says.

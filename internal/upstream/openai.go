@@ -67,10 +67,10 @@ func (f *openai) newDecoder() decoder { return new(openaiDecoder) }
 
 // openaiDecoder reads chat.completion.chunk objects. Its buffers are used again for every event.
 type openaiDecoder struct {
+	text      template // of the events that carry content only
 	jx        jx.Decoder
 	chunk     openaiChunk
 	fragments []openaiFragment
-	text      template // of the events that carry content only
 }
 
 // openaiChunk is what one event says about choice 0.

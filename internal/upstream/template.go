@@ -7,15 +7,16 @@ import "bytes"
 // around a string has the same meaning but for the string, so nothing else of it needs to be read.
 // Events that differ in more (a sequence number, random padding) are decoded as always.
 type template struct {
-	before, after []byte // before ends with the string's opening quote, after begins with the closing one
-	text          []byte
+	around []byte // around[:split] ends with the string's opening quote, around[split:] begins with the closing one
+	split  int
+	text   []byte
 }
 
 // learn takes an event in which the string that follows key, as in `"content":`, is all that matters.
 // The caller has decoded it and knows. Where key stands twice, it is not clear which, so that is no
 // template.
 func (t *template) learn(data []byte, key string) {
-	t.before, t.after = t.before[:0], t.after[:0]
+	t.around, t.split = t.around[:0], 0
 	i := bytes.Index(data, []byte(key))
 	if i < 0 || bytes.Contains(data[i+len(key):], []byte(key)) {
 		return
@@ -33,8 +34,8 @@ func (t *template) learn(data []byte, key string) {
 		case '\\':
 			j++
 		case '"':
-			t.before = append(t.before, data[:i]...)
-			t.after = append(t.after, data[j:]...)
+			t.around = append(append(t.around, data[:i]...), data[j:]...)
+			t.split = i
 			return
 		}
 	}
@@ -51,11 +52,11 @@ var literal = func() (t [256]bool) {
 // match returns the text of the string, if that is all in which data differs from the event learnt. The
 // text is valid until the next call, and as long as data is.
 func (t *template) match(data []byte) (text []byte, ok bool) {
-	n := len(t.before)
-	if n == 0 || len(data) < n+len(t.after) || !bytes.Equal(data[:n], t.before) || !bytes.Equal(data[len(data)-len(t.after):], t.after) {
+	before, after := t.around[:t.split], t.around[t.split:]
+	if len(before) == 0 || len(data) < len(t.around) || !bytes.HasPrefix(data, before) || !bytes.HasSuffix(data, after) {
 		return nil, false
 	}
-	raw := data[n : len(data)-len(t.after)]
+	raw := data[len(before) : len(data)-len(after)]
 	i := 0
 	for i < len(raw) && literal[raw[i]] {
 		i++
@@ -68,7 +69,7 @@ func (t *template) match(data []byte) (text []byte, ok bool) {
 		c := raw[i]
 		if c == '\\' {
 			if i++; i == len(raw) {
-				return nil, false // it escapes the quote that after begins with
+				return nil, false // it escapes the closing quote
 			}
 			switch c = raw[i]; c {
 			case '"', '\\', '/':
