@@ -95,7 +95,7 @@ func (d *geminiDecoder) part(p *geminiPart, out *output) error {
 		}
 	}
 	out.progress = true
-	if err := out.countTool(p.partial); err != nil {
+	if err := out.countTool(len(p.partial)); err != nil {
 		return err
 	}
 	if err := d.call.add(p.partial); err != nil || p.willContinue {

@@ -57,7 +57,8 @@ func (f *openai) encode(e *jx.Encoder, model string, req *chat.Request) error {
 // maxTokensField is OpenAI's new name at OpenAI, whose reasoning models refuse the old one, and the old
 // name elsewhere, where the new one is not known.
 func (f *openai) maxTokensField() string {
-	if strings.HasPrefix(f.BaseURL, "https://api.openai.com/") {
+	host, _, _ := strings.Cut(strings.TrimPrefix(f.BaseURL, "https://"), "/")
+	if host == "api.openai.com" || strings.HasSuffix(host, ".api.openai.com") { // a region, like eu.
 		return "max_completion_tokens"
 	}
 	return "max_tokens"

@@ -273,7 +273,9 @@ func TestTheBaseURLDecidesOnFieldsThatNotAllProvidersKnow(t *testing.T) {
 	const usageAsked, other = `"stream_options":{"include_usage":true}`, `"max_tokens":9`
 	for baseURL, want := range map[string]string{
 		"https://api.openai.com/v1":                         `"max_completion_tokens":9,` + usageAsked,
+		"https://eu.api.openai.com/v1":                      `"max_completion_tokens":9,` + usageAsked,
 		"https://api.openai.com.example.org/v1":             other + `,` + usageAsked,
+		"https://notapi.openai.com/v1":                      other + `,` + usageAsked,
 		"https://gateway.example/https://api.openai.com/v1": other + `,` + usageAsked,
 		"http://localhost:8000/v1":                          other + `,` + usageAsked,
 		"https://api.mistral.ai/v1":                         other,
@@ -327,11 +329,20 @@ func TestWhatIsAssembledFromPiecesHasALimit(t *testing.T) {
 				return line(`"content":"","tool_calls":[{"function":{"name":"f","arguments":"`+long+`"}}]`, "")
 			},
 		},
-		"calls of nothing": {
-			kind: "openai", end: finished("tool_calls"), most: 50, tooMany: 70, // of 4,000: 64 bytes is what each is counted as
+		"arguments in pieces and at the end of a call": {
+			kind: "openai-responses", begin: responseItem("added", "0", `"type":"function_call","call_id":"a","name":"f"`), most: 15, tooMany: 17,
+			end: `{"type":"response.function_call_arguments.done","output_index":0,"arguments":"` + strings.Repeat(long, 15) + `"}` + "\n\ndata: " + responseCompleted,
 			piece: func(int) string {
-				return delta(`"tool_calls":[` + strings.Repeat(`{"index":0},`, 3999) + `{"index":0}]`)
+				return `{"type":"response.function_call_arguments.delta","output_index":0,"delta":"` + long + `"}`
 			},
+		},
+		"calls of nothing": {
+			kind: "openai", end: finished("tool_calls"), most: 4096, tooMany: 4097,
+			piece: func(i int) string { return delta(`"tool_calls":[{"index":` + strconv.Itoa(i) + `}]`) },
+		},
+		"whole calls of nothing": {
+			kind: "ollama", end: line(`"content":""`, ollamaDone), most: 4096, tooMany: 4097,
+			piece: func(int) string { return line(`"content":"","tool_calls":[{"function":{"name":"f"}}]`, "") },
 		},
 		"a refusal": {
 			kind: "openai", end: finished("stop"), most: 1, tooMany: 2,
@@ -355,6 +366,17 @@ func TestWhatIsAssembledFromPiecesHasALimit(t *testing.T) {
 			require.Equal(t, chat.UpstreamMalformed, chat.AsError(send(tc.tooMany).err).Code)
 		})
 	}
+}
+
+func TestACallMayComeInAnyNumberOfPieces(t *testing.T) {
+	const n = 300_000
+	body := sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"\""}}]`)) +
+		strings.Repeat(sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"x"}}]`)), n) +
+		sse(delta(`"tool_calls":[{"index":0,"function":{"arguments":"\""}}]`), finished("tool_calls"), "[DONE]")
+	a := decodeWith(t, "openai", func() io.Reader { return strings.NewReader(body) })
+	require.NoError(t, a.err)
+	require.Len(t, a.tools, 1)
+	require.Len(t, a.tools[0].Arguments, n+2)
 }
 
 func TestDecodingOpenAITextDoesNotAllocate(t *testing.T) {

@@ -9,9 +9,12 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-// maxToolBytes bounds the tool calls of one answer. It is a format's event limit once more: a provider
-// may send as much in pieces as in one.
-const maxToolBytes = 16 << 20
+// The tool calls of one answer are bounded in bytes and in number. The bytes are a format's event limit once
+// more: a provider may send as much in pieces as in one.
+const (
+	maxToolBytes = 16 << 20
+	maxToolCalls = 4096
+)
 
 // maxListed bounds the calls or parts that one event lists, of which an empty one costs more memory
 // here than on the wire.
@@ -132,26 +135,38 @@ func (o *output) model(name []byte) {
 // the fragment belongs to the last call. Names and ids that repeat say nothing new.
 func (o *output) toolFragment(index int, id, name, arguments []byte) error {
 	o.progress = true
-	if err := o.countTool(id, name, arguments); err != nil {
-		return err
-	}
 	i := o.findCall(index, id)
 	switch {
 	case i < 0 || len(name) > 0 && len(id) > 0 && o.tools[i].id != "" && o.tools[i].id != string(id):
 		o.sendWholeTools()
 		i = len(o.tools)
-		o.tools = append(o.tools, toolCall{index: index})
+		if err := o.openCall(toolCall{index: index}); err != nil {
+			return err
+		}
 	case i < o.sent:
 		return nil // an afterthought to a call that was whole
 	}
 	call := &o.tools[i]
-	if call.id == "" {
-		call.id = string(id)
+	if call.id != "" {
+		id = nil
 	}
-	if call.name == "" {
-		call.name = string(name)
+	if call.name != "" {
+		name = nil
 	}
+	if err := o.countTool(len(id) + len(name) + len(arguments)); err != nil {
+		return err
+	}
+	call.id += string(id)
+	call.name += string(name)
 	call.arguments = append(call.arguments, arguments...)
+	return nil
+}
+
+func (o *output) openCall(call toolCall) error {
+	if len(o.tools) == maxToolCalls {
+		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent more tool calls than the limit"}
+	}
+	o.tools = append(o.tools, call)
 	return nil
 }
 
@@ -171,12 +186,13 @@ func (o *output) toolEnd(index int, arguments []byte) error {
 	if i < o.sent || o.tools[i].whole {
 		return nil
 	}
-	o.tools[i].whole = true
+	call := &o.tools[i]
+	call.whole = true
 	if len(arguments) > 0 {
-		if err := o.countTool(arguments); err != nil {
+		if err := o.countTool(len(arguments) - len(call.arguments)); err != nil {
 			return err
 		}
-		o.tools[i].arguments = append(o.tools[i].arguments[:0], arguments...)
+		call.arguments = append(call.arguments[:0], arguments...)
 	}
 	o.sendWholeTools()
 	return nil
@@ -184,22 +200,19 @@ func (o *output) toolEnd(index int, arguments []byte) error {
 
 // wholeTool sends a call that came in one piece.
 func (o *output) wholeTool(id, name, arguments []byte) error {
-	if err := o.countTool(id, name, arguments); err != nil {
+	if err := o.countTool(len(id) + len(name) + len(arguments)); err != nil {
 		return err
 	}
-	o.tools = append(o.tools, toolCall{index: noIndex, id: string(id), name: string(name), arguments: arguments})
+	if err := o.openCall(toolCall{index: noIndex, id: string(id), name: string(name), arguments: arguments}); err != nil {
+		return err
+	}
 	o.sendTools(len(o.tools))
 	return nil
 }
 
-// countTool keeps tool calls bounded in bytes, and in number by what even an empty one costs.
-func (o *output) countTool(pieces ...[]byte) error {
-	const overhead = 64
-	o.toolBytes += overhead
-	for _, p := range pieces {
-		o.toolBytes += len(p)
-	}
-	if o.toolBytes > maxToolBytes {
+// countTool counts bytes that are about to be kept.
+func (o *output) countTool(n int) error {
+	if o.toolBytes += n; o.toolBytes > maxToolBytes {
 		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent tool calls over the size limit"}
 	}
 	return nil
