@@ -30,6 +30,8 @@ var errSlowClient = errors.New("handler: the client did not read in time")
 // What a chunk needs of it lies together: with many streams none of it is in a cache any more when the
 // next chunk comes.
 type eventWriter struct {
+	beat    time.Duration
+	cancel  context.CancelCauseFunc // ends the stream when a write fails, a ping's for instance
 	w       http.ResponseWriter
 	rc      http.ResponseController
 	start   time.Time
@@ -38,10 +40,9 @@ type eventWriter struct {
 	id      string // of the stream, when its frames carry their positions
 	http2   bool
 
-	// mu is held while a frame is made and written, and guards what follows.
+	mu       sync.Mutex // held while a frame is made and written; guards the rest
 	closed   bool
-	begun    bool // something was written
-	mu       sync.Mutex
+	begun    bool          // something was written
 	buf      []byte        // frames not yet written
 	last     time.Duration // of the last write
 	deadline time.Duration // of writes on the connection
@@ -49,11 +50,8 @@ type eventWriter struct {
 	err      error         // the first one; after it nothing is written
 	seq      uint64        // of the last frame with a position
 	room     [firstRoom]byte
-
-	beat   time.Duration
-	cancel context.CancelCauseFunc // ends the stream when a write fails, a ping's for instance
-	timer  *time.Timer             // for the headers, and then for the heartbeat
-	ticks  sync.WaitGroup          // calls by the timer that are due or running
+	timer    *time.Timer    // for the headers, and then for the heartbeat
+	ticks    sync.WaitGroup // calls by the timer that are due or running
 }
 
 // The headers of an event stream. Setting them from here allocates nothing.

@@ -226,8 +226,8 @@ func isEvent(line []byte) bool {
 	return true
 }
 
-// parse reads the fields of one event into d.ev. It is told the number of lines so that it need not look for the
-// end of the last one, which is the only one in most events and the long one in the others.
+// parse reads the fields of one event into d.ev. It is told the number of lines so that it need not look
+// for the end of the last one, which is the only one in most events and the long one in the others.
 func (d *Decoder) parse(block []byte, lines int) {
 	d.ev = Event{}
 	ev := &d.ev
