@@ -43,12 +43,13 @@ type eventWriter struct {
 	mu       sync.Mutex // held while a frame is made and written; guards the rest
 	closed   bool
 	begun    bool          // something was written
+	done     bool          // the last chunk was
 	buf      []byte        // frames not yet written
 	last     time.Duration // of the last write
 	deadline time.Duration // of writes on the connection
-	bytes    int64         // written
-	err      error         // the first one; after it nothing is written
-	seq      uint64        // of the last frame with a position
+	sent     tally
+	err      error  // the first one; after it nothing is written
+	seq      uint64 // of the last frame with a position
 	room     [firstRoom]byte
 	timer    *time.Timer    // for the headers, and then for the heartbeat
 	ticks    sync.WaitGroup // calls by the timer that are due or running
@@ -65,9 +66,6 @@ var (
 	keepAlive = []string{"keep-alive"}
 )
 
-// unwritten is no time of a write: what is meant still waits for one.
-const unwritten = -1
-
 // headerWait is how long the headers may wait to share a write with the first chunk. A provider that
 // answers so fast saves its client a packet and the relay a sixth of the whole request; any other has
 // its client see the headers before it has answered.
@@ -75,11 +73,11 @@ const headerWait = 10 * time.Millisecond
 
 // newEventWriter begins the response with the headers and the opening of what is to be written, and
 // starts the heartbeat. cancel is called with the error when a write fails. close must be called.
-func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, start time.Time, cancel context.CancelCauseFunc, from source) *eventWriter {
+func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc, from source, rec *record) *eventWriter {
 	e := &eventWriter{
-		w: w, rc: *http.NewResponseController(w), http2: req.ProtoMajor >= 2, start: start,
+		w: w, rc: *http.NewResponseController(w), http2: req.ProtoMajor >= 2, start: rec.start,
 		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
-		id: from.id(), seq: from.seq(),
+		id: from.id(), seq: from.seq(), sent: rec.tally,
 	}
 	e.buf = append(e.room[:0], from.opening...)
 	maps.Copy(w.Header(), streamHeaders)
@@ -94,24 +92,23 @@ func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, start t
 	return e
 }
 
-// chunk writes a chunk's frame. When the producer has more in hand the frame may wait for it; then at is
-// unwritten, otherwise it is when the frame, and what had waited, was written. seq is the chunk's position,
-// where the stream has such.
-func (e *eventWriter) chunk(c chat.Chunk, seq uint64) (at time.Duration, err error) {
+// chunk writes a chunk's frame. When the producer has more in hand the frame may wait for it. seq is the
+// chunk's position, where the stream has such.
+func (e *eventWriter) chunk(c chat.Chunk, seq uint64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if c.Type != chat.Pause {
 		e.append(c, seq)
+		e.sent.held++
 	}
 	if c.More && len(e.buf) < maxHeld || len(e.buf) == 0 {
-		return unwritten, e.err
+		return e.err
 	}
-	if e.max > 0 && e.bytes+int64(len(e.buf)) > e.max {
-		e.buf = e.buf[:0]
-		return unwritten, errTooBig
+	if e.max > 0 && e.sent.bytes+int64(len(e.buf)) > e.max {
+		e.buf, e.sent.held = e.buf[:0], 0
+		return errTooBig
 	}
-	err = e.flush()
-	return e.last, err
+	return e.flush()
 }
 
 // append makes a chunk's frame. The caller holds mu.
@@ -131,9 +128,9 @@ func (e *eventWriter) position(seq uint64) {
 	}
 }
 
-// done writes the frame of a Done chunk, which has position seq, and the marker behind it, which has none,
-// if there is one. at is when they, and what had waited, were written.
-func (e *eventWriter) done(c chat.Chunk, seq uint64, marker []byte) (at time.Duration, err error) {
+// finish writes the frame of a Done chunk, which has position seq, and the marker behind it, which has
+// none, if there is one.
+func (e *eventWriter) finish(c chat.Chunk, seq uint64, marker []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.append(c, seq)
@@ -141,19 +138,19 @@ func (e *eventWriter) done(c chat.Chunk, seq uint64, marker []byte) (at time.Dur
 		e.buf = append(sse.AppendData(e.buf), marker...)
 		e.buf = sse.AppendEnd(e.buf)
 	}
-	err = e.flush()
-	return e.last, err
+	err := e.flush()
+	e.done = err == nil
+	return err
 }
 
-// failure writes the frame of an error, which has position seq. at is as for done.
-func (e *eventWriter) failure(seq uint64, data []byte) (at time.Duration, err error) {
+// fail writes the frame of an error, which has position seq.
+func (e *eventWriter) fail(seq uint64, data []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.buf = append(sse.AppendData(e.buf), data...)
 	e.position(seq)
 	e.buf = sse.AppendEnd(e.buf)
-	err = e.flush()
-	return e.last, err
+	return e.flush()
 }
 
 // reconnect asks the client to come back after wait. Some clients take a frame without data for a
@@ -173,11 +170,11 @@ func (e *eventWriter) failed() error {
 	return e.err
 }
 
-// size is how many bytes were written in all.
-func (e *eventWriter) size() int64 {
+// counts is what was written.
+func (e *eventWriter) counts() tally {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.bytes
+	return e.sent
 }
 
 // flush writes what there is, down to the network: what stays in the server's buffer is lost without an
@@ -199,6 +196,7 @@ func (e *eventWriter) flush() error {
 	}
 	switch {
 	case err == nil:
+		e.sent.wrote(began)
 	case errors.Is(err, os.ErrDeadlineExceeded) || time.Since(e.start)-began >= e.timeout:
 		e.err = errSlowClient
 	default:
@@ -207,7 +205,7 @@ func (e *eventWriter) flush() error {
 	if e.err != nil {
 		e.cancel(e.err)
 	}
-	e.bytes += int64(len(e.buf))
+	e.sent.bytes += int64(len(e.buf))
 	e.last, e.begun = began, true
 	if e.buf = e.buf[:0]; cap(e.buf) > maxKept {
 		e.buf = e.room[:0]

@@ -26,59 +26,53 @@ const (
 // record is what happened to one stream, or to the generation of a resumable one, for its log line and
 // the metrics.
 type record struct {
-	req     *http.Request
-	ask     *chat.Request
-	id      string // of a resumable stream
-	resumed bool   // the client had the beginning already
-	start   time.Time
-	trace   upstream.Trace
+	req   *http.Request
+	ask   *chat.Request
+	id    string // of a resumable stream
+	start time.Time
+	trace upstream.Trace
 
-	metrics     *Metrics
-	first, last time.Duration // writes of chunks, since start
-	begun       bool          // there was one
-	waiting     bool          // there are chunks that were counted and not written
-	chunks      int64
-	bytes       int64
-	done        *chat.Completion
+	tally
+	done *chat.Completion
 
 	reason  string
 	failure *chat.Error // what the client is told, nil when there is nothing to tell or nobody to tell it
 	cause   error       // for the log
 }
 
-// newRecord starts the record of a stream, and has ctx note the upstream attempts in it.
-func (r *Relay) newRecord(ctx *context.Context, req *http.Request, ask *chat.Request) *record {
-	rec := &record{req: req, ask: ask, metrics: r.Metrics, start: time.Now()}
-	*ctx = upstream.WithTrace(*ctx, &rec.trace)
-	return rec
-}
-
-// chunk counts a chunk and, unless at is unwritten, that it and those before it were written.
-func (rec *record) chunk(c chat.Chunk, at time.Duration) {
-	if c.Type != chat.Pause {
-		rec.chunks++
-		rec.waiting = true
-	}
-	if at != unwritten {
-		rec.wrote(at)
-	}
+// tally counts what was written of one stream, and times it. Times are since the stream's start.
+type tally struct {
+	metrics     *Metrics
+	resumed     bool          // the client had the beginning already
+	first, last time.Duration // writes of chunks
+	held        int64         // chunks that wait to be written
+	chunks      int64
+	bytes       int64
 }
 
 // wrote notes when the chunks that waited to be written were.
-func (rec *record) wrote(at time.Duration) {
+func (t *tally) wrote(at time.Duration) {
 	switch {
-	case !rec.waiting:
+	case t.held == 0:
 		return
-	case !rec.begun:
-		rec.first, rec.begun = at, true
-		if !rec.resumed {
-			rec.metrics.firstChunk.Observe(at.Seconds())
+	case t.chunks == 0:
+		t.first = at
+		if !t.resumed {
+			t.metrics.firstChunk.Observe(at.Seconds())
 		}
 	default:
-		rec.metrics.chunkGap.Observe((at - rec.last).Seconds())
+		t.metrics.chunkGap.Observe((at - t.last).Seconds())
 	}
-	rec.waiting = false
-	rec.last = at
+	t.last = at
+	t.chunks += t.held
+	t.held = 0
+}
+
+// newRecord starts the record of a stream, and has ctx note the upstream attempts in it.
+func (r *Relay) newRecord(ctx *context.Context, req *http.Request, ask *chat.Request) *record {
+	rec := &record{req: req, ask: ask, start: time.Now(), tally: tally{metrics: r.Metrics}}
+	*ctx = upstream.WithTrace(*ctx, &rec.trace)
+	return rec
 }
 
 // complete notes a Done chunk, which is only valid now.
@@ -132,7 +126,7 @@ func isChatError(err error) bool {
 // outcome is conclude for a generation, whose client is the log.
 func (rec *record) outcome(o stream.Outcome) {
 	rec.id = o.ID
-	rec.first, rec.begun, rec.chunks, rec.bytes = o.First, o.Chunks > 0, int64(o.Chunks), o.Bytes
+	rec.first, rec.chunks, rec.bytes = o.First, int64(o.Chunks), o.Bytes
 	rec.done, rec.failure = o.Done, o.Err
 	switch {
 	case o.Err != nil:
@@ -193,7 +187,7 @@ func (r *Relay) tell(rec *record, what string) {
 			e.Strs("tried", tried(rec.trace.Attempts)).Bool("hedged", rec.trace.Hedged)
 		}
 	}
-	if rec.begun {
+	if rec.chunks > 0 {
 		e.Dur("first_chunk_ms", rec.first)
 	}
 	e.Dur("duration_ms", time.Since(rec.start)).Int64("chunks", rec.chunks).Int64("bytes", rec.bytes)

@@ -170,7 +170,7 @@ func (s source) seq() uint64 {
 
 // stream writes one answer as frames.
 func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
-	out := r.newEventWriter(w, req, rec.start, cancel, from)
+	out := r.newEventWriter(w, req, cancel, from, rec)
 	defer out.close()
 	err := r.relay(out, req, from, rec)
 	if failed := out.failed(); err != nil && failed != nil {
@@ -179,13 +179,11 @@ func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, re
 	r.conclude(rec, req, err)
 	switch {
 	case rec.failure != nil:
-		if at, err := out.failure(from.seq(), r.errorObject(req, rec.failure)); err == nil { // if it can't be told, it is counted all the same
-			rec.wrote(at)
-		}
+		_ = out.fail(from.seq(), r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
 	case rec.reason == reasonReleased:
 		_ = out.reconnect(reconnectJitter())
 	}
-	rec.bytes = out.size()
+	rec.tally = out.counts()
 }
 
 // relay is the protocol loop. It returns nil only after a Done chunk whose frames were written; what the
@@ -194,22 +192,18 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, from source, rec *rec
 	defer r.recoverInto(&err, req, rec)
 	for c, err := range from.chunks {
 		switch {
-		case rec.done != nil: // nothing counts any more
+		case out.done: // nothing counts any more
 		case err != nil:
 			return err
 		case c.Type == chat.Done:
-			at, err := out.done(c, from.seq(), marker(req))
-			if err != nil {
+			if err := out.finish(c, from.seq(), marker(req)); err != nil {
 				return err
 			}
 			rec.complete(c.Done)
-			rec.wrote(at)
 		default:
-			at, err := out.chunk(c, from.seq())
-			if err != nil {
+			if err := out.chunk(c, from.seq()); err != nil {
 				return err
 			}
-			rec.chunk(c, at)
 		}
 	}
 	return rec.ended()
@@ -250,8 +244,9 @@ func (r *Relay) collect(ctx context.Context, answer *dialect.Answer, req *http.R
 			return err
 		case c.Type == chat.Done:
 			rec.complete(c.Done)
-		default:
-			rec.chunk(c, time.Since(rec.start))
+		case c.Type != chat.Pause:
+			rec.held++
+			rec.wrote(time.Since(rec.start))
 		}
 		answer.Add(c)
 		if text += int64(len(c.Text)); r.MaxStreamBytes > 0 && text > r.MaxStreamBytes {
