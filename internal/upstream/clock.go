@@ -18,10 +18,10 @@ var (
 )
 
 // clock cancels an attempt when a deadline passes. The deadline moves with every chunk, so moving it
-// further away only stores a time: the timer finds out when it fires, and sleeps on. Times are since start.
+// further away only stores a time: the timer finds out when it fires, and sleeps on. Times are since it began.
 type clock struct {
-	start  time.Time
 	cancel context.CancelCauseFunc
+	began  time.Time
 
 	mu       sync.Mutex // guards the rest
 	timer    *time.Timer
@@ -30,31 +30,32 @@ type clock struct {
 	cause    error
 }
 
-// startClock returns a context that ends with parent, or with errFirstChunk after d.
-func startClock(parent context.Context, d time.Duration) (context.Context, *clock) {
+// start returns a context that ends with parent, or with errFirstChunk after d.
+func (c *clock) start(parent context.Context, d time.Duration) context.Context {
 	ctx, cancel := context.WithCancelCause(parent)
-	c := &clock{start: time.Now(), cancel: cancel, fires: d, deadline: d, cause: errFirstChunk}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.cancel, c.began = cancel, time.Now()
+	c.fires, c.deadline, c.cause = d, d, errFirstChunk
 	c.timer = time.AfterFunc(d, c.expire)
-	return ctx, c
+	return ctx
 }
 
 // set moves the deadline to d from now.
 func (c *clock) set(d time.Duration, cause error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.deadline, c.cause = time.Since(c.start)+d, cause
+	c.deadline, c.cause = time.Since(c.began)+d, cause
 	if c.deadline < c.fires {
 		c.fires = c.deadline
 		c.timer.Reset(d)
 	}
+	c.mu.Unlock()
 }
 
 func (c *clock) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if left := c.deadline - time.Since(c.start); left > 0 {
+	if left := c.deadline - time.Since(c.began); left > 0 {
 		c.fires = c.deadline
 		c.timer.Reset(left)
 		return

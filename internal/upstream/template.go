@@ -10,12 +10,16 @@ type template struct {
 	around []byte // around[:split] ends with the string's opening quote, around[split:] begins with the closing one
 	split  int
 	text   []byte
+	room   [320]byte // for around: most events take no more
 }
 
 // learn takes an event in which the string that follows key, as in `"content":`, is all that matters.
 // The caller has decoded it and knows. Where key stands twice, it is not clear which, so that is no
 // template.
 func (t *template) learn(data []byte, key string) {
+	if t.around == nil {
+		t.around = t.room[:]
+	}
 	t.around, t.split = t.around[:0], 0
 	i := bytes.Index(data, []byte(key))
 	if i < 0 || bytes.Contains(data[i+len(key):], []byte(key)) {

@@ -143,25 +143,25 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 
 // stream is one attempt: it returns nil when the answer is complete or nobody wants it any more.
 func (c *client) stream(parent context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) error {
-	ctx, clock := startClock(parent, c.FirstChunkTimeout)
-	defer clock.stop()
+	a := attempt{output: output{yield: yield}}
+	ctx := a.start(parent, c.FirstChunkTimeout)
+	defer a.stop()
 	res, err := c.open(parent, ctx, req)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
-	out := output{yield: yield}
 	events := c.framing.sources.Get().(eventSource)
 	events.Reset(res.Body)
 	defer func() {
 		events.Reset(nil)
 		c.framing.sources.Put(events)
 	}()
-	if err := c.read(ctx, clock, events, &out); err != nil {
+	if err := c.read(ctx, &a, events); err != nil {
 		return err
 	}
-	if out.end() && !events.Ended() && res.ProtoMajor == 1 {
-		clock.set(drainTime, errGraceOver)
+	if a.end() && !events.Ended() && res.ProtoMajor == 1 {
+		a.set(drainTime, errGraceOver)
 		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
 	}
 	return nil
@@ -187,9 +187,16 @@ func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Res
 	return res, nil
 }
 
+// attempt is what one request to the provider keeps, in one piece of memory.
+type attempt struct {
+	clock
+	output
+}
+
 // read passes on what the body says, until it is complete or nobody wants it any more.
-func (c *client) read(ctx context.Context, clock *clock, events eventSource, out *output) error {
+func (c *client) read(ctx context.Context, a *attempt, events eventSource) error {
 	dec := c.format.newDecoder()
+	out := &a.output
 	ending := false // the grace runs
 	for !out.complete {
 		if out.more = out.more && events.Buffered(); !out.more {
@@ -211,10 +218,10 @@ func (c *client) read(ctx context.Context, clock *clock, events eventSource, out
 		case out.gone:
 			return nil
 		case out.finished && (out.progress || !ending): // not for usage or pings: they would prolong it for ever
-			clock.set(finishGrace, errGraceOver)
+			a.set(finishGrace, errGraceOver)
 			ending = true
 		case out.progress:
-			clock.set(c.IdleTimeout, errIdle)
+			a.set(c.IdleTimeout, errIdle)
 		}
 		out.progress = false
 	}
