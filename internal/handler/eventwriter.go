@@ -40,10 +40,9 @@ type eventWriter struct {
 	id      string // of the stream, when its frames carry their positions
 	http2   bool
 
-	mu       sync.Mutex // held while a frame is made and written; guards the rest
-	closed   bool
+	mu       sync.Mutex    // held while a frame is made and written; guards the rest
 	begun    bool          // something was written
-	done     bool          // the last chunk was
+	over     bool          // nothing may follow, not even a ping; set by the stream's goroutine, which need not hold mu to read it
 	buf      []byte        // frames not yet written
 	last     time.Duration // of the last write
 	deadline time.Duration // of writes on the connection
@@ -138,9 +137,8 @@ func (e *eventWriter) finish(c chat.Chunk, seq uint64, marker []byte) error {
 		e.buf = append(sse.AppendData(e.buf), marker...)
 		e.buf = sse.AppendEnd(e.buf)
 	}
-	err := e.flush()
-	e.done = err == nil
-	return err
+	e.over = true
+	return e.flush()
 }
 
 // fail writes the frame of an error, which has position seq.
@@ -150,6 +148,7 @@ func (e *eventWriter) fail(seq uint64, data []byte) error {
 	e.buf = append(sse.AppendData(e.buf), data...)
 	e.position(seq)
 	e.buf = sse.AppendEnd(e.buf)
+	e.over = true
 	return e.flush()
 }
 
@@ -160,6 +159,7 @@ func (e *eventWriter) reconnect(wait time.Duration) error {
 	defer e.mu.Unlock()
 	e.buf = dialect.AppendPing(sse.AppendData(e.buf))
 	e.buf = sse.AppendEnd(sse.AppendRetry(e.buf, wait))
+	e.over = true
 	return e.flush()
 }
 
@@ -230,7 +230,7 @@ func (e *eventWriter) tick() {
 	defer e.ticks.Done()
 	e.mu.Lock() // a chunk's write may be under way, for as long as its deadline
 	defer e.mu.Unlock()
-	if e.closed || e.err != nil {
+	if e.over || e.err != nil {
 		return
 	}
 	switch {
@@ -254,7 +254,7 @@ func (e *eventWriter) silence() time.Duration { return time.Since(e.start) - e.l
 // close stops the timer and waits for what it is writing. No method may be called after.
 func (e *eventWriter) close() {
 	e.mu.Lock()
-	e.closed = true
+	e.over = true
 	e.mu.Unlock()
 	if e.timer.Stop() {
 		e.ticks.Done()

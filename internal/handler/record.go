@@ -40,11 +40,12 @@ type record struct {
 	cause   error       // for the log
 }
 
-// tally counts what was written of one stream, and times it. Times are since the stream's start.
+// tally counts what was written of one stream, or what came for an answer that is written whole. Times are
+// since the stream's start.
 type tally struct {
-	metrics     *Metrics
+	metrics     *Metrics      // that the times go into
 	resumed     bool          // the client had the beginning already
-	first, last time.Duration // writes of chunks
+	first, last time.Duration // of chunks
 	held        int64         // chunks that wait to be written
 	chunks      int64
 	bytes       int64

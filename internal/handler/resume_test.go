@@ -6,9 +6,11 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -284,4 +286,26 @@ func TestAClientThatLeavesLosesNothing(t *testing.T) {
 	_, body := r.ask(t, "GET", "/api/chat/stream/"+id, "", "Last-Event-ID: "+id+".0")
 	require.Equal(t, 3, strings.Count(body, "content\",\"content"))
 	require.Contains(t, body, "done")
+	require.Zero(t, r.counted(t, "relay_first_chunk_seconds")[""], "one who reads on does not tell how long the first chunk took")
+}
+
+func TestAGenerationIsTimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
+		defer func() {
+			over, end := context.WithCancel(context.Background())
+			end()
+			hub.Close(over)
+		}()
+		r, s := connect(t, handler.Options{Streams: hub, Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+			wait(ctx, 2*time.Second)
+			play(content("Hel"), done(chat.FinishStop))(ctx, req, yield)
+		})})
+		s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: "+strconv.Itoa(len(resumableQuestion))+"\r\n\r\n"+resumableQuestion)
+		s.head(t)
+		s.rest(t)
+		line := r.log.wait(t, "generation", 1)[0]
+		require.EqualValues(t, 2000, line["first_chunk_ms"])
+		require.EqualValues(t, 1, line["chunks"])
+	})
 }

@@ -192,7 +192,7 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, from source, rec *rec
 	defer r.recoverInto(&err, req, rec)
 	for c, err := range from.chunks {
 		switch {
-		case out.done: // nothing counts any more
+		case out.over: // done was written, and nothing counts any more
 		case err != nil:
 			return err
 		case c.Type == chat.Done:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/textproto"
 	"strings"
 	"testing"
@@ -96,7 +97,7 @@ func TestChunksInHandMayShareAWrite(t *testing.T) {
 
 // A client that never takes the end of an answer does not have the answer.
 func TestALostEndIsNotCountedAsDelivered(t *testing.T) {
-	for name, end := range map[string]any{"done": done(chat.FinishStop), "an error": &chat.Error{Code: chat.UpstreamError, Message: "the provider failed"}} {
+	for name, end := range map[string]any{"a chunk": content("Hel"), "done": done(chat.FinishStop), "an error": &chat.Error{Code: chat.UpstreamError, Message: "the provider failed"}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, s := connect(t, handler.Options{WriteTimeout: 10 * time.Second, Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
@@ -108,6 +109,7 @@ func TestALostEndIsNotCountedAsDelivered(t *testing.T) {
 				wait(t.Context(), time.Minute)
 				line := r.log.stream(t)
 				require.NotEqual(t, "completed", line["reason"])
+				require.Zero(t, line["chunks"])
 				require.InDelta(t, 11_000, line["duration_ms"], 1_500)
 				require.Zero(t, r.counted(t, "relay_streams_open")[""])
 			})
@@ -227,6 +229,25 @@ func TestAWholeAnswer(t *testing.T) {
 		require.Equal(t, "completed", line["reason"])
 		require.EqualValues(t, len(body), line["bytes"])
 	})
+	t.Run("is counted and timed by its chunks", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			held := content("Hel")
+			held.More = true
+			r := newRelay(handler.Options{Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+				for _, step := range []chat.Chunk{held, {Type: chat.Pause}, content("lo"), done(chat.FinishStop)} {
+					wait(ctx, 2*time.Second)
+					yield(step, nil)
+				}
+			})})
+			req := httptest.NewRequest(http.MethodPost, "/api/chat/stream", strings.NewReader(ask))
+			req.Header.Set("Content-Type", "application/json")
+			r.ServeHTTP(httptest.NewRecorder(), req)
+			line := r.log.stream(t)
+			require.EqualValues(t, 2, line["chunks"])
+			require.EqualValues(t, 2000, line["first_chunk_ms"])
+			require.EqualValues(t, 4, r.total(t, "relay_chunk_gap_seconds"))
+		})
+	})
 	for name, tc := range map[string]struct {
 		err        *chat.Error
 		status     int
@@ -280,20 +301,26 @@ func TestTheModelThatAnsweredIsLoggedWhereNoneWasAskedFor(t *testing.T) {
 func TestMetricsTellTheTime(t *testing.T) {
 	held := content("Hel")
 	held.More = true
+	long := content(strings.Repeat("x", 1000))
 	for name, tc := range map[string]struct {
-		steps           []any // 2 s before each
-		first, gaps     float64
-		firsts, allGaps float64 // how many
+		steps       []any // 2 s before each
+		beat        time.Duration
+		first, gaps float64
+		writes      float64 // of chunks
+		chunks      float64
 	}{
-		"of chunks in writes of their own": {[]any{content("Hel"), content("lo"), content("Hel"), done(chat.FinishStop)}, 2, 4, 1, 2},
-		"of a chunk that done took along":  {[]any{held, done(chat.FinishStop)}, 4, 0, 1, 0},
-		"of one that an error took along":  {[]any{held, &chat.Error{Code: chat.UpstreamError}}, 4, 0, 1, 0},
-		"of a later chunk with done":       {[]any{content("Hel"), held, done(chat.FinishStop)}, 2, 4, 1, 1},
-		"of nothing":                       {[]any{done(chat.FinishStop)}, 0, 0, 0, 0},
+		"of chunks in writes of their own":    {[]any{content("Hel"), content("lo"), content("Hel"), done(chat.FinishStop)}, 0, 2, 4, 3, 3},
+		"of chunks that share a write":        {[]any{held, content("lo"), done(chat.FinishStop)}, 0, 4, 0, 1, 2},
+		"of a chunk that done took along":     {[]any{held, done(chat.FinishStop)}, 0, 4, 0, 1, 1},
+		"of one that an error took along":     {[]any{held, &chat.Error{Code: chat.UpstreamError}}, 0, 4, 0, 1, 1},
+		"of a later chunk with done":          {[]any{content("Hel"), held, done(chat.FinishStop)}, 0, 2, 4, 2, 2},
+		"of chunks that a ping took along":    {[]any{held, content("lo"), held, done(chat.FinishStop)}, 3 * time.Second, 3, 4, 3, 3},
+		"of a chunk, and none of one too big": {[]any{content("Hel"), held, long}, 0, 2, 0, 1, 1},
+		"of nothing":                          {[]any{done(chat.FinishStop)}, 0, 0, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r, s := connect(t, handler.Options{Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+				r, s := connect(t, handler.Options{Heartbeat: tc.beat, MaxStreamBytes: 1000, Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
 					for _, step := range tc.steps {
 						wait(ctx, 2*time.Second)
 						play(step)(ctx, req, yield)
@@ -303,9 +330,11 @@ func TestMetricsTellTheTime(t *testing.T) {
 				s.head(t)
 				s.rest(t)
 				line := r.log.stream(t)
-				require.Equal(t, tc.firsts > 0, line["first_chunk_ms"] != nil)
-				require.Equal(t, tc.firsts, r.counted(t, "relay_first_chunk_seconds")[""])
-				require.Equal(t, tc.allGaps, r.counted(t, "relay_chunk_gap_seconds")[""])
+				require.Equal(t, tc.writes > 0, line["first_chunk_ms"] != nil)
+				require.Equal(t, tc.chunks, line["chunks"])
+				require.Equal(t, tc.chunks, r.counted(t, "relay_chunks_total")[""])
+				require.Equal(t, min(tc.writes, 1), r.counted(t, "relay_first_chunk_seconds")[""])
+				require.Equal(t, max(tc.writes-1, 0), r.counted(t, "relay_chunk_gap_seconds")[""])
 				require.InDelta(t, tc.first, r.total(t, "relay_first_chunk_seconds"), .1)
 				require.InDelta(t, tc.gaps, r.total(t, "relay_chunk_gap_seconds"), .1)
 			})

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -259,6 +261,48 @@ func TestAnAnswerMayTakeLongerThanItsQuestion(t *testing.T) {
 		s.post(t)
 		s.head(t)
 		require.Equal(t, doneFrame+endFrame, s.rest(t), "no time-out of the request outlives it")
+	})
+}
+
+// brokenPipe is a response that can be written for a minute.
+type brokenPipe struct {
+	sink
+	began time.Time
+}
+
+func (b *brokenPipe) Write(p []byte) (int, error) {
+	if time.Since(b.began) > time.Minute {
+		return 0, errors.New("broken pipe")
+	}
+	return b.sink.Write(p)
+}
+
+func TestAWriteThatFailsAtOnceIsNoSlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRelay(handler.Options{WriteTimeout: 10 * time.Second, Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+			for yield(content("Hel"), nil) {
+				wait(ctx, time.Second)
+			}
+		})})
+		req := httptest.NewRequest(http.MethodPost, "/api/chat/stream", strings.NewReader(question))
+		req.Header.Set("Content-Type", "application/json")
+		r.ServeHTTP(&brokenPipe{sink{header: make(http.Header)}, time.Now()}, req)
+		line := r.log.stream(t)
+		require.Equal(t, "client_gone", line["reason"])
+		require.EqualValues(t, 61, line["chunks"])
+	})
+}
+
+func TestNoPingFollowsTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, s := connect(t, handler.Options{Heartbeat: time.Second, Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+			yield(done(chat.FinishStop), nil)
+			wait(ctx, 3*time.Second) // for the end of the provider's body, say
+		})})
+		s.post(t)
+		s.head(t)
+		require.Equal(t, doneFrame+endFrame, s.rest(t))
+		require.EqualValues(t, len(doneFrame+endFrame), r.log.stream(t)["bytes"])
 	})
 }
 
