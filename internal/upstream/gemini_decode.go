@@ -95,9 +95,6 @@ func (d *geminiDecoder) part(p *geminiPart, out *output) error {
 		}
 	}
 	out.progress = true
-	if err := out.countTool(len(p.partial)); err != nil {
-		return err
-	}
 	if err := d.call.add(p.partial); err != nil || p.willContinue {
 		return err
 	}

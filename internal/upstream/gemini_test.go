@@ -166,6 +166,18 @@ func TestWhatCostsMoreHereThanOnTheWireIsBounded(t *testing.T) {
 	}
 }
 
+// A piece costs many times on the wire what it adds to the arguments.
+func TestCallsInPiecesCountAsWhatTheyAre(t *testing.T) {
+	const n = 50
+	pieces := strings.Repeat(`{"jsonPath":"$.s","stringValue":"xxxx","willContinue":true},`, 10_000)
+	call := `{"functionCall":{"name":"f","partialArgs":[` + pieces + `{"jsonPath":"$.s","stringValue":""}]}}`
+	body := strings.Repeat(sse(candidate(call, "")), n) + sse(candidate("", geminiStop))
+	got := decodeWith(t, "gemini", func() io.Reader { return strings.NewReader(body) })
+	require.NoError(t, got.err)
+	require.Len(t, got.tools, n)
+	require.Len(t, got.tools[n-1].Arguments, len(`{"s":""}`)+40_000)
+}
+
 func TestGeminiRefusesInDetails(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int

@@ -132,7 +132,7 @@ func (d *openaiDecoder) decodeOther(ev *sse.Event, out *output) error {
 	return finishOpenAI(c.finish, out)
 }
 
-// parse reads an event into d.chunk. It is apart from decode, which calls the writer: their frames
+// parse reads an event into d.chunk. It is apart from decodeOther, which calls the writer: their frames
 // together would not fit into 8 KiB of stack, and every stream would take 16.
 //
 //go:noinline

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -313,6 +314,18 @@ func TestWhatIsAssembledFromPiecesHasALimit(t *testing.T) {
 				return delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"` + long + `"}}]`)
 			},
 		},
+		"names": {
+			kind: "openai", end: finished("tool_calls"), most: 15, tooMany: 17,
+			piece: func(i int) string {
+				return delta(`"tool_calls":[{"index":` + strconv.Itoa(i) + `,"id":"a","function":{"name":"` + long + `"}}]`)
+			},
+		},
+		"ids": {
+			kind: "ollama", end: line(`"content":""`, ollamaDone), most: 15, tooMany: 17,
+			piece: func(int) string {
+				return line(`"content":"","tool_calls":[{"id":"`+long+`","function":{"name":"f"}}]`, "")
+			},
+		},
 		"arguments in a block": {
 			kind: "anthropic", begin: blockStart(`"type":"tool_use","id":"a","name":"f","input":{}`), end: messageDelta("tool_use"), most: 15, tooMany: 17,
 			piece: func(int) string { return blockDelta(`"type":"input_json_delta","partial_json":"` + long + `"`) },
@@ -370,14 +383,65 @@ func TestWhatIsAssembledFromPiecesHasALimit(t *testing.T) {
 
 func TestACallMayComeInAnyNumberOfPieces(t *testing.T) {
 	const n = 300_000
-	body := sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"\""}}]`)) +
-		strings.Repeat(sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"x"}}]`)), n) +
+	id := strings.Repeat("a", 60) // says nothing new when it is repeated
+	body := sse(delta(`"tool_calls":[{"index":0,"id":"`+id+`","function":{"name":"f","arguments":"\""}}]`)) +
+		strings.Repeat(sse(delta(`"tool_calls":[{"index":0,"id":"`+id+`","function":{"name":"f","arguments":"x"}}]`)), n) +
 		sse(delta(`"tool_calls":[{"index":0,"function":{"arguments":"\""}}]`), finished("tool_calls"), "[DONE]")
 	a := decodeWith(t, "openai", func() io.Reader { return strings.NewReader(body) })
 	require.NoError(t, a.err)
 	require.Len(t, a.tools, 1)
 	require.Len(t, a.tools[0].Arguments, n+2)
 }
+
+// A call that is replaced by a shorter one, and held back because one before it is not whole, keeps no more
+// than the shorter one.
+func TestArgumentsThatWereReplacedAreForgotten(t *testing.T) {
+	const kind, n = "openai-responses", 20
+	call := func(i int, event, arguments string) string {
+		return responseItem(event, strconv.Itoa(i), `"type":"function_call","call_id":"a`+strconv.Itoa(i)+`","name":"f","arguments":"`+arguments+`"`)
+	}
+	mib := strings.Repeat("x", 1<<20)
+	var parts []io.Reader
+	send := func(data string) { parts = append(parts, strings.NewReader("data: "+data+"\n\n")) }
+	send(call(0, "added", ""))
+	for i := 1; i <= n; i++ {
+		send(call(i, "added", ""))
+		for range 10 {
+			send(`{"type":"response.function_call_arguments.delta","output_index":` + strconv.Itoa(i) + `,"delta":"` + mib + `"}`)
+		}
+		send(call(i, "done", "{}"))
+	}
+	var before, after runtime.MemStats
+	parts = append(parts, readerFunc(func([]byte) (int, error) {
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		return 0, io.EOF
+	}), strings.NewReader(sse(call(0, "done", "{}"), responseCompleted)))
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	a := decodeWith(t, kind, func() io.Reader { return io.MultiReader(parts...) })
+	require.NoError(t, a.err)
+	require.Len(t, a.tools, n+1)
+	require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(50<<20))
+}
+
+// An event can say something and fail.
+func TestWhoLeftIsNotToldOfAFailure(t *testing.T) {
+	s := newUpstream(t, options("openai", "http://provider.invalid"))
+	upstream.SetTransport(s, replies(func() io.Reader {
+		return strings.NewReader(sse(`{"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"error"}]}`))
+	}))
+	for c, err := range s.Stream(t.Context(), question()) { // which panics when it is called again
+		require.NoError(t, err)
+		require.Equal(t, "Hi", string(c.Text))
+		break
+	}
+	require.Equal(t, chat.UpstreamError, chat.AsError(fold(t, s, t.Context(), question()).err).Code)
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestDecodingOpenAITextDoesNotAllocate(t *testing.T) {
 	requireNoAllocations(t, "openai", delta(`"content":" token \u00e9"`), "[DONE]")

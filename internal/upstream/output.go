@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"errors"
 	"strconv"
 
@@ -134,7 +135,6 @@ func (o *output) model(name []byte) {
 // index in use (seen: fifteen calls, all with index 0); without an index the id tells, and without both
 // the fragment belongs to the last call. Names and ids that repeat say nothing new.
 func (o *output) toolFragment(index int, id, name, arguments []byte) error {
-	o.progress = true
 	i := o.findCall(index, id)
 	switch {
 	case i < 0 || len(name) > 0 && len(id) > 0 && o.tools[i].id != "" && o.tools[i].id != string(id):
@@ -146,6 +146,7 @@ func (o *output) toolFragment(index int, id, name, arguments []byte) error {
 	case i < o.sent:
 		return nil // an afterthought to a call that was whole
 	}
+	o.progress = true
 	call := &o.tools[i]
 	if call.id != "" {
 		id = nil
@@ -192,7 +193,7 @@ func (o *output) toolEnd(index int, arguments []byte) error {
 		if err := o.countTool(len(arguments) - len(call.arguments)); err != nil {
 			return err
 		}
-		call.arguments = append(call.arguments[:0], arguments...)
+		call.arguments = bytes.Clone(arguments) // and not into the memory of what was there, which may be larger
 	}
 	o.sendWholeTools()
 	return nil

@@ -114,6 +114,8 @@ func TestMoreIsPromisedOnlyOfWhatIsInHand(t *testing.T) {
 func TestClocks(t *testing.T) {
 	const s = time.Second
 	hi, empty, tool := sse(delta(`"content":"Hi"`)), sse(delta(`"content":""`)), sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":" "}}]`))
+	sent := sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}},{"index":1,"id":"b","function":{"name":"f"}}]`))
+	more := sse(delta(`"tool_calls":[{"index":0,"function":{"arguments":" "}}]`))
 	for name, tc := range map[string]struct {
 		provider paced
 		ends     time.Duration
@@ -133,11 +135,17 @@ func TestClocks(t *testing.T) {
 		"a tool call in the making is progress": {
 			paced{parts: []part{{0, hi}, {29 * s, tool}, {29 * s, tool}, {29 * s, finished("tool_calls")}}, hang: true}, (29 + 29 + 30) * s, "Hi", chat.UpstreamTimeout, chat.PhaseIdle,
 		},
+		"an afterthought to a call that was sent is none": {
+			paced{parts: []part{{0, sent}, {20 * s, more}, {9 * s, more}}, hang: true}, 30 * s, "", chat.UpstreamTimeout, chat.PhaseIdle,
+		},
 		"many chunks in no time cost no time": {
 			paced{parts: []part{{0, strings.Repeat(hi, 20)}, {29 * s, sse("[DONE]")}}}, 29 * s, strings.Repeat("Hi", 20), "", "",
 		},
 		"a finish reason without a terminator completes after a grace": {
 			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}}, hang: true}, 3 * s, "Hi", "", "",
+		},
+		"also when the idle clock has looked before": { // which it does after 30 s
+			paced{parts: []part{{0, hi}, {29 * s, hi}, {2 * s, sse(finished("stop"))}}, hang: true}, 33 * s, "HiHi", "", "",
 		},
 		"in which usage may come": {
 			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}, {1500 * time.Millisecond, sse(usage)}}, hang: true}, 3 * s, "Hi", "", "",

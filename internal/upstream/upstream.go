@@ -143,9 +143,9 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 
 // stream is one attempt: it returns nil when the answer is complete or nobody wants it any more.
 func (c *client) stream(parent context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) error {
-	a := attempt{output: output{yield: yield}}
-	ctx := a.start(parent, c.FirstChunkTimeout)
-	defer a.stop()
+	x := exchange{output: output{yield: yield}}
+	ctx := x.start(parent, c.FirstChunkTimeout)
+	defer x.stop()
 	res, err := c.open(parent, ctx, req)
 	if err != nil {
 		return err
@@ -157,11 +157,11 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 		events.Reset(nil)
 		c.framing.sources.Put(events)
 	}()
-	if err := c.read(ctx, &a, events); err != nil {
+	if err := c.read(ctx, &x, events); err != nil {
 		return err
 	}
-	if a.end() && !events.Ended() && res.ProtoMajor == 1 {
-		a.set(drainTime, errGraceOver)
+	if x.end() && !events.Ended() && res.ProtoMajor == 1 {
+		x.set(drainTime, errGraceOver)
 		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
 	}
 	return nil
@@ -187,16 +187,16 @@ func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Res
 	return res, nil
 }
 
-// attempt is what one request to the provider keeps, in one piece of memory.
-type attempt struct {
+// exchange is what one request and its answer keep, in one piece of memory.
+type exchange struct {
 	clock
 	output
 }
 
 // read passes on what the body says, until it is complete or nobody wants it any more.
-func (c *client) read(ctx context.Context, a *attempt, events eventSource) error {
+func (c *client) read(ctx context.Context, x *exchange, events eventSource) error {
 	dec := c.format.newDecoder()
-	out := &a.output
+	out := &x.output
 	ending := false // the grace runs
 	for !out.complete {
 		if out.more = out.more && events.Buffered(); !out.more {
@@ -207,7 +207,11 @@ func (c *client) read(ctx context.Context, a *attempt, events eventSource) error
 			return endOfBody(ctx, out, err)
 		}
 		out.more = events.Buffered()
-		if err := dec.decode(ev, out); err != nil {
+		err = dec.decode(ev, out)
+		if out.gone { // then nobody wants the error either
+			return nil
+		}
+		if err != nil {
 			if ev.Partial && !isProviderError(err) {
 				// The cut went through the last event. It is not the provider who garbled it.
 				return endOfBody(ctx, out, io.ErrUnexpectedEOF)
@@ -215,13 +219,11 @@ func (c *client) read(ctx context.Context, a *attempt, events eventSource) error
 			return decodeError(err)
 		}
 		switch {
-		case out.gone:
-			return nil
 		case out.finished && (out.progress || !ending): // not for usage or pings: they would prolong it for ever
-			a.set(finishGrace, errGraceOver)
+			x.set(finishGrace, errGraceOver)
 			ending = true
 		case out.progress:
-			a.set(c.IdleTimeout, errIdle)
+			x.set(c.IdleTimeout, errIdle)
 		}
 		out.progress = false
 	}
