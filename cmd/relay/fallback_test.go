@@ -85,7 +85,7 @@ func TestAKeyThatIsRefusedIsSaidAloudWhileAnotherProviderAnswers(t *testing.T) {
 	first := faulty(t, "openai", upstreamtest.Fault{What: upstreamtest.BadStatus, Status: http.StatusUnauthorized})
 	p := serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+first.URL, "UPSTREAM_MODEL=gpt", "UPSTREAM_1_KIND=demo", "UPSTREAM_1_MODEL=demo-fast")
 	read(t, p.ask(t, "/api/chat/stream", question), true)
-	line := p.wait(t, "the provider refuses the relay's key")
+	line := p.wait(t, "the provider refuses the relay's key or account")
 	require.Equal(t, "error", line["level"])
 	require.Equal(t, "openai", line["upstream"])
 	require.Equal(t, 1, first.Requests())

@@ -224,12 +224,12 @@ func tried(attempts []upstream.Attempt) []string {
 	return all
 }
 
-// warnOfKey says aloud that a provider refuses the relay's key: while another one answers, nobody else
-// would tell.
+// warnOfKey says aloud that a provider refuses the relay's key or account: while another one answers, nobody
+// else would tell.
 func (r *Relay) warnOfKey(req *http.Request, a upstream.Attempt) {
 	if isChatError(a.Err) && chat.AsError(a.Err).Code == chat.UpstreamAuth {
 		r.Log.Error().Str("request_id", visitOf(req).id).Str("upstream", a.Upstream).Str("error", r.redact.Replace(a.Err.Error())).
-			Msg("the provider refuses the relay's key")
+			Msg("the provider refuses the relay's key or account")
 	}
 }
 

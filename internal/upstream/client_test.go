@@ -356,6 +356,7 @@ func TestStatusesAndAttempts(t *testing.T) {
 	}{
 		"401 is the relay's own fault":        {status: 401, body: `{"error":{"message":"Incorrect API key provided: sk-ab***yz"}}`, code: chat.UpstreamAuth, attempts: 1, message: "the provider does not accept the relay's credentials"},
 		"403 is, too":                         {status: 403, code: chat.UpstreamAuth, attempts: 1},
+		"402 is the operator's to pay":        {status: 402, body: `{"error":{"message":"Insufficient Balance","code":"invalid_request_error"}}`, code: chat.UpstreamAuth, attempts: 1, message: "the relay's account at the provider has no credit left"},
 		"400 passes on a plain sentence":      {status: 400, body: `{"error":{"message":"Unknown model foo."}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request: Unknown model foo."},
 		"400 passes on one with a colon":      {status: 400, body: `{"error":{"message":"Invalid value: 'x'."}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request: Invalid value: 'x'."},
 		"400 passes on no host":               {status: 400, body: `{"error":{"message":"Ask gateway.internal:8080 instead"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},

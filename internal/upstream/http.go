@@ -260,6 +260,8 @@ func (r *providerReport) err() *chat.Error {
 		e.Code, e.Message = chat.ContentFiltered, "the provider refused the request on content grounds"
 	case s == 401 || s == 403 || has("api_key_invalid") || s == 0 && has("authentication", "permission", "invalid_api_key", "unauthenticated"):
 		e.Code, e.Message = chat.UpstreamAuth, "the provider does not accept the relay's credentials"
+	case s == 402: // the operator's matter like a wrong key, and another provider may answer
+		e.Code, e.Message = chat.UpstreamAuth, "the relay's account at the provider has no credit left"
 	case s == 429 || s == 0 && has("rate_limit", "resource_exhausted", "insufficient_quota", "too_many_requests"):
 		e.Code, e.Message = chat.UpstreamRateLimited, "the provider is limiting the relay's requests"
 	case s == 408 || s == 409 || s == 425 || s >= 500:
