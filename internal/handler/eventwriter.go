@@ -36,8 +36,8 @@ type eventWriter struct {
 	rc      http.ResponseController
 	start   time.Time
 	timeout time.Duration
-	max     int64  // bytes, 0: no cap
-	id      string // of the stream, when its frames carry their positions
+	max     int64            // bytes, 0: no cap
+	from    *stream.Follower // when frames carry their positions, otherwise nil
 	http2   bool
 
 	mu       sync.Mutex    // held while a frame is made and written; guards the rest
@@ -76,7 +76,10 @@ func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel 
 	e := &eventWriter{
 		w: w, rc: *http.NewResponseController(w), http2: req.ProtoMajor >= 2, start: rec.start,
 		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
-		id: from.id(), seq: from.seq(), sent: rec.tally,
+		from: from.follower, sent: rec.tally,
+	}
+	if e.from != nil {
+		e.seq = e.from.Seq()
 	}
 	e.buf = append(e.room[:0], from.opening...)
 	maps.Copy(w.Header(), streamHeaders)
@@ -91,13 +94,12 @@ func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel 
 	return e
 }
 
-// chunk writes a chunk's frame. When the producer has more in hand the frame may wait for it. seq is the
-// chunk's position, where the stream has such.
-func (e *eventWriter) chunk(c chat.Chunk, seq uint64) error {
+// chunk writes a chunk's frame. When the producer has more in hand the frame may wait for it.
+func (e *eventWriter) chunk(c chat.Chunk) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if c.Type != chat.Pause {
-		e.append(c, seq)
+		e.append(c)
 		e.sent.held++
 	}
 	if c.More && len(e.buf) < maxHeld || len(e.buf) == 0 {
@@ -111,28 +113,30 @@ func (e *eventWriter) chunk(c chat.Chunk, seq uint64) error {
 }
 
 // append makes a chunk's frame. The caller holds mu.
-func (e *eventWriter) append(c chat.Chunk, seq uint64) {
+func (e *eventWriter) append(c chat.Chunk) {
 	e.buf = sse.AppendData(e.buf)
 	e.buf = dialect.AppendChunk(e.buf, c)
-	e.position(seq)
+	e.position()
 	e.buf = sse.AppendEnd(e.buf)
 }
 
 // position appends the id line of a frame. An error that is this connection's own has no position: it
 // comes with that of the last frame. The caller holds mu.
-func (e *eventWriter) position(seq uint64) {
-	if e.id != "" && seq != e.seq {
+func (e *eventWriter) position() {
+	if e.from == nil {
+		return
+	}
+	if seq := e.from.Seq(); seq != e.seq {
 		e.seq = seq
-		e.buf = stream.AppendCursor(sse.AppendID(e.buf), e.id, seq)
+		e.buf = stream.AppendCursor(sse.AppendID(e.buf), e.from.ID(), seq)
 	}
 }
 
-// finish writes the frame of a Done chunk, which has position seq, and the marker behind it, which has
-// none, if there is one.
-func (e *eventWriter) finish(c chat.Chunk, seq uint64, marker []byte) error {
+// finish writes the frame of a Done chunk and the marker behind it, which has no position, if there is one.
+func (e *eventWriter) finish(c chat.Chunk, marker []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.append(c, seq)
+	e.append(c)
 	if marker != nil {
 		e.buf = append(sse.AppendData(e.buf), marker...)
 		e.buf = sse.AppendEnd(e.buf)
@@ -141,12 +145,12 @@ func (e *eventWriter) finish(c chat.Chunk, seq uint64, marker []byte) error {
 	return e.flush()
 }
 
-// fail writes the frame of an error, which has position seq.
-func (e *eventWriter) fail(seq uint64, data []byte) error {
+// fail writes the frame of an error.
+func (e *eventWriter) fail(data []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.buf = append(sse.AppendData(e.buf), data...)
-	e.position(seq)
+	e.position()
 	e.buf = sse.AppendEnd(e.buf)
 	e.over = true
 	return e.flush()

@@ -189,7 +189,7 @@ func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.E
 	out := r.newEventWriter(w, req, func(error) {}, source{}, &record{start: time.Now()})
 	defer out.close()
 	if final {
-		_ = out.fail(0, r.errorObject(req, e))
+		_ = out.fail(r.errorObject(req, e))
 		return
 	}
 	_ = out.reconnect(reconnectJitter())

@@ -153,33 +153,18 @@ type source struct {
 	opening  []byte           // frames to send with the headers
 }
 
-func (s source) id() string {
-	if s.follower == nil {
-		return ""
-	}
-	return s.follower.ID()
-}
-
-// seq is the position of what chunks yielded last, or begins behind.
-func (s source) seq() uint64 {
-	if s.follower == nil {
-		return 0
-	}
-	return s.follower.Seq()
-}
-
 // stream writes one answer as frames.
 func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
 	out := r.newEventWriter(w, req, cancel, from, rec)
 	defer out.close()
-	err := r.relay(out, req, from, rec)
+	err := r.relay(out, req, from.chunks, rec)
 	if failed := out.failed(); err != nil && failed != nil {
 		err = failed // a ping's write, perhaps, of which the upstream only saw that the request was over
 	}
 	r.conclude(rec, req, err)
 	switch {
 	case rec.failure != nil:
-		_ = out.fail(from.seq(), r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
+		_ = out.fail(r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
 	case rec.reason == reasonReleased:
 		_ = out.reconnect(reconnectJitter())
 	}
@@ -188,20 +173,20 @@ func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, re
 
 // relay is the protocol loop. It returns nil only after a Done chunk whose frames were written; what the
 // provider does after that does not matter any more.
-func (r *Relay) relay(out *eventWriter, req *http.Request, from source, rec *record) (err error) {
+func (r *Relay) relay(out *eventWriter, req *http.Request, chunks iter.Seq2[chat.Chunk, error], rec *record) (err error) {
 	defer r.recoverInto(&err, req, rec)
-	for c, err := range from.chunks {
+	for c, err := range chunks {
 		switch {
 		case out.over: // done was written, and nothing counts any more
 		case err != nil:
 			return err
 		case c.Type == chat.Done:
-			if err := out.finish(c, from.seq(), marker(req)); err != nil {
+			if err := out.finish(c, marker(req)); err != nil {
 				return err
 			}
 			rec.complete(c.Done)
 		default:
-			if err := out.chunk(c, from.seq()); err != nil {
+			if err := out.chunk(c); err != nil {
 				return err
 			}
 		}

@@ -18,33 +18,38 @@ var (
 )
 
 // clock cancels an attempt when a deadline passes. The deadline moves with every chunk, so moving it
-// further away only stores a time: the timer finds out when it fires, and sleeps on. Times are since it began.
+// further away only stores a time: the timer finds out when it fires, and sleeps on. Times are since epoch.
 type clock struct {
-	cancel context.CancelCauseFunc
-	began  time.Time
+	timer *time.Timer
 
-	mu       sync.Mutex // guards the rest
-	timer    *time.Timer
+	mu       sync.Mutex    // guards the rest
 	fires    time.Duration // when the timer fires next
 	deadline time.Duration
 	cause    error
 }
 
-// start returns a context that ends with parent, or with errFirstChunk after d.
-func (c *clock) start(parent context.Context, d time.Duration) context.Context {
+// epoch is what the clocks count from: a time.Time is three times as large as a Duration.
+var epoch = time.Now()
+
+// start returns a context that ends with parent, or with errFirstChunk after d. stop frees the clock and
+// ends the context.
+func (c *clock) start(parent context.Context, d time.Duration) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cancel, c.began = cancel, time.Now()
-	c.fires, c.deadline, c.cause = d, d, errFirstChunk
-	c.timer = time.AfterFunc(d, c.expire)
-	return ctx
+	c.deadline, c.cause = time.Since(epoch)+d, errFirstChunk
+	c.fires = c.deadline
+	c.timer = time.AfterFunc(d, func() { c.expire(cancel) })
+	return ctx, func() {
+		c.timer.Stop()
+		cancel(nil)
+	}
 }
 
 // set moves the deadline to d from now.
 func (c *clock) set(d time.Duration, cause error) {
 	c.mu.Lock()
-	c.deadline, c.cause = time.Since(c.began)+d, cause
+	c.deadline, c.cause = time.Since(epoch)+d, cause
 	if c.deadline < c.fires {
 		c.fires = c.deadline
 		c.timer.Reset(d)
@@ -52,19 +57,13 @@ func (c *clock) set(d time.Duration, cause error) {
 	c.mu.Unlock()
 }
 
-func (c *clock) expire() {
+func (c *clock) expire(cancel context.CancelCauseFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if left := c.deadline - time.Since(c.began); left > 0 {
+	if left := c.deadline - time.Since(epoch); left > 0 {
 		c.fires = c.deadline
 		c.timer.Reset(left)
 		return
 	}
-	c.cancel(c.cause)
-}
-
-// stop frees the clock and ends its context.
-func (c *clock) stop() {
-	c.timer.Stop()
-	c.cancel(nil)
+	cancel(c.cause)
 }

@@ -29,7 +29,6 @@ const maxRefusal = 1 << 20
 // output is where a decoder puts what it finds: it passes text on at once, assembles tool calls, and
 // keeps what is only known at the end.
 type output struct {
-	yield    func(chat.Chunk, error) bool
 	more     bool // another event is in hand
 	pending  bool // the last chunk promised more
 	gone     bool // nobody wants more
@@ -37,6 +36,7 @@ type output struct {
 	finished bool // the provider gave a finish reason
 	mayEnd   bool // the provider gave a finish reason that counts only if the body ends after it
 	complete bool // the provider said that nothing follows
+	yield    func(chat.Chunk, error) bool
 
 	done   chat.Completion
 	counts chat.Usage // what done points to: some providers count with every chunk

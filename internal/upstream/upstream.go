@@ -144,8 +144,8 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 // stream is one attempt: it returns nil when the answer is complete or nobody wants it any more.
 func (c *client) stream(parent context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) error {
 	x := exchange{output: output{yield: yield}}
-	ctx := x.start(parent, c.FirstChunkTimeout)
-	defer x.stop()
+	ctx, stop := x.start(parent, c.FirstChunkTimeout)
+	defer stop()
 	res, err := c.open(parent, ctx, req)
 	if err != nil {
 		return err
@@ -187,7 +187,8 @@ func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Res
 	return res, nil
 }
 
-// exchange is what one request and its answer keep, in one piece of memory.
+// exchange is what one request and its answer keep, in one piece of memory: what the next chunk needs of it
+// is one cache line.
 type exchange struct {
 	clock
 	output
