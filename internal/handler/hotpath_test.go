@@ -3,8 +3,6 @@ package handler_test
 import (
 	"context"
 	"net/http"
-	"net/http/httptest"
-	"strings"
 	"testing"
 	"time"
 
@@ -39,9 +37,7 @@ func TestWritingAChunkDoesNotAllocate(t *testing.T) {
 			})})
 			return testing.AllocsPerRun(20, func() {
 				w := &sink{header: make(http.Header)}
-				req := httptest.NewRequest(http.MethodPost, "/api/chat/stream", strings.NewReader(question))
-				req.Header.Set("Content-Type", "application/json")
-				r.ServeHTTP(w, req)
+				r.ServeHTTP(w, newPost(question))
 				if w.writes != chunks+1 {
 					t.Fatal(w.writes)
 				}

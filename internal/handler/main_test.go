@@ -240,7 +240,19 @@ func (s *socket) send(t *testing.T, request string) {
 // post sends a question as a client would that knows nothing but HTTP/1.1.
 func (s *socket) post(t *testing.T) {
 	t.Helper()
-	s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: "+strconv.Itoa(len(question))+"\r\n\r\n"+question)
+	s.postBody(t, question)
+}
+
+func (s *socket) postBody(t *testing.T, body string) {
+	t.Helper()
+	s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: "+strconv.Itoa(len(body))+"\r\n\r\n"+body)
+}
+
+// newPost is a question for a handler that is called without a server.
+func newPost(body string) *http.Request {
+	req := httptest.NewRequest(http.MethodPost, "/api/chat/stream", strings.NewReader(body))
+	req.Header.Set("Content-Type", "application/json")
+	return req
 }
 
 func (s *socket) head(t *testing.T) (status string, header textproto.MIMEHeader) {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"iter"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -57,12 +56,15 @@ func newResumable(t *testing.T, o stream.Options, keys ...handler.APIKey) *resum
 	o.Grace, o.Retention = time.Minute, time.Minute
 	hub := stream.New(o)
 	r.relay = start(t, handler.Options{Upstream: r.upstream, Streams: hub, APIKeys: keys})
-	t.Cleanup(func() {
-		over, end := context.WithCancel(context.Background())
-		end()
-		hub.Close(over)
-	})
+	t.Cleanup(func() { closeHub(hub) })
 	return r
+}
+
+// closeHub ends all streams at once.
+func closeHub(hub *stream.Hub) {
+	over, end := context.WithCancel(context.Background())
+	end()
+	hub.Close(over)
 }
 
 const resumableQuestion = `{"messages":[{"role":"user","content":"q"}],"resumable":true}`
@@ -292,16 +294,12 @@ func TestAClientThatLeavesLosesNothing(t *testing.T) {
 func TestAGenerationIsTimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
-		defer func() {
-			over, end := context.WithCancel(context.Background())
-			end()
-			hub.Close(over)
-		}()
+		defer closeHub(hub)
 		r, s := connect(t, handler.Options{Streams: hub, Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
 			wait(ctx, 2*time.Second)
 			play(content("Hel"), done(chat.FinishStop))(ctx, req, yield)
 		})})
-		s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: "+strconv.Itoa(len(resumableQuestion))+"\r\n\r\n"+resumableQuestion)
+		s.postBody(t, resumableQuestion)
 		s.head(t)
 		s.rest(t)
 		line := r.log.wait(t, "generation", 1)[0]

@@ -239,9 +239,7 @@ func TestAWholeAnswer(t *testing.T) {
 					yield(step, nil)
 				}
 			})})
-			req := httptest.NewRequest(http.MethodPost, "/api/chat/stream", strings.NewReader(ask))
-			req.Header.Set("Content-Type", "application/json")
-			r.ServeHTTP(httptest.NewRecorder(), req)
+			r.ServeHTTP(httptest.NewRecorder(), newPost(ask))
 			line := r.log.stream(t)
 			require.EqualValues(t, 2, line["chunks"])
 			require.EqualValues(t, 2000, line["first_chunk_ms"])

@@ -6,8 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -284,9 +282,7 @@ func TestAWriteThatFailsAtOnceIsNoSlowClient(t *testing.T) {
 				wait(ctx, time.Second)
 			}
 		})})
-		req := httptest.NewRequest(http.MethodPost, "/api/chat/stream", strings.NewReader(question))
-		req.Header.Set("Content-Type", "application/json")
-		r.ServeHTTP(&brokenPipe{sink{header: make(http.Header)}, time.Now()}, req)
+		r.ServeHTTP(&brokenPipe{sink{header: make(http.Header)}, time.Now()}, newPost(question))
 		line := r.log.stream(t)
 		require.Equal(t, "client_gone", line["reason"])
 		require.EqualValues(t, 61, line["chunks"])

@@ -402,7 +402,7 @@ func TestArgumentsThatWereReplacedAreForgotten(t *testing.T) {
 	}
 	mib := strings.Repeat("x", 1<<20)
 	var parts []io.Reader
-	send := func(data string) { parts = append(parts, strings.NewReader("data: "+data+"\n\n")) }
+	send := func(data string) { parts = append(parts, strings.NewReader(sse(data))) }
 	send(call(0, "added", ""))
 	for i := 1; i <= n; i++ {
 		send(call(i, "added", ""))
