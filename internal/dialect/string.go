@@ -20,7 +20,7 @@ var plain = func() (t [256]bool) {
 func appendString[S string | []byte](dst []byte, s S) []byte {
 	dst = append(dst, '"')
 	from := 0 // s[from:i] needs no escape
-	for i := 0; i < len(s); {
+	for i := 0; ; {
 		for i < len(s) && plain[s[i]] {
 			i++
 		}

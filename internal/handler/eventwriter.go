@@ -42,7 +42,7 @@ type eventWriter struct {
 
 	mu       sync.Mutex    // held while a frame is made and written; guards the rest
 	begun    bool          // something was written
-	over     bool          // nothing may follow, not even a ping; set by the stream's goroutine, which need not hold mu to read it
+	over     bool          // nothing may follow, not even a ping; the stream's goroutine sets it, and reads it without mu
 	buf      []byte        // frames not yet written
 	last     time.Duration // of the last write
 	deadline time.Duration // of writes on the connection

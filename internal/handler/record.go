@@ -69,11 +69,9 @@ func (t *tally) wrote(at time.Duration) {
 	t.held = 0
 }
 
-// newRecord starts the record of a stream, and has ctx note the upstream attempts in it.
-func (r *Relay) newRecord(ctx *context.Context, req *http.Request, ask *chat.Request) *record {
-	rec := &record{req: req, ask: ask, start: time.Now(), tally: tally{metrics: r.Metrics}}
-	*ctx = upstream.WithTrace(*ctx, &rec.trace)
-	return rec
+// newRecord starts the record of a stream.
+func (r *Relay) newRecord(req *http.Request, ask *chat.Request) *record {
+	return &record{req: req, ask: ask, start: time.Now(), tally: tally{metrics: r.Metrics}}
 }
 
 // complete notes a Done chunk, which is only valid now.

@@ -38,7 +38,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 		r.fail(w, req, err)
 		return true
 	}
-	rec := &record{req: req, ask: ask, start: time.Now(), tally: tally{metrics: r.Metrics}}
+	rec := r.newRecord(req, ask)
 	generation := &record{req: req, ask: ask, start: rec.start}
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
 		Owner: visitOf(req).caller.owner, Key: key, Body: *body,
@@ -166,7 +166,7 @@ func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, afte
 	}
 	switch {
 	case err == nil:
-		r.serve(w, req, f, beginning, &record{req: req, ask: &chat.Request{}, start: time.Now(), tally: tally{metrics: r.Metrics}})
+		r.serve(w, req, f, beginning, r.newRecord(req, &chat.Request{}))
 	case errors.Is(err, stream.ErrEnd):
 		w.WriteHeader(http.StatusNoContent) // which tells an EventSource to stop
 	default:
@@ -186,7 +186,7 @@ func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.E
 		return
 	}
 	r.logRefusal(req, e)
-	out := r.newEventWriter(w, req, func(error) {}, source{}, &record{start: time.Now()})
+	out := r.newEventWriter(w, req, func(error) {}, source{}, r.newRecord(req, nil))
 	defer out.close()
 	if final {
 		_ = out.fail(r.errorObject(req, e))

@@ -13,6 +13,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
 	"github.com/websopy/relay/internal/stream"
+	"github.com/websopy/relay/internal/upstream"
 )
 
 // postStream is the main job: a request body in, an event stream out.
@@ -106,7 +107,8 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 		defer time.AfterFunc(r.MaxDuration, func() { cancel(errTooLong) }).Stop()
 	}
 
-	rec := r.newRecord(&ctx, req, &ask.Request)
+	rec := r.newRecord(req, &ask.Request)
+	ctx = upstream.WithTrace(ctx, &rec.trace)
 	if ask.Stream {
 		r.stream(cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request), opening: opening}, rec)
 	} else {

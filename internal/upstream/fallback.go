@@ -141,18 +141,17 @@ func (s *search) attempt(ctx context.Context, c *Candidate, req *chat.Request, p
 	var failure error
 	// Without range, because every chunk of every stream comes by here.
 	c.Stream(ctx, req)(func(chunk chat.Chunk, err error) bool {
-		if committed {
-			return yield(chunk, err)
+		if !committed {
+			if failure = err; failure == nil {
+				failure = s.commit(chunk)
+			}
+			if failure != nil {
+				return false
+			}
+			committed = true
+			pass.report(nil)
 		}
-		if failure = err; failure == nil {
-			failure = s.commit(chunk)
-		}
-		if failure != nil {
-			return false
-		}
-		committed = true
-		pass.report(nil)
-		return yield(chunk, nil)
+		return yield(chunk, err)
 	})
 	return failure
 }

@@ -143,8 +143,8 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 
 // stream is one attempt: it returns nil when the answer is complete or nobody wants it any more.
 func (c *client) stream(parent context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) error {
-	x := exchange{output: output{yield: yield}}
-	ctx, stop := x.start(parent, c.FirstChunkTimeout)
+	x := exchange{out: output{yield: yield}}
+	ctx, stop := x.clock.start(parent, c.FirstChunkTimeout)
 	defer stop()
 	res, err := c.open(parent, ctx, req)
 	if err != nil {
@@ -160,8 +160,8 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 	if err := c.read(ctx, &x, events); err != nil {
 		return err
 	}
-	if x.end() && !events.Ended() && res.ProtoMajor == 1 {
-		x.set(drainTime, errGraceOver)
+	if x.out.end() && !events.Ended() && res.ProtoMajor == 1 {
+		x.clock.set(drainTime, errGraceOver)
 		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
 	}
 	return nil
@@ -190,14 +190,14 @@ func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Res
 // exchange is what one request and its answer keep, in one piece of memory: what the next chunk needs of it
 // is one cache line.
 type exchange struct {
-	clock
-	output
+	clock clock
+	out   output
 }
 
 // read passes on what the body says, until it is complete or nobody wants it any more.
 func (c *client) read(ctx context.Context, x *exchange, events eventSource) error {
 	dec := c.format.newDecoder()
-	out := &x.output
+	out := &x.out
 	ending := false // the grace runs
 	for !out.complete {
 		if out.more = out.more && events.Buffered(); !out.more {
@@ -221,10 +221,10 @@ func (c *client) read(ctx context.Context, x *exchange, events eventSource) erro
 		}
 		switch {
 		case out.finished && (out.progress || !ending): // not for usage or pings: they would prolong it for ever
-			x.set(finishGrace, errGraceOver)
+			x.clock.set(finishGrace, errGraceOver)
 			ending = true
 		case out.progress:
-			x.set(c.IdleTimeout, errIdle)
+			x.clock.set(c.IdleTimeout, errIdle)
 		}
 		out.progress = false
 	}
