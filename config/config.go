@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -24,6 +25,8 @@ type Config struct {
 	// and the loader fills it.
 	APIKeys     []APIKey `env:"RELAY_API_KEYS,-" group:"Access" help:"accepted bearer keys, comma-separated, each name:key or key; empty: open to all"`
 	CORSOrigins []string `env:"RELAY_CORS_ORIGINS" help:"allowed browser origins, comma-separated, or *"`
+
+	TrustedProxies []netip.Prefix `env:"RELAY_TRUSTED_PROXIES" help:"proxies whose X-Forwarded-For and X-Forwarded-Host count, comma-separated addresses, networks (10.0.0.0/8) or private for all private networks and loopback"`
 
 	MaxBody        ByteSize      `env:"RELAY_MAX_BODY" envDefault:"1MiB" group:"Limits" help:"request body"`
 	MaxStreams     int           `env:"RELAY_MAX_STREAMS" envDefault:"0" help:"open streams of this process, beyond it 503 overloaded; 0: no cap"`
@@ -165,6 +168,8 @@ func (s setting) shown() string {
 		return strings.Join(names, ",")
 	case []string:
 		return strings.Join(v, ",")
+	case []netip.Prefix:
+		return strings.Trim(strings.ReplaceAll(fmt.Sprint(v), " ", ","), "[]")
 	default:
 		return fmt.Sprint(v)
 	}

@@ -2,8 +2,10 @@ package config_test
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -158,5 +160,16 @@ func TestRedactedShowsEverySettingButNoSecret(t *testing.T) {
 	for _, s := range []string{fmt.Sprint(shown), fmt.Sprintf("%+v", *c), fmt.Sprintf("%#v", c.Upstreams)} {
 		require.NotContains(t, s, "do-not-show")
 		require.NotContains(t, s, "web-key")
+	}
+}
+
+func TestTrustedProxiesAreAddressesAndNetworks(t *testing.T) {
+	c := load(t, "RELAY_TRUSTED_PROXIES=192.0.2.7, 10.1.2.3/8,2001:db8::/32,::1")
+	require.Equal(t, "192.0.2.7/32,10.0.0.0/8,2001:db8::/32,::1/128", c.Redacted()["RELAY_TRUSTED_PROXIES"])
+
+	c = load(t, "RELAY_TRUSTED_PROXIES=private")
+	for addr, private := range map[string]bool{"127.0.0.1": true, "172.18.0.4": true, "fd00::1": true, "203.0.113.7": false, "2001:db8::1": false} {
+		is := slices.ContainsFunc(c.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(netip.MustParseAddr(addr)) })
+		require.Equal(t, private, is, addr)
 	}
 }

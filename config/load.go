@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"reflect"
 	"slices"
@@ -127,6 +128,7 @@ var parsers = map[reflect.Type]env.ParserFunc{
 		}
 		return entries, nil
 	},
+	reflect.TypeFor[[]netip.Prefix](): func(s string) (any, error) { return parseNetworks(s) },
 }
 
 // splitList returns what stands between commas or line ends, less blank entries.

@@ -38,6 +38,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		noURL     = "UPSTREAM_BASE_URL: not an absolute http or https URL; use e.g. https://llm.example.com/v1"
 		extraURL  = "UPSTREAM_BASE_URL: must not have a user, query or fragment"
 		noSize    = "is not a size; use e.g. 1MiB, 512KiB or 1048576"
+		noNetwork = "is neither an address nor a network, e.g. 192.0.2.7, 10.0.0.0/8 or private"
 		noModel   = "is neither a name nor name=other, where other has no *"
 		noHeader  = "is not of the form Name: value or Name=value"
 		tokenOnly = "has characters other than printable ASCII without spaces"
@@ -66,6 +67,10 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"no first-chunk timeout":               {"UPSTREAM_FIRST_CHUNK_TIMEOUT=0", "UPSTREAM_FIRST_CHUNK_TIMEOUT: must be more than 0"},
 		"a negative idle timeout":              {"UPSTREAM_IDLE_TIMEOUT=-1s", "UPSTREAM_IDLE_TIMEOUT: must be more than 0"},
 
+		"a proxy by its name":                        {"RELAY_TRUSTED_PROXIES=nginx", `RELAY_TRUSTED_PROXIES: "nginx" ` + noNetwork},
+		"a network that is too wide":                 {"RELAY_TRUSTED_PROXIES=10.0.0.0/64", `RELAY_TRUSTED_PROXIES: "10.0.0.0/64" ` + noNetwork},
+		"IPv4 written as IPv6":                       {"RELAY_TRUSTED_PROXIES=::ffff:10.0.0.1", `RELAY_TRUSTED_PROXIES: "::ffff:10.0.0.1" ` + noNetwork},
+		"no proxy but a comma":                       {"RELAY_TRUSTED_PROXIES=,", "RELAY_TRUSTED_PROXIES: has only separators"},
 		"a size that is a word":                      {"RELAY_MAX_BODY=big", `RELAY_MAX_BODY: "big" ` + noSize},
 		"a negative size":                            {"RELAY_MAX_STREAM_BYTES=-1", `RELAY_MAX_STREAM_BYTES: "-1" ` + noSize},
 		"a body cap of nothing":                      {"RELAY_MAX_BODY=0", "RELAY_MAX_BODY: must be more than 0"},

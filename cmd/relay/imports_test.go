@@ -16,15 +16,16 @@ var layers = [][]string{
 	{"cmd/relay"},
 	{"config", "internal/handler"},
 	{"internal/dialect", "internal/stream", "internal/upstream"},
-	{"internal/sse", "internal/chat"},
+	{"internal/sse", "internal/chat", "internal/identity"},
 }
 
 // bound are the packages that may import nothing but these and the standard library.
 var bound = map[string][]string{
-	"config":           {"github.com/caarlos0/env/v11"},
-	"internal/dialect": {module + "internal/chat", module + "internal/sse", "github.com/go-faster/jx"},
-	"internal/sse":     {},
-	"internal/chat":    {},
+	"config":            {"github.com/caarlos0/env/v11"},
+	"internal/dialect":  {module + "internal/chat", module + "internal/sse", "github.com/go-faster/jx"},
+	"internal/identity": {},
+	"internal/sse":      {},
+	"internal/chat":     {},
 }
 
 func TestImportsPointDown(t *testing.T) {

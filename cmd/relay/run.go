@@ -24,6 +24,7 @@ import (
 
 	"github.com/websopy/relay/config"
 	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/stream"
 )
 
@@ -109,9 +110,9 @@ func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, 
 	}
 	u := cfg.Upstreams[0]
 	secrets := append(upstreamSecrets(cfg), cfg.RedisURL.Reveal())
-	var keys []handler.APIKey
+	var keys []identity.APIKey
 	for _, k := range cfg.APIKeys {
-		keys = append(keys, handler.APIKey{Name: k.Name, Key: k.Key.Reveal()})
+		keys = append(keys, identity.APIKey{Name: k.Name, Key: k.Key.Reveal()})
 		secrets = append(secrets, k.Key.Reveal())
 	}
 	return handler.New(handler.Options{
@@ -119,7 +120,7 @@ func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, 
 		Upstream:     upstreams,
 		Allows:       u.Allows,
 		RequireModel: u.Model == "" && u.Kind != "demo" && u.Kind != "websopy",
-		APIKeys:      keys, CORSOrigins: cfg.CORSOrigins,
+		Keys:         identity.NewKeys(keys), TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
 		MaxBody: int64(cfg.MaxBody), MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
 		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI,
 		Log: log, Metrics: metrics, Secrets: secrets,

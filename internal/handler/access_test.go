@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/identity"
 )
 
 func TestABugOutsideOfStreamsIsAnswered(t *testing.T) {
@@ -22,7 +24,7 @@ func TestABugOutsideOfStreamsIsAnswered(t *testing.T) {
 }
 
 func TestAuthentication(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, APIKeys: []handler.APIKey{{Name: "shop", Key: "k-shop"}, {Key: "k-nameless"}}})
+	r := start(t, handler.Options{Upstream: hello, Keys: identity.NewKeys([]identity.APIKey{{Name: "shop", Key: "k-shop"}, {Key: "k-nameless"}})})
 	for name, tc := range map[string]struct {
 		authorization string
 		status        int
@@ -100,7 +102,7 @@ func TestASecretInAPanicIsNotLogged(t *testing.T) {
 func TestPreflights(t *testing.T) {
 	const app = "https://app.example.com"
 	preflight := func(t *testing.T, origins []string, origin string) *http.Response {
-		r := start(t, handler.Options{Upstream: hello, CORSOrigins: origins, APIKeys: []handler.APIKey{{Key: "k"}}})
+		r := start(t, handler.Options{Upstream: hello, CORSOrigins: origins, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
 		res, body := fetch(t, http.MethodOptions, r.url+"/api/chat/stream", "", "Origin", origin,
 			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type")
 		if len(origins) > 0 {
@@ -184,4 +186,14 @@ func TestOrigins(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestTheLogNamesTheClientThatTheProxyHeardFrom(t *testing.T) {
+	trusting := start(t, handler.Options{Upstream: hello, TrustedProxies: identity.Proxies{netip.MustParsePrefix("127.0.0.0/8")}})
+	fetch(t, http.MethodPost, trusting.url+"/api/chat/stream", question, "X-Forwarded-For", "1.1.1.1, 203.0.113.7")
+	require.Equal(t, "203.0.113.7", trusting.log.stream(t)["client"])
+
+	other := start(t, handler.Options{Upstream: hello})
+	fetch(t, http.MethodPost, other.url+"/api/chat/stream", question, "X-Forwarded-For", "203.0.113.7")
+	require.Equal(t, "127.0.0.1", other.log.stream(t)["client"])
 }

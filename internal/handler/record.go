@@ -3,7 +3,6 @@ package handler
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"time"
 
@@ -169,10 +168,10 @@ func (r *Relay) tell(rec *record, what string) {
 	if !e.Enabled() {
 		return
 	}
-	client, _, _ := net.SplitHostPort(rec.req.RemoteAddr)
-	e.Str("request_id", visitOf(rec.req).id).Str("reason", rec.reason).Str("client", client)
-	if name := visitOf(rec.req).caller.name; name != "" {
-		e.Str("caller", name)
+	caller := visitOf(rec.req).caller
+	e.Str("request_id", visitOf(rec.req).id).Str("reason", rec.reason).Stringer("client", caller.Addr)
+	if caller.Name != "" {
+		e.Str("caller", caller.Name)
 	}
 	if rec.id != "" {
 		e.Str("stream", rec.id[:8]) // whole, it would let a reader of the log attach

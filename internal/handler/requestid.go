@@ -4,13 +4,16 @@ import (
 	"context"
 	"crypto/rand"
 	"net/http"
+
+	"github.com/websopy/relay/internal/identity"
 )
 
 // visit is what the middlewares learn of a request. It is one context value, and a pointer, because each
 // value costs a copy of the request.
 type visit struct {
-	id     string
-	caller caller
+	id      string
+	caller  identity.Caller
+	byProxy bool // it came through a proxy whose word on the client is taken
 }
 
 type visitKey struct{}

@@ -35,6 +35,9 @@ func (r *Relay) extendDeadline(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bodyTimeout + r.WriteTimeout)) // a recorder has none
 }
 
+// refusal answers a request with an error object and logs it; middlewares are given Relay.fail for it.
+type refusal func(w http.ResponseWriter, req *http.Request, e *chat.Error)
+
 // refuse answers every request with e.
 func (r *Relay) refuse(e *chat.Error) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) { r.fail(w, req, e) }

@@ -41,7 +41,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 	rec := r.newRecord(req, ask)
 	generation := &record{req: req, ask: ask, start: rec.start}
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
-		Owner: visitOf(req).caller.owner, Key: key, Body: *body,
+		Owner: visitOf(req).caller.Owner, Key: key, Body: *body,
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 			return r.Upstream.Stream(upstream.WithTrace(ctx, &generation.trace), ask)
 		},
@@ -162,7 +162,7 @@ func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, afte
 	var err error = errNoStreams
 	var f *stream.Follower
 	if r.Streams != nil {
-		f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.owner, id, after)
+		f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.Owner, id, after)
 	}
 	switch {
 	case err == nil:
@@ -200,7 +200,7 @@ func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.E
 func (r *Relay) stopStream(w http.ResponseWriter, req *http.Request) {
 	var err error = errNoStreams
 	if r.Streams != nil {
-		err = r.Streams.Stop(req.Context(), visitOf(req).caller.owner, chi.URLParam(req, "id"))
+		err = r.Streams.Stop(req.Context(), visitOf(req).caller.Owner, chi.URLParam(req, "id"))
 	}
 	if err != nil {
 		r.fail(w, req, chat.AsError(err))

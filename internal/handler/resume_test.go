@@ -16,6 +16,7 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/stream"
 )
 
@@ -51,11 +52,11 @@ type resumable struct {
 	upstream *abc
 }
 
-func newResumable(t *testing.T, o stream.Options, keys ...handler.APIKey) *resumable {
+func newResumable(t *testing.T, o stream.Options, keys ...identity.APIKey) *resumable {
 	r := &resumable{upstream: &abc{}}
 	o.Grace, o.Retention = time.Minute, time.Minute
 	hub := stream.New(o)
-	r.relay = start(t, handler.Options{Upstream: r.upstream, Streams: hub, APIKeys: keys})
+	r.relay = start(t, handler.Options{Upstream: r.upstream, Streams: hub, Keys: identity.NewKeys(keys)})
 	t.Cleanup(func() { closeHub(hub) })
 	return r
 }
@@ -205,7 +206,7 @@ func TestAStreamThatIsNotThereIsToldInTheWayThatEndsTheClientsTries(t *testing.T
 
 func TestAStreamIsItsCallersOnly(t *testing.T) {
 	r := newResumable(t, stream.Options{},
-		handler.APIKey{Name: "web", Key: "key-of-web"}, handler.APIKey{Key: "key-one"}, handler.APIKey{Key: "key-two"})
+		identity.APIKey{Name: "web", Key: "key-of-web"}, identity.APIKey{Key: "key-one"}, identity.APIKey{Key: "key-two"})
 	mine, others := "Authorization: Bearer key-one", []string{"Authorization: Bearer key-two", "Authorization: Bearer key-of-web"}
 	res, _ := r.ask(t, "POST", "/api/chat/stream", resumableQuestion, mine)
 	id := res.Header.Get("X-Stream-Id")

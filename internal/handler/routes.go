@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/stream"
 )
 
@@ -32,8 +33,9 @@ type Options struct {
 	// RequireModel refuses requests that name no model, because the upstream has no default.
 	RequireModel bool
 
-	APIKeys     []APIKey // empty: open to all
-	CORSOrigins []string // like https://app.example.com, or "*"
+	Keys           identity.Keys    // none: open to all
+	TrustedProxies identity.Proxies // whose word on the client is taken
+	CORSOrigins    []string         // like https://app.example.com, or "*"
 
 	MaxBody        int64         // bytes of a request body
 	MaxStreams     int           // open at once
@@ -53,7 +55,6 @@ type Options struct {
 type Relay struct {
 	Options
 	redact *strings.Replacer
-	auth   authenticator
 	routes http.Handler
 
 	open     atomic.Int64 // streams
@@ -66,7 +67,7 @@ type Relay struct {
 
 // New returns a Relay that is ready.
 func New(o Options) *Relay {
-	r := &Relay{Options: o, auth: newAuthenticator(o.APIKeys)}
+	r := &Relay{Options: o}
 	r.life, r.end = context.WithCancelCause(context.Background())
 	r.redact = Redactor(o.Secrets)
 	r.routes = r.newRoutes()
@@ -91,7 +92,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.S
 
 func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
-	mux.Use(requestID, r.recoverPanics, r.boundBody, r.cors())
+	mux.Use(requestID, address(r.TrustedProxies), r.recoverPanics, r.boundBody, r.cors())
 	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
@@ -105,7 +106,7 @@ func (r *Relay) newRoutes() http.Handler {
 	}
 
 	mux.Group(func(mux chi.Router) {
-		mux.Use(r.checkOrigin, r.authenticate)
+		mux.Use(r.checkOrigin, authenticate(r.Keys, r.fail))
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
 			mux.Post(path, r.postStream)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/identity"
 )
 
 func TestHeadersComeBeforeTheProviderAnswersAndEachChunkInAWriteOfItsOwn(t *testing.T) {
@@ -271,7 +272,7 @@ func TestAWholeAnswer(t *testing.T) {
 }
 
 func TestOneLogLineTellsWhatHappened(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, APIKeys: []handler.APIKey{{Name: "shop", Key: "k-shop"}}})
+	r := start(t, handler.Options{Upstream: hello, Keys: identity.NewKeys([]identity.APIKey{{Name: "shop", Key: "k-shop"}})})
 	fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"model":"m-2","messages":[{"role":"user","content":"hi"}]}`, "Authorization", "Bearer k-shop", "X-Request-Id", "r-1")
 	line := r.log.stream(t)
 	for _, measured := range []string{"first_chunk_ms", "duration_ms"} {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/identity"
 )
 
 // pipes is a listener whose connections live in memory, so that a server on it keeps the time of a
@@ -208,16 +209,16 @@ func TestABodyThatDoesNotArriveIsGivenUp(t *testing.T) {
 	const announced = " HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: 45\r\n\r\n"
 	for name, tc := range map[string]struct {
 		request, status, message string
-		keys                     []handler.APIKey
+		keys                     []identity.APIKey
 	}{
 		"of a question":           {"POST /api/chat/stream" + announced, "HTTP/1.1 400 Bad Request", "the body did not arrive whole", nil},
 		"where none belongs":      {"GET /api/chat/stream?message=hi" + announced, "HTTP/1.1 400 Bad Request", "the body did not arrive whole", nil},
-		"of a request refused":    {"POST /api/chat/stream" + announced, "HTTP/1.1 401 Unauthorized", "an API key is required: Authorization: Bearer <key>", []handler.APIKey{{Key: "k"}}},
+		"of a request refused":    {"POST /api/chat/stream" + announced, "HTTP/1.1 401 Unauthorized", "an API key is required: Authorization: Bearer <key>", []identity.APIKey{{Key: "k"}}},
 		"of one to no known path": {"POST /nowhere" + announced, "HTTP/1.1 404 Not Found", "there is nothing at this path", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				_, s := connect(t, handler.Options{Upstream: hello, APIKeys: tc.keys})
+				_, s := connect(t, handler.Options{Upstream: hello, Keys: identity.NewKeys(tc.keys)})
 				began := time.Now()
 				s.send(t, tc.request+question[:20])
 				status, header := s.head(t)
