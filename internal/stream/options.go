@@ -22,6 +22,8 @@ type Options struct {
 	// may exceed it by what MaxStreamBytes allows. 0: no cap.
 	MaxBytes int64
 
+	Leases Leases // between replicas; none: DefaultLeases
+
 	MaxPerOwner int // live streams of one owner; 0: no cap
 
 	// Appended, when set, is called for each round of writing to Redis with the time it took.

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,17 +14,8 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-// What the store promises about time. A producer that dies is found out by any follower within
-// leaseFor + checkEvery + confirmFor, which is below the 15 s of docs/protocol.md, 5.
-const (
-	callTimeout = time.Second // any call to Redis
-	leaseFor    = 6 * time.Second
-	renewEvery  = 2 * time.Second
-	probeEvery  = 500 * time.Millisecond // while Redis is away
-	checkEvery  = 1500 * time.Millisecond
-	confirmFor  = 4 * time.Second // a lease must be missing so long: after an outage the producer comes first
-	watchFor    = 6 * time.Second // how long a follower elsewhere counts, and is refreshed with each check
-)
+// callTimeout bounds any call to Redis.
+const callTimeout = time.Second
 
 // recordFormat is the field under which entries keep records (see record.go). A reader that finds
 // another does not understand it.
@@ -48,6 +40,7 @@ func noticeChannel(replica string) string { return "relay:stop:" + replica }
 type store struct {
 	hub     *Hub
 	option  rueidis.ClientOption
+	leases  Leases
 	replica string // names this process for its life, and so is the fencing token of what it produces
 
 	client atomic.Pointer[rueidis.Client] // nil until Redis was reached for the first time
@@ -88,7 +81,7 @@ func Open(o Options, url string) (*Hub, error) {
 	}
 	h := New(o)
 	s := &store{
-		hub: h, option: opt, replica: newID(),
+		hub: h, option: opt, leases: cmp.Or(o.Leases, DefaultLeases), replica: newID(),
 		kick: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 	}
 	s.stopping, s.shut = context.WithCancel(context.Background())

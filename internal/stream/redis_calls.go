@@ -49,7 +49,7 @@ func (s *store) create(ctx context.Context, g *generation) (first string, err er
 func (s *store) record(ctx context.Context, c rueidis.Client, g *generation) error {
 	return createScript.do(ctx, c, run{
 		keys: []string{metaKey(g.id), logKey(g.id), leaseKey(g.id)},
-		args: []string{s.replica, g.owner, millis(leaseFor), millis(s.keep())},
+		args: []string{s.replica, g.owner, millis(s.leases.For), millis(s.keep())},
 	})[0].Error()
 }
 
@@ -149,7 +149,7 @@ func (s *store) listen() {
 			})
 			s.note(err)
 		}
-		s.pause(probeEvery)
+		s.pause(s.leases.Probe)
 	}
 }
 

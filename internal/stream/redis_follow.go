@@ -97,10 +97,10 @@ func (r *remote) read(ctx context.Context) error {
 	// No entry but the first, which has no records, has another second half than 0.
 	from := strconv.FormatUint(r.cursor, 10) + "-1"
 	commands := rueidis.Commands{c.B().Xread().Count(pollCount).Streams().Key(logKey(r.id)).Id(from).Build()}
-	check := time.Since(r.checked) >= checkEvery
+	check := time.Since(r.checked) >= r.store.leases.Check
 	if check {
 		commands = append(commands,
-			c.B().Set().Key(watchKey(r.id)).Value("1").Px(watchFor).Build(),
+			c.B().Set().Key(watchKey(r.id)).Value("1").Px(r.store.leases.Watch).Build(),
 			c.B().Exists().Key(leaseKey(r.id)).Build(),
 			c.B().Hmget().Key(metaKey(r.id)).Field("last", "end").Build())
 	}
@@ -142,7 +142,7 @@ func (r *remote) judge(ctx context.Context, c rueidis.Client, lease bool, meta [
 	case r.missing.IsZero():
 		r.missing = time.Now()
 		return nil
-	case time.Since(r.missing) < confirmFor:
+	case time.Since(r.missing) < r.store.leases.Confirm:
 		return nil
 	}
 	lost := &chat.Error{Code: chat.ProducerLost, Message: "the replica that made the answer is gone"}

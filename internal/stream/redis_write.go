@@ -69,7 +69,7 @@ func signal(c chan struct{}) {
 
 // write is the goroutine that keeps Redis up to date, until close.
 func (s *store) write() {
-	tick := time.NewTicker(probeEvery)
+	tick := time.NewTicker(s.leases.Probe)
 	defer tick.Stop()
 	var renewed time.Time
 	for {
@@ -86,7 +86,7 @@ func (s *store) write() {
 				renewed = time.Time{} // leases first, before a follower elsewhere misses them
 				signal(s.kick)
 			}
-			if time.Since(renewed) > renewEvery-probeEvery/2 { // whatever tick is nearest
+			if time.Since(renewed) > s.leases.Renew-s.leases.Probe/2 { // whatever tick is nearest
 				renewed = time.Now()
 				s.renew()
 			}
@@ -239,7 +239,7 @@ func (s *store) renew() {
 			continue
 		}
 		live = append(live, g)
-		runs = append(runs, run{keys: g.mirror.keys, args: []string{s.replica, millis(leaseFor), millis(s.keep())}})
+		runs = append(runs, run{keys: g.mirror.keys, args: []string{s.replica, millis(s.leases.For), millis(s.keep())}})
 	}
 	ctx, cancel := context.WithTimeout(s.stopping, callTimeout)
 	defer cancel()

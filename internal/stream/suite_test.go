@@ -167,8 +167,18 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // replicas makes a log's processes: the same hub each time where a log is of one process only.
 type replicas func(t *testing.T, o stream.Options) (a, b *stream.Hub)
 
+// leases are a quarter of what they are in earnest, so that the tests need not wait so long for a death to show.
+var leases = stream.Leases{
+	For:     stream.DefaultLeases.For / 4,
+	Renew:   stream.DefaultLeases.Renew / 4,
+	Probe:   stream.DefaultLeases.Probe / 4,
+	Check:   stream.DefaultLeases.Check / 4,
+	Confirm: stream.DefaultLeases.Confirm / 4,
+	Watch:   stream.DefaultLeases.Watch / 4,
+}
+
 func options() stream.Options {
-	return stream.Options{Grace: time.Minute, Retention: time.Minute}
+	return stream.Options{Grace: time.Minute, Retention: time.Minute, Leases: leases}
 }
 
 func start(t *testing.T, h *stream.Hub, produce func(context.Context) iter.Seq2[chat.Chunk, error]) *stream.Follower {
@@ -452,7 +462,7 @@ func givesUp(t *testing.T, with replicas) {
 
 func keepsGoing(t *testing.T, with replicas) {
 	o := options()
-	o.Grace = 5 * time.Second // a follower elsewhere is heard of every 2 s
+	o.Grace = 5 * time.Second / 4 // a follower elsewhere is heard of every half second
 	a, b := with(t, o)
 	p := newProvider()
 	f := start(t, a, p.produce)
@@ -462,7 +472,7 @@ func keepsGoing(t *testing.T, with replicas) {
 	select {
 	case <-p.gone:
 		require.Fail(t, "it has a follower")
-	case <-time.After(o.Grace + 3*time.Second):
+	case <-time.After(o.Grace + leases.Renew + leases.Check):
 	}
 	p.say <- "all"
 	p.say <- stop
