@@ -60,7 +60,7 @@ func startRelay(t *testing.T, p *provider, env ...string) *relay {
 	t.Cleanup(func() {
 		r.kill()
 		if t.Failed() {
-			t.Logf("relay %s:\n%s", r.addr, r.log)
+			t.Logf("relay %s ends with:\n%s", r.addr, r.log.last(16<<10))
 		}
 	})
 	return r
@@ -134,6 +134,12 @@ func (l *logs) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// last gives the last n bytes or less.
+func (l *logs) last(n int) string {
+	all := l.String()
+	return all[max(0, len(all)-n):]
 }
 
 // startNginx runs nginx with deploy/nginx.conf in front of two relays, and gives its URL.
