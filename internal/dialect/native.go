@@ -34,10 +34,15 @@ func AppendChunk(dst []byte, c chat.Chunk) []byte {
 // AppendPing appends the chunk that says: still here.
 func AppendPing(dst []byte) []byte { return append(dst, `{"type":"ping"}`...) }
 
-// AppendStart appends the chunk that names a resumable stream, its first.
-func AppendStart(dst []byte, id string) []byte {
+// AppendStart appends the chunk that names a resumable stream, its first. grace and retention say how
+// long its reader may try to come back, see stream.Options.
+func AppendStart(dst []byte, id string, grace, retention time.Duration) []byte {
 	dst = append(dst, `{"type":"start","id":`...)
 	dst = appendString(dst, id)
+	dst = append(dst, `,"graceMs":`...)
+	dst = strconv.AppendInt(dst, grace.Milliseconds(), 10)
+	dst = append(dst, `,"retentionMs":`...)
+	dst = strconv.AppendInt(dst, retention.Milliseconds(), 10)
 	return append(dst, '}')
 }
 

@@ -88,7 +88,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	w.Header().Set("X-Stream-Id", f.ID())
 	from := source{chunks: f.Chunks(ctx), follower: f}
 	if beginning {
-		from.opening = startFrame(f.ID())
+		from.opening = r.startFrame(f.ID())
 	}
 	r.stream(cancel, w, req, from, rec)
 	r.countStream(rec)
@@ -99,8 +99,9 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 }
 
 // startFrame names the stream before the provider has answered, and is position 0 of it.
-func startFrame(id string) []byte {
-	frame := sse.AppendRetry(dialect.AppendStart(sse.AppendData(nil), id), reconnectAfter)
+func (r *Relay) startFrame(id string) []byte {
+	grace, retention := r.Streams.Keeps()
+	frame := sse.AppendRetry(dialect.AppendStart(sse.AppendData(nil), id, grace, retention), reconnectAfter)
 	return sse.AppendEnd(stream.AppendCursor(sse.AppendID(frame), id, 0))
 }
 

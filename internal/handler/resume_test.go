@@ -54,7 +54,7 @@ type resumable struct {
 
 func newResumable(t *testing.T, o stream.Options, keys ...identity.APIKey) *resumable {
 	r := &resumable{upstream: &abc{}}
-	o.Grace, o.Retention = time.Minute, time.Minute
+	o.Grace, o.Retention = time.Minute, 2*time.Minute
 	hub := stream.New(o)
 	r.relay = start(t, handler.Options{Upstream: r.upstream, Streams: hub, Keys: identity.NewKeys(keys)})
 	t.Cleanup(func() { closeHub(hub) })
@@ -87,7 +87,7 @@ func (r *resumable) ask(t *testing.T, method, path, body string, headers ...stri
 func frames(id string, from int, marker bool) string {
 	var b strings.Builder
 	if from == 0 {
-		fmt.Fprintf(&b, "data: {\"type\":\"start\",\"id\":%q}\nretry: 1000\nid: %s.0\n\n", id, id)
+		fmt.Fprintf(&b, "data: {\"type\":\"start\",\"id\":%q,\"graceMs\":60000,\"retentionMs\":120000}\nretry: 1000\nid: %s.0\n\n", id, id)
 	}
 	for i, word := range []string{"a", "b", "c"} {
 		if i >= from {

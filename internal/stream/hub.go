@@ -45,6 +45,10 @@ func New(o Options) *Hub {
 	}
 }
 
+// Keeps tells how long a stream is generated on without a follower, and how long it is kept after its
+// end: for the sum of the two a reader that has lost its connection may hope to find it.
+func (h *Hub) Keeps() (grace, retention time.Duration) { return h.o.Grace, h.o.Retention }
+
 // Request asks for a new stream.
 type Request struct {
 	Owner string   // whose it is; only the same string attaches and stops
