@@ -50,6 +50,8 @@ type Completion struct {
 type Usage struct {
 	PromptTokens     int64
 	CompletionTokens int64
+	CachedTokens     int64 // of PromptTokens, those that the provider read from a cache; 0 when it did not say
+	ReasoningTokens  int64 // of CompletionTokens, those that the model thought with; 0 when it did not say
 }
 
 // FinishReason says why the model stopped.

@@ -145,6 +145,14 @@ func appendCompletion(dst []byte, c *chat.Completion) []byte {
 		dst = strconv.AppendInt(dst, c.Usage.PromptTokens, 10)
 		dst = append(dst, `,"completionTokens":`...)
 		dst = strconv.AppendInt(dst, c.Usage.CompletionTokens, 10)
+		if c.Usage.CachedTokens > 0 {
+			dst = append(dst, `,"cachedTokens":`...)
+			dst = strconv.AppendInt(dst, c.Usage.CachedTokens, 10)
+		}
+		if c.Usage.ReasoningTokens > 0 {
+			dst = append(dst, `,"reasoningTokens":`...)
+			dst = strconv.AppendInt(dst, c.Usage.ReasoningTokens, 10)
+		}
 		dst = append(dst, '}')
 	}
 	return dst

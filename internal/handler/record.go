@@ -193,6 +193,12 @@ func (r *Relay) tell(rec *record, what string) {
 		e.Str("finish_reason", string(rec.done.FinishReason))
 		if u := rec.done.Usage; u != nil {
 			e.Int64("prompt_tokens", u.PromptTokens).Int64("completion_tokens", u.CompletionTokens)
+			if u.CachedTokens > 0 {
+				e.Int64("cached_tokens", u.CachedTokens)
+			}
+			if u.ReasoningTokens > 0 {
+				e.Int64("reasoning_tokens", u.ReasoningTokens)
+			}
 		}
 	}
 	if rec.failure != nil {

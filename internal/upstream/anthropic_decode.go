@@ -18,8 +18,8 @@ type anthropicDecoder struct {
 
 	// Token counts come in pieces: the prompt's at the start, the answer's, cumulative, at the end. Some
 	// gateways give a zero for a prompt that they have not counted, or have counted before.
-	input, cacheRead, cacheWrite, outputTokens int64
-	counted                                    bool
+	input, cacheRead, cacheWrite, outputTokens, thinkingTokens int64
+	counted                                                    bool
 
 	// Arguments that came whole at a call's start, and the index of its block. Only gateways send them.
 	startInput []byte
@@ -112,7 +112,8 @@ func (d *anthropicDecoder) stop(out *output) error {
 
 func (d *anthropicDecoder) end(out *output) {
 	if d.counted {
-		out.usage(d.input+d.cacheRead+d.cacheWrite, d.outputTokens) // input_tokens are only those not cached
+		out.usage(chat.Usage{PromptTokens: d.input + d.cacheRead + d.cacheWrite, // input_tokens are only those not cached
+			CompletionTokens: d.outputTokens, CachedTokens: d.cacheRead, ReasoningTokens: d.thinkingTokens})
 	}
 	switch string(d.event.stopReason) {
 	case "":
@@ -212,6 +213,13 @@ func (d *anthropicDecoder) usage(j *jx.Decoder, key []byte) error {
 		count = &d.cacheWrite
 	case "output_tokens":
 		count = &d.outputTokens
+	case "output_tokens_details":
+		return eachMember(j, func(j *jx.Decoder, key []byte) error {
+			if string(key) != "thinking_tokens" {
+				return j.Skip()
+			}
+			return tokens(j, &d.thinkingTokens)
+		})
 	default:
 		return j.Skip()
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	messageStart = `{"type":"message_start","message":{"id":"msg_1","model":"m-1","role":"assistant","content":[],"usage":{"input_tokens":4,"cache_creation_input_tokens":2,"cache_read_input_tokens":1,"output_tokens":1}}}`
+	messageStart = `{"type":"message_start","message":{"id":"msg_1","model":"m-1","role":"assistant","content":[],"usage":{"input_tokens":4,"cache_creation_input_tokens":3,"cache_read_input_tokens":0,"output_tokens":1}}}`
 	messageStop  = `{"type":"message_stop"}`
 	blockStop    = `{"type":"content_block_stop","index":0}`
 )

@@ -149,7 +149,8 @@ type cohereEvent struct {
 	id, name, args     []byte
 	finish             []byte
 	usage, billedUsage tokenCounts
-	failed, message    bool // whether there is an error, or a message where there should be a type
+	cached             int64 // of the prompt's tokens
+	failed, message    bool  // whether there is an error, or a message where there should be a type
 }
 
 func (d *cohereDecoder) decode(ev *sse.Event, out *output) error {
@@ -203,7 +204,8 @@ func (d *cohereDecoder) end(data []byte, out *output) error {
 		usage = e.billedUsage
 	}
 	if usage.known {
-		out.usage(usage.prompt, usage.completion)
+		usage.cached = e.cached
+		out.usage(usage.usage())
 	}
 	out.complete = true
 	switch reason := string(e.finish); {
@@ -251,9 +253,11 @@ func (d *cohereDecoder) delta(j *jx.Decoder, key []byte) (err error) {
 		return eachMember(j, func(j *jx.Decoder, key []byte) error {
 			switch string(key) {
 			case "tokens":
-				return e.usage.decode(j, "input_tokens", "output_tokens")
+				return e.usage.decode(j)
 			case "billed_units":
-				return e.billedUsage.decode(j, "input_tokens", "output_tokens")
+				return e.billedUsage.decode(j)
+			case "cached_tokens":
+				return tokens(j, &e.cached)
 			}
 			return j.Skip()
 		})

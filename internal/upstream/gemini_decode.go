@@ -29,8 +29,8 @@ type geminiEvent struct {
 }
 
 type geminiUsage struct {
-	prompt, candidates, thoughts int64
-	known                        bool
+	prompt, candidates, thoughts, cached int64
+	known                                bool
 }
 
 type geminiPart struct {
@@ -65,7 +65,8 @@ func (d *geminiDecoder) decode(ev *sse.Event, out *output) error {
 	}
 	out.model(e.model)
 	if e.usage.known {
-		out.usage(e.usage.prompt, e.usage.candidates+e.usage.thoughts) // as everybody else counts
+		out.usage(chat.Usage{PromptTokens: e.usage.prompt, CompletionTokens: e.usage.candidates + e.usage.thoughts, // as everybody else counts
+			CachedTokens: e.usage.cached, ReasoningTokens: e.usage.thoughts})
 	}
 	for i := range d.parts[:e.parts] {
 		if err := d.part(&d.parts[i], out); err != nil {
@@ -233,13 +234,15 @@ func (u *geminiUsage) decode(j *jx.Decoder) error {
 	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		switch string(key) {
 		case "promptTokenCount":
-			u.known = true
+			u.known = u.known || j.Next() == jx.Number
 			return tokens(j, &u.prompt)
 		case "candidatesTokenCount":
-			u.known = true
+			u.known = u.known || j.Next() == jx.Number
 			return tokens(j, &u.candidates)
 		case "thoughtsTokenCount":
 			return tokens(j, &u.thoughts)
+		case "cachedContentTokenCount":
+			return tokens(j, &u.cached)
 		}
 		return j.Skip()
 	})

@@ -31,7 +31,7 @@ var geminiStreams = map[string]stream{
 	},
 	"thoughts are counted with the answer": {
 		body: sse(candidate(`{"text":"Hi"}`, geminiStop), `{"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":1}}`, `{"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":1,"thoughtsTokenCount":1}}`, `{"usageMetadata":{"trafficType":"ON_DEMAND"}}`),
-		want: answer{text: "Hi", done: done("stop")},
+		want: answer{text: "Hi", done: &chat.Completion{FinishReason: "stop", Model: "m-1", Usage: &chat.Usage{PromptTokens: 7, CompletionTokens: 2, ReasoningTokens: 1}}},
 	},
 	"old models say STOP with every event": {
 		body: sse(candidate(`{"text":"a"}`, geminiStop), candidate(`{"text":"b"}`, geminiStop), candidate(`{"text":"c"}`, geminiStop), geminiUsage),

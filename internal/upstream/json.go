@@ -90,29 +90,59 @@ func readFunction(d *jx.Decoder, key []byte, name, arguments *[]byte) (err error
 	return err
 }
 
-// tokenCounts are what a provider says of usage.
+// tokenCounts are what a provider says of usage, in the terms of OpenAI's formats, their relatives and Cohere.
 type tokenCounts struct {
-	prompt, completion int64
-	known              bool
+	prompt, completion, total int64
+	cached, reasoning         int64
+	known                     bool
 }
 
 // decode reads an object that replaces all that was said before.
-func (c *tokenCounts) decode(d *jx.Decoder, prompt, completion string) error {
+func (c *tokenCounts) decode(d *jx.Decoder) error {
 	if d.Next() != jx.Object {
 		return d.Skip()
 	}
 	*c = tokenCounts{}
-	return d.ObjBytes(func(d *jx.Decoder, key []byte) error {
-		switch string(key) {
-		case prompt:
-			c.known = true
-			return tokens(d, &c.prompt)
-		case completion:
-			c.known = true
-			return tokens(d, &c.completion)
-		}
+	return d.ObjBytes(c.field)
+}
+
+func (c *tokenCounts) field(d *jx.Decoder, key []byte) error {
+	count := &c.total
+	switch string(key) {
+	case "prompt_tokens", "input_tokens":
+		count = &c.prompt
+		c.known = c.known || d.Next() == jx.Number
+	case "completion_tokens", "output_tokens":
+		count = &c.completion
+		c.known = c.known || d.Next() == jx.Number
+	case "total_tokens":
+	case "cached_tokens", "prompt_cache_hit_tokens": // Moonshot and Cohere; DeepSeek
+		count = &c.cached
+	case "prompt_tokens_details", "input_tokens_details", "completion_tokens_details", "output_tokens_details":
+		return eachMember(d, c.detail)
+	default:
 		return d.Skip()
-	})
+	}
+	return tokens(d, count)
+}
+
+func (c *tokenCounts) detail(d *jx.Decoder, key []byte) error {
+	switch string(key) {
+	case "cached_tokens":
+		return tokens(d, &c.cached)
+	case "reasoning_tokens":
+		return tokens(d, &c.reasoning)
+	}
+	return d.Skip()
+}
+
+// usage gives the counts in our terms. xAI does not count reasoning as completion, but it is in the total.
+func (c *tokenCounts) usage() chat.Usage {
+	u := chat.Usage{PromptTokens: c.prompt, CompletionTokens: c.completion, CachedTokens: c.cached, ReasoningTokens: c.reasoning}
+	if c.prompt > 0 {
+		u.CompletionTokens = max(c.completion, c.total-c.prompt)
+	}
+	return u
 }
 
 // tokens reads a token count. It may be a float by its notation.

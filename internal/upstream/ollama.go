@@ -211,7 +211,7 @@ func (d *ollamaDecoder) decode(ev *sse.Event, out *output) error {
 		return nil
 	}
 	if l.counted {
-		out.usage(l.promptTokens, l.answerTokens)
+		out.usage(chat.Usage{PromptTokens: l.promptTokens, CompletionTokens: l.answerTokens})
 	}
 	out.complete = true
 	if string(l.reason) == "length" {
@@ -236,10 +236,10 @@ func (d *ollamaDecoder) field(j *jx.Decoder, key []byte) (err error) {
 		l.reason, err = appendString(j, l.reason)
 		return err
 	case "prompt_eval_count":
-		l.counted = true
+		l.counted = l.counted || j.Next() == jx.Number
 		return tokens(j, &l.promptTokens)
 	case "eval_count":
-		l.counted = true
+		l.counted = l.counted || j.Next() == jx.Number
 		return tokens(j, &l.answerTokens)
 	case "error":
 		return present(j, &l.failed)

@@ -117,7 +117,7 @@ func (d *openaiDecoder) decodeOther(ev *sse.Event, out *output) error {
 	c := &d.chunk
 	out.model(c.model)
 	if c.usage.known {
-		out.usage(c.usage.prompt, c.usage.completion)
+		out.usage(c.usage.usage())
 	}
 	out.text(chat.Reasoning, c.anyReasoning())
 	out.text(chat.Content, c.content)
@@ -226,7 +226,7 @@ func (d *openaiDecoder) field(j *jx.Decoder, key []byte) (err error) {
 	case "choices":
 		return eachItem(j, d.choice)
 	case "usage":
-		return c.usage.decode(j, "prompt_tokens", "completion_tokens")
+		return c.usage.decode(j)
 	case "x_groq":
 		return eachMember(j, d.groq)
 	case "model":
@@ -246,7 +246,7 @@ func (d *openaiDecoder) field(j *jx.Decoder, key []byte) (err error) {
 
 func (d *openaiDecoder) groq(j *jx.Decoder, key []byte) error {
 	if string(key) == "usage" {
-		return d.chunk.usage.decode(j, "prompt_tokens", "completion_tokens")
+		return d.chunk.usage.decode(j)
 	}
 	return j.Skip()
 }
@@ -268,7 +268,7 @@ func (d *openaiDecoder) choice(j *jx.Decoder) error {
 			d.chunk.finish, err = appendString(j, d.chunk.finish)
 			return err
 		case "usage": // Moonshot
-			return d.chunk.usage.decode(j, "prompt_tokens", "completion_tokens")
+			return d.chunk.usage.decode(j)
 		}
 		return j.Skip()
 	})

@@ -276,7 +276,7 @@ func (d *responsesDecoder) itemAdded(out *output) error {
 func (d *responsesDecoder) end(out *output) {
 	e := &d.event
 	if e.usage.known {
-		out.usage(e.usage.prompt, e.usage.completion)
+		out.usage(e.usage.usage())
 	}
 	out.complete = true
 	switch {
@@ -335,7 +335,7 @@ func (d *responsesDecoder) response(j *jx.Decoder, key []byte) (err error) {
 		e.model, err = appendString(j, e.model)
 		return err
 	case "usage":
-		return e.usage.decode(j, "input_tokens", "output_tokens")
+		return e.usage.decode(j)
 	case "incomplete_details":
 		return appendText(j, &e.incomplete, "reason")
 	case "error":

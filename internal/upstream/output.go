@@ -103,10 +103,12 @@ func (o *output) sendRefusal() {
 	o.refused = nil
 }
 
-// usage notes token counts. The last ones count: providers repeat them, cumulatively.
-func (o *output) usage(prompt, completion int64) {
-	o.counts = chat.Usage{PromptTokens: prompt, CompletionTokens: completion}
-	o.done.Usage = &o.counts
+// usage notes token counts. The last ones count: providers repeat them, cumulatively. All zeroes say nothing
+// where something was said before.
+func (o *output) usage(u chat.Usage) {
+	if o.done.Usage == nil || u != (chat.Usage{}) {
+		o.counts, o.done.Usage = u, &o.counts
+	}
 }
 
 // finish notes the provider's finish reason and sends the tool calls, which are whole now.

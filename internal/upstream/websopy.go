@@ -73,7 +73,7 @@ func (d *websopyDecoder) decode(ev *sse.Event, out *output) error {
 	case "done":
 		out.model(d.model)
 		if d.usageKnown {
-			out.usage(d.usage.PromptTokens, d.usage.CompletionTokens)
+			out.usage(d.usage)
 		}
 		out.finish(finishWebsopy(d.finish))
 	case "error":
@@ -138,6 +138,10 @@ func (d *websopyDecoder) field(j *jx.Decoder, key []byte) (err error) {
 				return tokens(j, &d.usage.PromptTokens)
 			case "completionTokens":
 				return tokens(j, &d.usage.CompletionTokens)
+			case "cachedTokens":
+				return tokens(j, &d.usage.CachedTokens)
+			case "reasoningTokens":
+				return tokens(j, &d.usage.ReasoningTokens)
 			}
 			return j.Skip()
 		})

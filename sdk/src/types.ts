@@ -12,6 +12,10 @@ export interface ToolCall {
 export interface Usage {
   promptTokens: number
   completionTokens: number
+  /** Of the prompt's tokens, those that the provider read from its cache. Absent when there were none. */
+  cachedTokens?: number
+  /** Of the answer's tokens, those that the model thought with. Absent when there were none. */
+  reasoningTokens?: number
 }
 
 /** Why the model stopped; `stopped` is the user's doing. */
