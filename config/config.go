@@ -28,12 +28,14 @@ type Config struct {
 
 	TrustedProxies []netip.Prefix `env:"RELAY_TRUSTED_PROXIES" help:"proxies whose X-Forwarded-For and X-Forwarded-Host count, comma-separated addresses, networks (10.0.0.0/8) or private for all private networks and loopback"`
 
-	MaxBody        ByteSize      `env:"RELAY_MAX_BODY" envDefault:"1MiB" group:"Limits" help:"request body"`
+	MaxBody        ByteSize      `env:"RELAY_MAX_BODY" envDefault:"8MiB" group:"Limits" help:"request body"`
+	BodyBytes      ByteSize      `env:"RELAY_BODY_BYTES" unset:"64MiB or more" help:"request bodies of this process together, until their answers begin, half of it at most for one caller; beyond it 503 overloaded; 0: no cap. At least twice RELAY_MAX_BODY"`
 	MaxStreams     int           `env:"RELAY_MAX_STREAMS" envDefault:"0" help:"open streams of this process, beyond it 503 overloaded; 0: no cap"`
 	MaxStreamBytes ByteSize      `env:"RELAY_MAX_STREAM_BYTES" envDefault:"64MiB" help:"one answer, as sent to the client; 0: no cap"`
 	MaxDuration    time.Duration `env:"RELAY_MAX_DURATION" envDefault:"15m" help:"one stream, start to end; 0: no cap"`
 
-	Heartbeat     time.Duration `env:"RELAY_HEARTBEAT" envDefault:"15s" group:"Timing" help:"silence before a ping, at least 1s; 0: none"`
+	BodyTimeout   time.Duration `env:"RELAY_BODY_TIMEOUT" envDefault:"30s" group:"Timing" help:"for a request body to arrive; one that comes with 4 KiB a second or more has all the time it needs"`
+	Heartbeat     time.Duration `env:"RELAY_HEARTBEAT" envDefault:"15s" help:"silence before a ping, at least 1s; 0: none"`
 	WriteTimeout  time.Duration `env:"RELAY_WRITE_TIMEOUT" envDefault:"10s" help:"one write and flush; a client that does not read for so long is dropped"`
 	StartBudget   time.Duration `env:"RELAY_START_BUDGET" envDefault:"90s" help:"all attempts of one request together, up to the first chunk: retries, waits and fallbacks"`
 	HedgeAfter    time.Duration `env:"RELAY_HEDGE_AFTER" envDefault:"0" help:"when the first chunk is so late, the next upstream is asked as well and the faster one answers; 0: never"`
@@ -83,6 +85,9 @@ type Upstream struct {
 	QueueTimeout      time.Duration `env:"QUEUE_TIMEOUT" envDefault:"5s" help:"longest wait for a place, while the client gets pings; 0: none"`
 }
 
+// bodyBytes is the default of RELAY_BODY_BYTES, unless RELAY_MAX_BODY asks for more.
+const bodyBytes = 64 << 20
+
 // Problems is everything that is wrong with the environment, a line for each, which begins with the
 // variable's name. No line holds a secret.
 type Problems []string
@@ -98,6 +103,9 @@ func Load(environ []string) (*Config, error) {
 	l.parse("", c)
 	if addr, set := l.env["RELAY_ADMIN_ADDR"]; set && addr == "" {
 		c.AdminAddr = "" // off; env has put the default here, as it does for every empty variable
+	}
+	if l.env["RELAY_BODY_BYTES"] == "" {
+		c.BodyBytes = max(bodyBytes, 2*c.MaxBody)
 	}
 	c.APIKeys = l.apiKeys("RELAY_API_KEYS")
 	c.Upstreams = l.upstreams()

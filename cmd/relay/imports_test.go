@@ -16,7 +16,7 @@ var layers = [][]string{
 	{"cmd/relay"},
 	{"config", "internal/handler"},
 	{"internal/dialect", "internal/stream", "internal/upstream"},
-	{"internal/sse", "internal/chat", "internal/identity"},
+	{"internal/sse", "internal/chat", "internal/identity", "internal/limit"},
 }
 
 // bound are the packages that may import nothing but these and the standard library.

@@ -1,51 +1,144 @@
 package handler
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/limit"
 )
 
 const (
-	bodyTimeout = 30 * time.Second // for a client to send its request body
-	roomForBody = 8 << 10          // bytes; more is taken when they have come, whatever the client announces
+	firstBody = 8 << 10  // bytes of room for a body; more is taken when they have come, whatever the client announces
+	idleBody  = 64 << 10 // bytes that are read away of a body that means nothing
+	bodyRate  = 4 << 10  // bytes a second that a body may need at worst, beyond its timeout
 )
 
-// boundBody gives a request's body its time, whoever reads it: where no handler does, the server reads it
-// away before it answers. A body that has no meaning is read here, because a stream would wait for it.
-func (r *Relay) boundBody(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.ContentLength != 0 {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // a recorder has none
-			if req.Method != http.MethodPost {
-				if _, err := r.readBody(w, req); err != nil {
-					r.fail(w, req, err)
-					return
-				}
+// bodyDeadline gives each request's body its time, whoever reads it: where no handler does, the server reads
+// a part of it away before it answers. Nothing is read here.
+func bodyDeadline(timeout time.Duration) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if req.ContentLength != 0 {
+				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout)) // a recorder has none
 			}
-		}
-		next.ServeHTTP(w, req)
-	})
+			next.ServeHTTP(w, req)
+		})
+	}
 }
 
-// readBody reads a body whole, and ends its time: the server goes on reading, to notice that the client
-// leaves.
-func (r *Relay) readBody(w http.ResponseWriter, req *http.Request) ([]byte, *chat.Error) {
-	var body bytes.Buffer
-	body.Grow(int(min(max(req.ContentLength, 0), roomForBody)) + bytes.MinRead)
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, req.Body, r.MaxBody)); err != nil {
-		if req.ProtoMajor == 1 {
-			w.Header().Set("Connection", "close") // the rest of the body is still on its way
-		}
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, &chat.Error{Code: chat.BodyTooLarge, Message: fmt.Sprintf("the body is larger than %d bytes", r.MaxBody)}
-		}
-		return nil, &chat.Error{Code: chat.InvalidRequest, Message: "the body did not arrive whole", Err: err}
+// discardBody reads away a body that has no meaning, as that of a GET: until its end the server would not
+// notice that the client leaves, and a stream would wait for it. Nothing of it is kept.
+func discardBody(refuse refusal) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if req.ContentLength != 0 && req.Method != http.MethodPost {
+				n, err := io.CopyN(io.Discard, req.Body, idleBody+1)
+				if n > idleBody {
+					err = &http.MaxBytesError{Limit: idleBody}
+				}
+				if err != nil && err != io.EOF {
+					refuse(w, req, bodyError(w, req, err))
+					return
+				}
+				_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+			}
+			next.ServeHTTP(w, req)
+		})
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	return body.Bytes(), nil
 }
+
+var errNoRoom = &chat.Error{Code: chat.Overloaded, RetryAfter: time.Second,
+	Message: "there is no room for the request's body now (see RELAY_BODY_BYTES)"}
+
+// readBody reads a body whole, and ends its time: the server goes on reading, to notice that the client
+// leaves. The memory for it is taken from held as the body comes, so that who only announces one has nothing.
+func (r *Relay) readBody(w http.ResponseWriter, req *http.Request, held *limit.Held) ([]byte, *chat.Error) {
+	if req.ContentLength > r.MaxBody {
+		return nil, bodyError(w, req, &http.MaxBytesError{Limit: r.MaxBody})
+	}
+	from := &pacedBody{body: http.MaxBytesReader(w, req.Body, r.MaxBody), rc: http.NewResponseController(w), timeout: r.BodyTimeout}
+	var body []byte
+	for {
+		if len(body) == cap(body) {
+			room := min(bodyRoom(cap(body), req.ContentLength), int(r.MaxBody)+1)
+			if !held.Grow(int64(room - cap(body))) {
+				closeAfter(w, req)
+				return nil, errNoRoom
+			}
+			body = append(make([]byte, 0, room), body...)
+		}
+		n, err := from.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if err == io.EOF {
+			from.rest()
+			return body, nil
+		}
+		if err != nil {
+			return nil, bodyError(w, req, err)
+		}
+	}
+}
+
+// bodyRoom is how much room a body gets that has filled what it had: twice that, or just what it announced
+// and a byte for the end to be seen.
+func bodyRoom(had int, announced int64) int {
+	room := max(firstBody, 2*had)
+	if announced >= int64(had) && announced < int64(room) {
+		return int(announced) + 1
+	}
+	return room
+}
+
+// bodyError says what is wrong with a body that could not be read to its end.
+func bodyError(w http.ResponseWriter, req *http.Request, err error) *chat.Error {
+	closeAfter(w, req)
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &chat.Error{Code: chat.BodyTooLarge, Message: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &chat.Error{Code: chat.InvalidRequest, Err: err,
+			Message: "the body did not arrive whole: it came too slowly (see RELAY_BODY_TIMEOUT)"}
+	}
+	return &chat.Error{Code: chat.InvalidRequest, Message: "the body did not arrive whole", Err: err}
+}
+
+// closeAfter ends the connection after the answer: the rest of a body is still on its way.
+func closeAfter(w http.ResponseWriter, req *http.Request) {
+	if req.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+// pacedBody is a body that has its timeout, and as much more as it needs at the slowest rate: a phone that
+// sends a picture is slow, and who sends a byte now and then only wants to hold the connection.
+type pacedBody struct {
+	body    io.Reader
+	rc      *http.ResponseController
+	timeout time.Duration
+
+	began    time.Time
+	read     int64
+	extended time.Duration // since began
+}
+
+func (p *pacedBody) Read(buf []byte) (int, error) {
+	if p.began.IsZero() {
+		p.began = time.Now()
+	}
+	n, err := p.body.Read(buf)
+	p.read += int64(n)
+	earned := time.Duration(p.read) * time.Second / bodyRate
+	if err == nil && earned-p.extended >= time.Second { // not with each read
+		p.extended = earned
+		_ = p.rc.SetReadDeadline(p.began.Add(p.timeout + earned))
+	}
+	return n, err
+}
+
+// rest ends the time.
+func (p *pacedBody) rest() { _ = p.rc.SetReadDeadline(time.Time{}) }

@@ -117,6 +117,9 @@ func newRelay(o handler.Options) *relay {
 	if o.MaxBody == 0 {
 		o.MaxBody = 1 << 20
 	}
+	if o.BodyTimeout == 0 {
+		o.BodyTimeout = 30 * time.Second
+	}
 	if o.WriteTimeout == 0 {
 		o.WriteTimeout = patience
 	}

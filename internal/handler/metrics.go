@@ -50,6 +50,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
+// observeBodies exposes how much memory request bodies hold.
+func (m *Metrics) observeBodies(used func() int64) {
+	m.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "relay_body_bytes",
+		Help: "Bytes of request bodies that are held until their answers begin."}, func() float64 { return float64(used()) }))
+}
+
 // ObserveBreaker exposes the state of an upstream's circuit breaker: 0 closed, 1 half-open, 2 open.
 func (m *Metrics) ObserveBreaker(upstream string, state func() float64) {
 	m.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "relay_upstream_breaker_state",

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/limit"
 )
 
 // visit is what the middlewares learn of a request. It is one context value, and a pointer, because each
@@ -14,6 +15,10 @@ type visit struct {
 	id      string
 	caller  identity.Caller
 	byProxy bool // it came through a proxy whose word on the client is taken
+
+	// question is the memory that the body holds until the provider begins to answer. It is nil where there is
+	// no body, and where somebody else is to release it.
+	question *limit.Held
 }
 
 type visitKey struct{}

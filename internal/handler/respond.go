@@ -14,25 +14,29 @@ import (
 )
 
 // body writes a whole response. It is for everything but event streams.
-func (r *Relay) body(w http.ResponseWriter, status int, contentType string, body []byte) {
+func (r *Relay) body(w http.ResponseWriter, req *http.Request, status int, contentType string, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	r.extendDeadline(w)
+	r.extendDeadline(w, req)
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a client that is gone can't be told
 }
 
-func (r *Relay) plain(w http.ResponseWriter, status int, text string) {
-	r.body(w, status, "text/plain; charset=utf-8", []byte(text))
+func (r *Relay) plain(w http.ResponseWriter, req *http.Request, status int, text string) {
+	r.body(w, req, status, "text/plain; charset=utf-8", []byte(text))
 }
 
-// extendDeadline gives the next write its time. Before it the server may have to wait for the rest of a body
+// extendDeadline gives a response its time. On HTTP/1 the server may first have to wait for the rest of a body
 // that nobody has read.
-func (r *Relay) extendDeadline(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bodyTimeout + r.WriteTimeout)) // a recorder has none
+func (r *Relay) extendDeadline(w http.ResponseWriter, req *http.Request) {
+	timeout := r.WriteTimeout
+	if req.ProtoMajor == 1 && req.ContentLength != 0 {
+		timeout += r.BodyTimeout
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout)) // a recorder has none
 }
 
 // refusal answers a request with an error object and logs it; middlewares are given Relay.fail for it.
@@ -76,7 +80,7 @@ func (r *Relay) respondError(w http.ResponseWriter, req *http.Request, e *chat.E
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.FormatInt(dialect.RetryAfterSeconds(e.RetryAfter), 10))
 	}
-	r.body(w, e.Code.Status(), "application/json; charset=utf-8", append(r.errorObject(req, e), '\n'))
+	r.body(w, req, e.Code.Status(), "application/json; charset=utf-8", append(r.errorObject(req, e), '\n'))
 }
 
 // errorObject is an error as clients see it.

@@ -40,12 +40,14 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 	}
 	rec := r.newRecord(req, ask)
 	generation := &record{req: req, ask: ask, start: rec.start}
+	question := visitOf(req).question
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
 		Owner: visitOf(req).caller.Owner, Key: key, Body: *body,
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
-			return r.Upstream.Stream(upstream.WithTrace(ctx, &generation.trace), ask)
+			return whenBegun(r.Upstream.Stream(upstream.WithTrace(ctx, &generation.trace), ask), question.Release)
 		},
 		Ended: func(o stream.Outcome) {
+			question.Release()
 			generation.outcome(o)
 			r.countGeneration(generation)
 		},
@@ -60,9 +62,27 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 	}
 	if replayed {
 		w.Header().Set("Idempotency-Replayed", "true")
+	} else {
+		visitOf(req).question = nil // the generation's: this client may leave before the provider has answered
 	}
 	r.serve(w, req, f, true, rec)
 	return true
+}
+
+// whenBegun calls begun when the first chunk of an answer is there.
+func whenBegun(chunks iter.Seq2[chat.Chunk, error], begun func()) iter.Seq2[chat.Chunk, error] {
+	return func(yield func(chat.Chunk, error) bool) {
+		asking := true
+		for c, err := range chunks {
+			if asking && c.Type != chat.Pause {
+				asking = false
+				begun()
+			}
+			if !yield(c, err) {
+				return
+			}
+		}
+	}
 }
 
 // idempotencyKey is the request's, or empty. A GET has none: it has no body to compare.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/stream"
 )
 
@@ -38,6 +39,8 @@ type Options struct {
 	CORSOrigins    []string         // like https://app.example.com, or "*"
 
 	MaxBody        int64         // bytes of a request body
+	BodyBytes      int64         // bytes of all request bodies together, until their answers begin
+	BodyTimeout    time.Duration // for a body to arrive; must be positive
 	MaxStreams     int           // open at once
 	MaxStreamBytes int64         // of one answer, as sent to the client
 	MaxDuration    time.Duration // of one stream
@@ -55,6 +58,7 @@ type Options struct {
 type Relay struct {
 	Options
 	redact *strings.Replacer
+	bodies *limit.Bytes
 	routes http.Handler
 
 	open     atomic.Int64 // streams
@@ -67,9 +71,10 @@ type Relay struct {
 
 // New returns a Relay that is ready.
 func New(o Options) *Relay {
-	r := &Relay{Options: o}
+	r := &Relay{Options: o, bodies: limit.NewBytes(o.BodyBytes)}
 	r.life, r.end = context.WithCancelCause(context.Background())
 	r.redact = Redactor(o.Secrets)
+	r.Metrics.observeBodies(r.bodies.Used)
 	r.routes = r.newRoutes()
 	return r
 }
@@ -92,7 +97,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.S
 
 func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
-	mux.Use(requestID, address(r.TrustedProxies), r.recoverPanics, r.boundBody, r.cors())
+	mux.Use(requestID, address(r.TrustedProxies), r.recoverPanics, bodyDeadline(r.BodyTimeout), r.cors())
 	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
@@ -106,7 +111,7 @@ func (r *Relay) newRoutes() http.Handler {
 	}
 
 	mux.Group(func(mux chi.Router) {
-		mux.Use(r.checkOrigin, authenticate(r.Keys, r.fail))
+		mux.Use(r.checkOrigin, authenticate(r.Keys, r.fail), discardBody(r.fail))
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
 			mux.Post(path, r.postStream)
 		}
@@ -125,15 +130,15 @@ func (r *Relay) newRoutes() http.Handler {
 var errNoPath = &chat.Error{Code: chat.NotFound, Message: "there is nothing at this path"}
 
 func (r *Relay) healthz(w http.ResponseWriter, req *http.Request) {
-	r.plain(w, http.StatusOK, "ok\n")
+	r.plain(w, req, http.StatusOK, "ok\n")
 }
 
 func (r *Relay) readyz(w http.ResponseWriter, req *http.Request) {
 	if r.notReady.Load() {
-		r.plain(w, http.StatusServiceUnavailable, "draining\n")
+		r.plain(w, req, http.StatusServiceUnavailable, "draining\n")
 		return
 	}
-	r.plain(w, http.StatusOK, "ready\n")
+	r.plain(w, req, http.StatusOK, "ready\n")
 }
 
 // SetNotReady makes /readyz answer 503, so that load balancers look elsewhere. New streams are still

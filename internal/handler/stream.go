@@ -18,6 +18,9 @@ import (
 
 // postStream is the main job: a request body in, an event stream out.
 func (r *Relay) postStream(w http.ResponseWriter, req *http.Request) {
+	v := visitOf(req)
+	v.question = r.bodies.Hold(v.caller.Share)
+	defer func() { v.question.Release() }() // unless it was handed on
 	ask, hash, err := r.readAsk(w, req)
 	switch cursor := lastEventID(req); {
 	case err != nil:
@@ -42,7 +45,7 @@ func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Nati
 	if typ, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(typ), "application/json") {
 		return nil, nil, errMediaType
 	}
-	body, failure := r.readBody(w, req)
+	body, failure := r.readBody(w, req, visitOf(req).question)
 	if failure != nil || lastEventID(req) != "" {
 		return nil, nil, failure
 	}
@@ -177,7 +180,12 @@ func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, re
 // provider does after that does not matter any more.
 func (r *Relay) relay(out *eventWriter, req *http.Request, chunks iter.Seq2[chat.Chunk, error], rec *record) (err error) {
 	defer r.recoverInto(&err, req, rec)
+	asking := true
 	for c, err := range chunks {
+		if asking && c.Type != chat.Pause {
+			asking = false
+			visitOf(req).question.Release()
+		}
 		switch {
 		case out.over: // done was written, and nothing counts any more
 		case err != nil:
@@ -215,7 +223,7 @@ func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Requ
 		r.respondError(w, req, rec.failure)
 	case rec.done != nil:
 		body := append(answer.AppendJSON(nil), '\n')
-		r.body(w, http.StatusOK, "application/json; charset=utf-8", body)
+		r.body(w, req, http.StatusOK, "application/json; charset=utf-8", body)
 		rec.bytes = int64(len(body))
 	}
 }
@@ -232,6 +240,7 @@ func (r *Relay) collect(ctx context.Context, answer *dialect.Answer, req *http.R
 		case c.Type == chat.Done:
 			rec.complete(c.Done)
 		case c.Type != chat.Pause:
+			visitOf(req).question.Release()
 			rec.held++
 			rec.wrote(time.Since(rec.start))
 		}

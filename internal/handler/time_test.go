@@ -211,8 +211,8 @@ func TestABodyThatDoesNotArriveIsGivenUp(t *testing.T) {
 		request, status, message string
 		keys                     []identity.APIKey
 	}{
-		"of a question":           {"POST /api/chat/stream" + announced, "HTTP/1.1 400 Bad Request", "the body did not arrive whole", nil},
-		"where none belongs":      {"GET /api/chat/stream?message=hi" + announced, "HTTP/1.1 400 Bad Request", "the body did not arrive whole", nil},
+		"of a question":           {"POST /api/chat/stream" + announced, "HTTP/1.1 400 Bad Request", "the body did not arrive whole: it came too slowly (see RELAY_BODY_TIMEOUT)", nil},
+		"where none belongs":      {"GET /api/chat/stream?message=hi" + announced, "HTTP/1.1 400 Bad Request", "the body did not arrive whole: it came too slowly (see RELAY_BODY_TIMEOUT)", nil},
 		"of a request refused":    {"POST /api/chat/stream" + announced, "HTTP/1.1 401 Unauthorized", "an API key is required: Authorization: Bearer <key>", []identity.APIKey{{Key: "k"}}},
 		"of one to no known path": {"POST /nowhere" + announced, "HTTP/1.1 404 Not Found", "there is nothing at this path", nil},
 	} {

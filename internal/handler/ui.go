@@ -35,6 +35,6 @@ func (r *Relay) ui(w http.ResponseWriter, req *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache") // a new relay brings a new page
-	r.extendDeadline(w)
+	r.extendDeadline(w, req)
 	http.ServeContent(w, req, name, time.Time{}, bytes.NewReader(body))
 }
