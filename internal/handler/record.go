@@ -25,8 +25,8 @@ const (
 // record is what happened to one stream, or to the generation of a resumable one, for its log line and
 // the metrics.
 type record struct {
-	req   *http.Request
-	ask   *chat.Request
+	visit *visit
+	asked string // model; empty: none was named
 	id    string // of a resumable stream
 	start time.Time
 	trace upstream.Trace
@@ -68,9 +68,14 @@ func (t *tally) wrote(at time.Duration) {
 	t.held = 0
 }
 
-// newRecord starts the record of a stream.
-func (r *Relay) newRecord(req *http.Request, ask *chat.Request) *record {
-	return &record{req: req, ask: ask, start: time.Now(), tally: tally{metrics: r.Metrics}}
+// newRecord starts the record of a stream for which a model was asked, or none. It does not keep the request:
+// a generation may run for long after its client has left.
+func (r *Relay) newRecord(req *http.Request, asked string) *record {
+	v := visitOf(req)
+	return &record{
+		visit: v, asked: asked, start: time.Now(), tally: tally{metrics: r.Metrics},
+		trace: upstream.Trace{Caller: v.caller.Share},
+	}
 }
 
 // complete notes a Done chunk, which is only valid now.
@@ -154,7 +159,7 @@ func (r *Relay) countGeneration(rec *record) {
 func (r *Relay) tell(rec *record, what string) {
 	for _, a := range rec.trace.Attempts {
 		r.Metrics.attempts.WithLabelValues(a.Upstream, outcome(a.Err)).Inc()
-		r.warnOfKey(rec.req, a)
+		r.warnOfKey(rec.visit, a)
 	}
 	if rec.trace.Hedged {
 		r.Metrics.hedges.Inc()
@@ -168,8 +173,8 @@ func (r *Relay) tell(rec *record, what string) {
 	if !e.Enabled() {
 		return
 	}
-	caller := visitOf(rec.req).caller
-	e.Str("request_id", visitOf(rec.req).id).Str("reason", rec.reason).Stringer("client", caller.Addr)
+	caller := rec.visit.caller
+	e.Str("request_id", rec.visit.id).Str("reason", rec.reason).Stringer("client", caller.Addr)
 	if caller.Name != "" {
 		e.Str("caller", caller.Name)
 	}
@@ -212,10 +217,10 @@ func (r *Relay) tell(rec *record, what string) {
 // model is the one that was asked for or, where that is the provider's or the relay's choice, the one that
 // answered.
 func (rec *record) model() string {
-	if rec.ask.Model == "" && rec.done != nil {
+	if rec.asked == "" && rec.done != nil {
 		return rec.done.Model
 	}
-	return rec.ask.Model
+	return rec.asked
 }
 
 // tried is what every attempt came to, in order.
@@ -229,9 +234,9 @@ func tried(attempts []upstream.Attempt) []string {
 
 // warnOfKey says aloud that a provider refuses the relay's key or account: while another one answers, nobody
 // else would tell.
-func (r *Relay) warnOfKey(req *http.Request, a upstream.Attempt) {
+func (r *Relay) warnOfKey(v *visit, a upstream.Attempt) {
 	if isChatError(a.Err) && chat.AsError(a.Err).Code == chat.UpstreamAuth {
-		r.Log.Error().Str("request_id", visitOf(req).id).Str("upstream", a.Upstream).Str("error", r.redact.Replace(a.Err.Error())).
+		r.Log.Error().Str("request_id", v.id).Str("upstream", a.Upstream).Str("error", r.redact.Replace(a.Err.Error())).
 			Msg("the provider refuses the relay's key or account")
 	}
 }

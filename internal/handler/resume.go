@@ -38,8 +38,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 		r.fail(w, req, err)
 		return true
 	}
-	rec := r.newRecord(req, ask)
-	generation := &record{req: req, ask: ask, start: rec.start}
+	rec, generation := r.newRecord(req, ask.Model), r.newRecord(req, ask.Model)
 	question := visitOf(req).question
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
 		Owner: visitOf(req).caller.Owner, Key: key, Body: *body,
@@ -187,7 +186,7 @@ func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, afte
 	}
 	switch {
 	case err == nil:
-		r.serve(w, req, f, beginning, r.newRecord(req, &chat.Request{}))
+		r.serve(w, req, f, beginning, r.newRecord(req, ""))
 	case errors.Is(err, stream.ErrEnd):
 		w.WriteHeader(http.StatusNoContent) // which tells an EventSource to stop
 	default:
@@ -207,7 +206,7 @@ func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.E
 		return
 	}
 	r.logRefusal(req, e)
-	out := r.newEventWriter(w, req, func(error) {}, source{}, r.newRecord(req, nil))
+	out := r.newEventWriter(w, req, func(error) {}, source{}, r.newRecord(req, ""))
 	defer out.close()
 	if final {
 		_ = out.fail(r.errorObject(req, e))

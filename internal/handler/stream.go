@@ -110,7 +110,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 		defer time.AfterFunc(r.MaxDuration, func() { cancel(errTooLong) }).Stop()
 	}
 
-	rec := r.newRecord(req, &ask.Request)
+	rec := r.newRecord(req, ask.Model)
 	ctx = upstream.WithTrace(ctx, &rec.trace)
 	if ask.Stream {
 		r.stream(cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request), opening: opening}, rec)

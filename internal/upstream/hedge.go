@@ -23,7 +23,7 @@ type lane struct {
 
 // start runs a lane, which is sent to ready when it has its first chunk or will have none.
 func (s *search) start(ctx context.Context, ready chan<- *lane) *lane {
-	l := new(lane)
+	l := &lane{trace: Trace{Caller: callerOf(ctx)}}
 	ctx, l.cancel = context.WithCancelCause(WithTrace(ctx, &l.trace))
 	l.next, l.stop = iter.Pull2(func(yield func(chat.Chunk, error) bool) { s.ask(ctx, yield) })
 	go func() {

@@ -2,9 +2,13 @@ package upstream
 
 import "context"
 
-// Trace is filled in with what it took to answer one request. It must only be read when the sequence
-// that runs with it has ended.
+// Trace goes with one request. It says who asks, and is filled in with what it took to answer: that must only
+// be read when the sequence that runs with it has ended.
 type Trace struct {
+	// Caller tells apart for whom upstreams are asked, where callers share one: identity.Caller's Share. It is
+	// empty when that is not known.
+	Caller string
+
 	Attempts []Attempt // of the upstream that answered come last
 	Hedged   bool      // a second upstream was asked beside a slow one
 }
@@ -26,6 +30,14 @@ func traceAttempt(ctx context.Context, name string, err error) {
 	if t := traceOf(ctx); t != nil {
 		t.Attempts = append(t.Attempts, Attempt{name, err})
 	}
+}
+
+// callerOf returns for whom upstreams are asked in ctx, empty when that is not known.
+func callerOf(ctx context.Context) string {
+	if t := traceOf(ctx); t != nil {
+		return t.Caller
+	}
+	return ""
 }
 
 // traceOf returns the trace of ctx, nil when there is none.
