@@ -74,6 +74,7 @@ type Upstream struct {
 	Model      string   `env:"MODEL" help:"model for requests that name none; of a fallback: for all that its MODELS don't have"`
 	Models     []string `env:"MODELS" help:"models that requests may name, comma-separated, * matches any run of characters, name=other asks the provider for other; empty: all"`
 	APIVersion string   `env:"API_VERSION" envDefault:"2024-10-21" help:"the azure kind's api-version; empty for the others"`
+	Pass       []string `env:"PASS" help:"further fields of requests that reach the provider beside the relay's list, comma-separated; *: all. docs/providers.md has the list"`
 	CAFile     string   `env:"CA_FILE" help:"file of PEM certificates to trust beside the system's, for a provider with a private authority"`
 	Headers    []Header `env:"HEADERS,-" help:"further headers of each request, Name: value or Name=value, comma-separated; or one a line, then values may have commas"`
 

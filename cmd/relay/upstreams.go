@@ -29,7 +29,8 @@ func newUpstreams(cfg *config.Config, log zerolog.Logger, metrics *handler.Metri
 		metrics.ObserveBreaker(u.Name, func() float64 { return float64(breaker.State()) })
 		chain.Candidates = append(chain.Candidates, &upstream.Candidate{
 			Streamer: provider, Retries: u.Retries, Breaker: breaker,
-			Model: func(asked string) (string, bool) { return cfg.ModelAt(i, asked) },
+			Fields: upstream.NewFields(u.Kind, u.Pass),
+			Model:  func(asked string) (string, bool) { return cfg.ModelAt(i, asked) },
 		})
 	}
 	return chain, nil

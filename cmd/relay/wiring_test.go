@@ -69,6 +69,36 @@ func resumable(question string) string {
 	return strings.Replace(question, "{", `{"resumable":true,`, 1)
 }
 
+// Readers of JSON differ in what they take for one name, and an allowlist of models must hold at all of them.
+func TestNothingReachesTheProviderButWhatTheOperatorLets(t *testing.T) {
+	asked := make(chan string, 1)
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		got, _ := io.ReadAll(req.Body)
+		asked <- string(got)
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, `data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}`+"\n\ndata: [DONE]\n\n")
+	}))
+	t.Cleanup(provider.Close)
+	settings := []string{"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL=" + provider.URL, "UPSTREAM_MODELS=ok", "UPSTREAM_MODEL=ok"}
+	const start = `{"messages":[{"role":"user","content":"hi"}],"model":"ok",`
+
+	p := serve(t, settings...)
+	for _, field := range []string{`"Model":"expensive"`, `"MODEL":"expensive"`, `"\u004dodel":"expensive"`, `"n":128`, `"store":true`, `"background":true`,
+		`"previous_response_id":"resp_1"`, `"input":"x"`, `"top_k":` + strings.Repeat("9", 1<<19), `"model":".."`} {
+		res := p.ask(t, "/api/chat", start+field+"}")
+		require.Equal(t, http.StatusBadRequest, res.StatusCode, "%.40s", field)
+		require.Contains(t, body(t, res), `"code":"invalid_request"`)
+	}
+	res := p.ask(t, "/api/chat", start+`"top_k":5,"models":["expensive"],"route":"fallback","service_tier":"priority","web_search_options":{},"guided_regex":"(a*)*"}`)
+	require.Contains(t, body(t, res), "[DONE]")
+	require.Equal(t, "models, route, service_tier, web_search_options, guided_regex", res.Header.Get("X-Relay-Ignored"))
+	require.JSONEq(t, start+`"stream":true,"stream_options":{"include_usage":true},"top_k":5}`, <-asked)
+
+	p = serve(t, append(settings, "UPSTREAM_PASS=service_tier, n")...)
+	require.Contains(t, body(t, p.ask(t, "/api/chat", start+`"n":2,"service_tier":"flex","route":"fallback"}`)), "[DONE]")
+	require.JSONEq(t, start+`"stream":true,"stream_options":{"include_usage":true},"n":2,"service_tier":"flex"}`, <-asked)
+}
+
 func TestConnectionsThatSayNothing(t *testing.T) {
 	p := serve(t)
 	const settings, ping = "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x08\x06\x00\x00\x00\x00\x00" // frames: an empty one, a head

@@ -17,8 +17,12 @@ type Request struct {
 	ResponseFormat  []byte // a JSON object in OpenAI's terms, nil when absent
 	ReasoningEffort string
 
-	// Extra holds the fields that the relay does not know, in the caller's order. OpenAI-compatible
-	// providers get them untouched, the others do not get them.
+	// MaxTokensName is what the caller calls MaxTokens where that is not max_tokens. A provider that is not
+	// known for either name gets the same.
+	MaxTokensName string
+
+	// Extra holds the fields that are none of the above, in the caller's order and each name once. Which of
+	// them a provider gets is decided by upstream.Fields.
 	Extra []Field
 }
 

@@ -1,6 +1,8 @@
 package dialect
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -94,14 +96,58 @@ func number(d *jx.Decoder) (chat.Number, error) {
 		return "", wrongType(d, "a number")
 	}
 	n, err := d.Num()
+	if err == nil {
+		err = checkNumber(n)
+	}
 	return chat.Number(n), err
 }
 
+// maxNumber bounds the text of a number. 1 MB of digits costs some readers seconds.
+const maxNumber = 64
+
+// checkNumber refuses what readers of JSON do not agree on, or need long for.
+func checkNumber(n jx.Num) error {
+	if len(n) > maxNumber {
+		return fmt.Errorf("want a number of at most %d characters", maxNumber)
+	}
+	if _, err := n.Float64(); err != nil {
+		return errors.New("want a number that is not too large")
+	}
+	return nil
+}
+
+// checkNumbers does the same for all numbers in a value.
+func checkNumbers(value []byte) error {
+	return numbersIn(jx.DecodeBytes(value))
+}
+
+func numbersIn(d *jx.Decoder) error {
+	switch d.Next() {
+	case jx.Number:
+		n, err := d.Num()
+		if err == nil {
+			err = checkNumber(n)
+		}
+		return err
+	case jx.Array:
+		return d.Arr(numbersIn)
+	case jx.Object:
+		return d.ObjBytes(func(d *jx.Decoder, _ []byte) error { return numbersIn(d) })
+	}
+	return d.Skip()
+}
+
+// rawObject reads an object that is passed on as it is. It is a copy: the value in the body would keep all of
+// the body.
 func rawObject(d *jx.Decoder) ([]byte, error) {
 	if d.Next() != jx.Object {
 		return nil, wrongType(d, "an object")
 	}
-	return d.Raw()
+	raw, err := d.Raw()
+	if err == nil {
+		err = checkNumbers(raw)
+	}
+	return bytes.Clone(raw), err
 }
 
 func wrongType(d *jx.Decoder, want string) error {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -61,6 +62,11 @@ func checkModel(name string) error {
 	if len(name) > maxModel || strings.ContainsFunc(name, unprintable) {
 		return fmt.Errorf("want at most %d printable characters", maxModel)
 	}
+	for part := range strings.FieldsFuncSeq(name, func(r rune) bool { return r == '/' || r == '\\' }) {
+		if part == "." || part == ".." { // some providers have the model in the URL's path
+			return errors.New("want a name, not a path")
+		}
+	}
 	return nil
 }
 
@@ -86,58 +92,35 @@ func checkJSON(body []byte) error {
 	return errors.New("the body is not valid JSON")
 }
 
-func (n *Native) field(d *jx.Decoder, key []byte) (err error) {
-	switch string(key) {
-	case "messages":
-		n.Messages = nil // of two members with one name the last counts, as everywhere
-		return array(d, func(d *jx.Decoder, i int) error {
-			m, err := message(d)
-			n.Messages = append(n.Messages, m)
-			return err
-		})
-	case "model":
-		if n.Model, err = str(d); err == nil {
-			err = checkModel(n.Model)
-		}
-	case "stream":
-		n.Stream, err = boolean(d)
-	case "resumable":
-		n.Resumable, err = boolean(d)
-	case "temperature":
-		n.Temperature, err = number(d)
-	case "top_p", "topP":
-		n.TopP, err = number(d)
-	case "max_tokens", "maxTokens":
-		if n.MaxTokens, err = number(d); err == nil && (strings.ContainsAny(string(n.MaxTokens), ".eE-") || n.MaxTokens == "0") {
-			err = errors.New("want a positive integer")
-		}
-	case "seed":
-		if n.Seed, err = number(d); err == nil && strings.ContainsAny(string(n.Seed), ".eE") {
-			err = errors.New("want an integer")
-		}
-	case "stop":
-		n.Stop, err = stop(d)
-	case "tools":
-		n.Tools = nil
-		return array(d, func(d *jx.Decoder, i int) error {
-			t, err := tool(d)
-			n.Tools = append(n.Tools, t)
-			return err
-		})
-	case "tool_choice", "toolChoice":
-		n.ToolChoice, err = toolChoice(d)
-	case "user":
-		n.User, err = str(d)
-	case "response_format", "responseFormat":
-		n.ResponseFormat, err = rawObject(d)
-	case "reasoning_effort", "reasoningEffort":
-		n.ReasoningEffort, err = str(d)
-	default:
-		var raw jx.Raw
-		raw, err = d.Raw()
-		n.Extra = append(n.Extra, chat.Field{Name: string(key), Value: raw})
+// maxFurther bounds the fields that the relay does not know.
+const maxFurther = 128
+
+func (n *Native) field(d *jx.Decoder, key []byte) error {
+	name := string(key)
+	if read, own := ownFields[name]; own {
+		return read(n, d)
 	}
-	return err
+	if own := ownNameLike(name); own != "" {
+		return fmt.Errorf("is taken for %s by readers of JSON that ignore case", own)
+	}
+	raw, err := d.Raw()
+	if err != nil {
+		return err
+	}
+	if err := checkNumbers(raw); err != nil {
+		return err
+	}
+	// What is kept is a copy: the value in the body would keep all of the body.
+	f := chat.Field{Name: name, Value: bytes.Clone(raw)}
+	if i := slices.IndexFunc(n.Extra, func(x chat.Field) bool { return x.Name == name }); i >= 0 {
+		n.Extra[i] = f // of two members with one name the last counts, as everywhere
+		return nil
+	}
+	if len(n.Extra) == maxFurther {
+		return fmt.Errorf("is one field too many; want at most %d that the relay does not know", maxFurther)
+	}
+	n.Extra = append(n.Extra, f)
+	return nil
 }
 
 func message(d *jx.Decoder) (m chat.Message, err error) {

@@ -1,6 +1,7 @@
 package dialect_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -79,6 +80,14 @@ func TestAWrongRequestIsToldWhatIsWrong(t *testing.T) {
 		`{"messages":[{"role":"assistant","tool_calls":[{"id":"a","function":{"arguments":{}}}]}]}`:       "messages[0].tool_calls[0].function.arguments: want a string, got an object",
 		hi(`"model":7`):                              "model: want a string, got a number",
 		hi(`"model":"a\nb"`):                         "model: want at most 256 printable characters",
+		hi(`"model":".."`):                           "model: want a name, not a path",
+		hi(`"model":"."`):                            "model: want a name, not a path",
+		hi(`"model":"a/../b"`):                       "model: want a name, not a path",
+		hi(`"model":"..\\x"`):                        "model: want a name, not a path",
+		hi(`"input":"x"`):                            "input: is not a field of this request; send messages",
+		hi(`"instructions":"x"`):                     "instructions: is not a field of this request; send it as a message of the role system",
+		hi(`"max_output_tokens":9`):                  "max_output_tokens: is not a field of this request; use max_tokens",
+		hi(`"max_completion_tokens":0`):              "max_completion_tokens: want a positive integer",
 		hi(`"stream":"yes"`):                         "stream: want true or false, got a string",
 		hi(`"resumable":1`):                          "resumable: want true or false, got a number",
 		hi(`"temperature":"hot"`):                    "temperature: want a number, got a string",
@@ -122,6 +131,75 @@ func TestNullIsTheSameAsAbsent(t *testing.T) {
 		want, err := dialect.DecodeNative([]byte(`{"messages":[` + without + `]}`))
 		require.NoError(t, err)
 		require.Equal(t, want, got)
+	}
+}
+
+func TestANameThatOtherReadersTakeForTheRelaysOwnIsRefused(t *testing.T) {
+	own := []string{
+		"messages", "model", "stream", "stream_options", "resumable", "temperature", "top_p", "topP", "max_tokens", "maxTokens",
+		"max_completion_tokens", "seed", "stop", "tools", "tool_choice", "toolChoice", "user", "response_format", "responseFormat",
+		"reasoning_effort", "reasoningEffort", "input", "instructions", "max_output_tokens",
+	}
+	for _, name := range own {
+		folded := strings.NewReplacer("s", "\u017f", "k", "\u212a").Replace(name) // long s, and the sign for kelvin
+		for _, other := range []string{strings.ToUpper(name), strings.ToUpper(name[:1]) + name[1:], folded} {
+			if other == name {
+				continue
+			}
+			for _, value := range []string{`"x"`, `7`, `[]`} {
+				_, err := dialect.DecodeNative([]byte(hi(`"` + other + `":` + value)))
+				require.Error(t, err, other)
+				require.Contains(t, chat.AsError(err).Message, "by readers of JSON that ignore case")
+			}
+		}
+	}
+	n, err := dialect.DecodeNative([]byte(hi(`"mod\u0065l":"b","model":"a","models":["x"],"model ":"y"`)))
+	require.NoError(t, err)
+	require.Equal(t, "a", n.Model, "an escape is no other name")
+	require.Len(t, n.Extra, 2)
+}
+
+func TestNumbersAreBoundedWhereverTheyAre(t *testing.T) {
+	digits := strings.Repeat("1", 1<<20)
+	for _, number := range []string{digits, "0." + digits, "-" + digits, "1e400", "1E" + digits[:40]} {
+		for _, field := range []string{
+			`"temperature":` + number, `"seed":` + number, `"max_tokens":` + number, `"top_k":` + number, `"metadata":{"a":[{"b":` + number + `}]}`,
+			`"response_format":{"a":` + number + `}`, `"tools":[{"function":{"name":"f","parameters":{"a":[` + number + `]}}}]`,
+		} {
+			_, err := dialect.DecodeNative([]byte(hi(field)))
+			require.Error(t, err, "%.80s", field)
+			name, _, _ := strings.Cut(field[1:], `"`)
+			require.Contains(t, chat.AsError(err).Message, name)
+			require.Contains(t, chat.AsError(err).Message, "want a number")
+		}
+	}
+	for _, number := range []string{"0", "-1.5e-300", "15092511270073158000", "1e308", "0.1234567890123456789012345678901234567890"} {
+		_, err := dialect.DecodeNative([]byte(hi(`"top_k":` + number)))
+		require.NoError(t, err)
+	}
+}
+
+func TestFurtherFieldsAreBoundedAndKeptOnce(t *testing.T) {
+	n, err := dialect.DecodeNative([]byte(hi(`"top_k":1,"min_p":2,"top_k":3`)))
+	require.NoError(t, err)
+	require.Equal(t, []chat.Field{{Name: "top_k", Value: []byte("3")}, {Name: "min_p", Value: []byte("2")}}, n.Extra)
+
+	var many []string
+	for i := range 129 {
+		many = append(many, fmt.Sprintf(`"f%d":1`, i))
+	}
+	_, err = dialect.DecodeNative([]byte(hi(strings.Join(many[:128], ","))))
+	require.NoError(t, err)
+	_, err = dialect.DecodeNative([]byte(hi(strings.Join(many, ","))))
+	require.ErrorContains(t, err, "f128: is one field too many")
+}
+
+func TestTheCallersNameForMaxTokensIsKept(t *testing.T) {
+	for body, want := range map[string]string{`"max_tokens":9`: "", `"maxTokens":9`: "", `"max_completion_tokens":9`: "max_completion_tokens"} {
+		n, err := dialect.DecodeNative([]byte(hi(body)))
+		require.NoError(t, err)
+		require.Equal(t, chat.Number("9"), n.MaxTokens)
+		require.Equal(t, want, n.MaxTokensName)
 	}
 }
 

@@ -20,7 +20,7 @@ func (r *Relay) cors() func(http.Handler) http.Handler {
 		AllowOriginFunc: func(_ *http.Request, origin string) bool { return r.allowsOrigin(origin) },
 		AllowedMethods:  []string{http.MethodGet, http.MethodPost, http.MethodDelete},
 		AllowedHeaders:  []string{"*"}, // an allowed origin may send what its proxies need
-		ExposedHeaders:  []string{"X-Request-Id", "X-Stream-Id", "Idempotency-Replayed", "Retry-After"},
+		ExposedHeaders:  []string{"X-Request-Id", "X-Stream-Id", "X-Relay-Ignored", "Idempotency-Replayed", "Retry-After"},
 		MaxAge:          600,
 	})
 }

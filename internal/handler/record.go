@@ -184,6 +184,9 @@ func (r *Relay) tell(rec *record, what string) {
 	if model := rec.model(); model != "" {
 		e.Str("model", r.redact.Replace(model))
 	}
+	if ignored := rec.visit.ignored; ignored != "" && what == "stream" {
+		e.Str("ignored", r.redact.Replace(ignored))
+	}
 	if n := len(rec.trace.Attempts); n > 0 {
 		e.Str("upstream", rec.trace.Attempts[n-1].Upstream).Int("attempts", n)
 		if n > 1 {

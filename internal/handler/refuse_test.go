@@ -1,6 +1,7 @@
 package handler_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,6 +12,44 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
 )
+
+func TestFieldsThatDoNotReachTheProviderAreNamed(t *testing.T) {
+	r := start(t, handler.Options{Upstream: hello, CORSOrigins: []string{"https://shop.example"}, Screen: func(req *chat.Request) (names []string, err error) {
+		for _, x := range req.Extra {
+			if x.Name == "n" {
+				return nil, &chat.Error{Code: chat.InvalidRequest, Message: "n: one is enough"}
+			}
+			names = append(names, x.Name)
+		}
+		return names, nil
+	}})
+	post := func(fields string) (*http.Response, string) {
+		return fetch(t, http.MethodPost, r.url+"/api/chat", `{"messages":[{"role":"user","content":"hi"}],`+fields+`}`, "Origin", "https://shop.example")
+	}
+	for _, also := range []string{`"stream":true`, `"stream":false`, `"resumable":true`} {
+		res, _ := post(also + `,"models":[],"a\r\nb, c\u20ac":1`)
+		require.Equal(t, http.StatusOK, res.StatusCode)
+		require.Equal(t, "models, a??b??c?", res.Header.Get("X-Relay-Ignored"))
+		require.Contains(t, res.Header.Get("Access-Control-Expose-Headers"), "X-Relay-Ignored")
+	}
+	require.Equal(t, "models, a??b??c?", r.log.wait(t, "stream", 3)[2]["ignored"])
+
+	var many []string
+	for i := range 30 {
+		many = append(many, fmt.Sprintf(`"%s%02d":1`, strings.Repeat("x", 100), i))
+	}
+	res, _ := post(strings.Join(many, ","))
+	require.Less(t, len(res.Header.Get("X-Relay-Ignored")), 1400)
+	require.Contains(t, res.Header.Get("X-Relay-Ignored"), ", 10 more")
+
+	res, _ = post(`"user":"u"`)
+	require.NotContains(t, res.Header, "X-Relay-Ignored")
+
+	res, body := post(`"models":[],"n":2`)
+	require.Equal(t, http.StatusBadRequest, res.StatusCode)
+	require.Equal(t, "n: one is enough", lastError(t, body).Error)
+	require.NotContains(t, res.Header, "X-Relay-Ignored")
+}
 
 func TestRefusals(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello, Allows: func(model string) bool { return model == "m-2" }, RequireModel: true, MaxBody: 512 << 10})

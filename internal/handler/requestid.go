@@ -14,7 +14,8 @@ import (
 type visit struct {
 	id      string
 	caller  identity.Caller
-	byProxy bool // it came through a proxy whose word on the client is taken
+	byProxy bool   // it came through a proxy whose word on the client is taken
+	ignored string // the fields that do not reach the provider
 
 	// question is the memory that the body holds until the provider begins to answer. It is nil where there is
 	// no body, and where somebody else is to release it.

@@ -31,6 +31,9 @@ type Options struct {
 	Streams  *stream.Hub             // nil: no stream is resumable
 	Allows   func(model string) bool // nil: every model
 
+	// Screen names the fields of a request that do not reach the provider, or refuses the request. Nil: all do.
+	Screen func(*chat.Request) (leftOut []string, err error)
+
 	// RequireModel refuses requests that name no model, because the upstream has no default.
 	RequireModel bool
 

@@ -89,6 +89,10 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 		r.fail(w, req, err)
 		return
 	}
+	if err := r.screen(w, req, &ask.Request); err != nil {
+		r.fail(w, req, err)
+		return
+	}
 	leave, err := r.enter()
 	if err != nil {
 		r.fail(w, req, err)

@@ -27,10 +27,22 @@ type Candidate struct {
 	Streamer          // one attempt
 	Retries  int      // further attempts
 	Breaker  *Breaker // nil: it is never skipped
+	Fields   *Fields  // of a request that it gets beside the relay's own; nil: all
 
 	// Model gives the name of the model that the request names, or none (""), at this upstream. ok is
 	// false when it does not have it; then it is not asked. Nil: all have the same names.
 	Model func(asked string) (name string, ok bool)
+}
+
+// Screen gives the names of the fields of a request that do not reach the candidate that is asked first. The
+// error, a *chat.Error, names a field without which the answer would not be what was asked for.
+func (f *Fallback) Screen(req *chat.Request) (leftOut []string, err error) {
+	for _, c := range f.Candidates {
+		if _, ok := c.translate(req); ok {
+			return c.Fields.screen(req.Extra)
+		}
+	}
+	return nil, nil
 }
 
 var (
@@ -99,18 +111,22 @@ func (s *search) take(ctx context.Context) (*Candidate, *chat.Request) {
 	return nil, nil
 }
 
-// translate returns req with the model's name at c.
-func (c *Candidate) translate(req *chat.Request) (*chat.Request, bool) {
-	if c.Model == nil {
+// translate returns req with the model's name at c and the fields that c gets. ok is false when c does not have
+// the model.
+func (c *Candidate) translate(req *chat.Request) (_ *chat.Request, ok bool) {
+	name := req.Model
+	if c.Model != nil {
+		if name, ok = c.Model(req.Model); !ok {
+			return req, false
+		}
+	}
+	extra, changed := c.Fields.keep(req.Extra)
+	if name == req.Model && !changed {
 		return req, true
 	}
-	name, ok := c.Model(req.Model)
-	if name == req.Model || !ok {
-		return req, ok
-	}
-	renamed := *req
-	renamed.Model = name
-	return &renamed, true
+	translated := *req
+	translated.Model, translated.Extra = name, extra
+	return &translated, true
 }
 
 // try asks one candidate, and again as often as it makes sense.

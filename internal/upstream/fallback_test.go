@@ -21,6 +21,7 @@ type scripted struct {
 	acts  []act
 	asked []string // models
 	open  int
+	see   func(*chat.Request) // nil: nobody looks
 }
 
 // act is what a provider does with a request: wait, then say the words and end with err or done.
@@ -64,6 +65,9 @@ func (p *scripted) begin(req *chat.Request) act {
 	defer p.mu.Unlock()
 	a := p.acts[min(len(p.asked), len(p.acts)-1)]
 	p.asked = append(p.asked, req.Model)
+	if p.see != nil {
+		p.see(req)
+	}
 	p.open++
 	return a
 }

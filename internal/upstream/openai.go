@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -36,7 +37,7 @@ func (f *openai) setHeaders(h http.Header) {
 func (f *openai) encode(e *jx.Encoder, model string, req *chat.Request) error {
 	e.ObjStart()
 	optionalString(e, "model", model)
-	encodeOpenAIRequest(e, req, f.maxTokensField())
+	encodeOpenAIRequest(e, req, f.maxTokensField(req))
 	e.FieldStart("stream")
 	e.Bool(true)
 	// Mistral refuses the field, and sends usage without being asked.
@@ -45,23 +46,21 @@ func (f *openai) encode(e *jx.Encoder, model string, req *chat.Request) error {
 		e.RawStr(`{"include_usage":true}`)
 	}
 	for _, x := range req.Extra {
-		if x.Name != "stream_options" {
-			e.FieldStart(x.Name)
-			e.Raw(x.Value)
-		}
+		e.FieldStart(x.Name)
+		e.Raw(x.Value)
 	}
 	e.ObjEnd()
 	return nil
 }
 
-// maxTokensField is OpenAI's new name at OpenAI, whose reasoning models refuse the old one, and the old
-// name elsewhere, where the new one is not known.
-func (f *openai) maxTokensField() string {
+// maxTokensField is OpenAI's new name at OpenAI, whose reasoning models refuse the old one, and elsewhere, where
+// the new one may not be known, the caller's.
+func (f *openai) maxTokensField(req *chat.Request) string {
 	host, _, _ := strings.Cut(strings.TrimPrefix(f.BaseURL, "https://"), "/")
 	if host == "api.openai.com" || strings.HasSuffix(host, ".api.openai.com") { // a region, like eu.
 		return "max_completion_tokens"
 	}
-	return "max_tokens"
+	return cmp.Or(req.MaxTokensName, "max_tokens")
 }
 
 func (f *openai) newDecoder() decoder { return new(openaiDecoder) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -41,25 +42,22 @@ func (f *openaiResponses) encode(e *jx.Encoder, model string, req *chat.Request)
 	optionalString(e, "user", req.User)
 	encodeResponsesTools(e, req)
 
-	given := func(name string) bool {
-		return slices.ContainsFunc(req.Extra, func(x chat.Field) bool { return x.Name == name })
-	}
-	if req.ReasoningEffort != "" && !given("reasoning") {
+	if req.ReasoningEffort != "" && extraField(req, "reasoning") == nil {
 		e.Field("reasoning", func(e *jx.Encoder) {
 			e.Obj(func(e *jx.Encoder) { optionalString(e, "effort", req.ReasoningEffort) })
 		})
 	}
-	if !given("text") {
-		if err := encodeResponsesFormat(e, req); err != nil {
-			return err
-		}
+	if err := encodeResponsesText(e, req); err != nil {
+		return err
 	}
-	if !given("store") {
+	if extraField(req, "store") == nil {
 		// The relay holds the conversation with its client, so nobody would ever ask for a stored one.
 		e.Field("store", func(e *jx.Encoder) { e.Bool(false) })
 	}
 	for _, x := range req.Extra {
-		e.Field(x.Name, func(e *jx.Encoder) { e.Raw(x.Value) })
+		if x.Name != "text" && x.Name != "verbosity" {
+			e.Field(x.Name, func(e *jx.Encoder) { e.Raw(x.Value) })
+		}
 	}
 	e.Field("stream", func(e *jx.Encoder) { e.Bool(true) })
 	e.ObjEnd()
@@ -163,19 +161,55 @@ func encodeResponsesTools(e *jx.Encoder, req *chat.Request) {
 	}
 }
 
-func encodeResponsesFormat(e *jx.Encoder, req *chat.Request) error {
+// extraField gives the value of a further field of a request, nil if there is none.
+func extraField(req *chat.Request, name string) []byte {
+	for _, x := range req.Extra {
+		if x.Name == name {
+			return x.Value
+		}
+	}
+	return nil
+}
+
+// encodeResponsesText writes what a request says of the text of the answer: response_format, and verbosity in
+// chat completions' terms or in this format's. Whatever else is in a text object comes from a caller who may
+// say it.
+func encodeResponsesText(e *jx.Encoder, req *chat.Request) error {
 	format, err := responseFormatOf(req)
-	if err != nil || format.Type == "" {
+	if err != nil {
 		return err
+	}
+	members := make(map[string]jx.Raw)
+	_ = eachMember(jx.DecodeBytes(extraField(req, "text")), func(d *jx.Decoder, key []byte) (err error) {
+		members[string(key)], err = d.Raw()
+		return err
+	})
+	if v := extraField(req, "verbosity"); v != nil {
+		members["verbosity"] = v
+	}
+	if format.Type != "" {
+		members["format"] = encodeResponsesFormat(format)
+	}
+	if len(members) == 0 {
+		return nil
 	}
 	e.FieldStart("text")
 	e.ObjStart()
-	e.FieldStart("format")
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		e.FieldStart(name)
+		e.Raw(members[name])
+	}
+	e.ObjEnd()
+	return nil
+}
+
+func encodeResponsesFormat(format responseFormat) []byte {
+	var e jx.Encoder
 	e.ObjStart()
-	optionalString(e, "type", format.Type)
+	optionalString(&e, "type", format.Type)
 	if s := format.JSONSchema; format.Type == "json_schema" {
-		optionalString(e, "name", s.Name)
-		optionalString(e, "description", s.Description)
+		optionalString(&e, "name", s.Name)
+		optionalString(&e, "description", s.Description)
 		e.FieldStart("schema")
 		e.Raw(s.Schema)
 		if s.Strict != nil {
@@ -183,8 +217,7 @@ func encodeResponsesFormat(e *jx.Encoder, req *chat.Request) error {
 		}
 	}
 	e.ObjEnd()
-	e.ObjEnd()
-	return nil
+	return e.Bytes()
 }
 
 func (f *openaiResponses) newDecoder() decoder { return new(responsesDecoder) }

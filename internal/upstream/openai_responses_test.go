@@ -127,8 +127,9 @@ func TestResponsesRequestVariants(t *testing.T) {
 	const hi = `{"model":"m","input":[{"role":"user","content":"hi"}],"stream":true`
 	for want, req := range map[string]chat.Request{
 		hi + `,"store":false}`: {Messages: user},
-		hi + `,"store":true,"reasoning":{"summary":"auto"},"text":{"verbosity":"low"}}`: {Messages: user, ReasoningEffort: "low", ResponseFormat: []byte(`{"type":"text"}`),
+		hi + `,"store":true,"reasoning":{"summary":"auto"},"text":{"format":{"type":"text"},"verbosity":"low"}}`: {Messages: user, ReasoningEffort: "low", ResponseFormat: []byte(`{"type":"text"}`),
 			Extra: []chat.Field{{Name: "store", Value: []byte("true")}, {Name: "reasoning", Value: []byte(`{"summary":"auto"}`)}, {Name: "text", Value: []byte(`{"verbosity":"low"}`)}}},
+		hi + `,"store":false,"text":{"verbosity":"high"}}`:              {Messages: user, Extra: []chat.Field{{Name: "verbosity", Value: []byte(`"high"`)}}},
 		hi + `,"store":false,"text":{"format":{"type":"json_object"}}}`: {Messages: user, ResponseFormat: []byte(`{"type":"json_object"}`)},
 		hi + `,"store":false,"tools":[{"type":"function","name":"f","parameters":{"type":"object","properties":{}},"strict":false}],"tool_choice":{"type":"function","name":"f"}}`: {Messages: user, Tools: []chat.ToolSpec{{Name: "f"}}, ToolChoice: chat.ToolChoice{Mode: chat.ChooseFunction, Name: "f"}},
 	} {

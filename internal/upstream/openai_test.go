@@ -226,7 +226,7 @@ func TestOpenAIRequests(t *testing.T) {
 		Temperature: "0.70", TopP: "1", MaxTokens: "9", Seed: "15092511270073158000", Stop: []string{"x"}, User: "u",
 		Tools:      []chat.ToolSpec{{Name: "f", Description: "d", Parameters: []byte(`{"type":"object"}`), Strict: &strict}},
 		ToolChoice: chat.ToolChoice{Mode: chat.ChooseFunction, Name: "f"}, ResponseFormat: []byte(`{"type":"json_object"}`), ReasoningEffort: "low",
-		Extra: []chat.Field{{Name: "top_k", Value: []byte(`5`)}, {Name: "stream_options", Value: []byte(`{}`)}},
+		Extra: []chat.Field{{Name: "top_k", Value: []byte(`5`)}},
 	}
 	const common = `"messages":[{"role":"system","content":"s"},
 		{"role":"user","name":"ann","content":[{"type":"text","text":"t"},{"type":"image_url","image_url":{"url":"https://x/y.png","detail":"high"}}]},
@@ -258,7 +258,7 @@ func TestOpenAIRequests(t *testing.T) {
 		require.Equal(t, "/v1/ai/chat/stream", got.URL.String())
 		var sent map[string]any
 		require.NoError(t, json.Unmarshal(body, &sent))
-		require.JSONEq(t, `{"model":"m","stream_options":{},`+common+`}`, string(body))
+		require.JSONEq(t, `{"model":"m",`+common+`}`, string(body))
 	})
 	t.Run("a server without a key gets none", func(t *testing.T) {
 		o := options("openai", srv.URL)
@@ -293,7 +293,6 @@ func TestTheBaseURLDecidesOnFieldsThatNotAllProvidersKnow(t *testing.T) {
 			}))
 			req := question()
 			req.MaxTokens = "9"
-			req.Extra = []chat.Field{{Name: "stream_options", Value: []byte(`{}`)}} // the relay's business
 			require.NoError(t, fold(t, s, t.Context(), req).err)
 			require.JSONEq(t, `{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,`+want+`}`, string(body))
 		})

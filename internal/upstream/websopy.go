@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"net/http"
 	"time"
@@ -22,7 +23,7 @@ func (f *websopy) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
 func (f *websopy) encode(e *jx.Encoder, model string, req *chat.Request) error {
 	e.ObjStart()
 	optionalString(e, "model", model)
-	encodeOpenAIRequest(e, req, "max_tokens")
+	encodeOpenAIRequest(e, req, cmp.Or(req.MaxTokensName, "max_tokens"))
 	e.FieldStart("stream")
 	e.Bool(true)
 	for _, x := range req.Extra {

@@ -1,0 +1,116 @@
+package dialect
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/go-faster/jx"
+)
+
+// ownFields read the fields of a request that are the relay's own, in all their spellings. Among them are those
+// that some provider's format has for the same things: the relay writes them itself.
+var ownFields = map[string]func(n *Native, d *jx.Decoder) error{
+	"messages":              (*Native).messages,
+	"model":                 (*Native).model,
+	"stream":                func(n *Native, d *jx.Decoder) (err error) { n.Stream, err = boolean(d); return err },
+	"stream_options":        func(n *Native, d *jx.Decoder) error { return d.Skip() }, // usage is always told
+	"resumable":             func(n *Native, d *jx.Decoder) (err error) { n.Resumable, err = boolean(d); return err },
+	"temperature":           func(n *Native, d *jx.Decoder) (err error) { n.Temperature, err = number(d); return err },
+	"top_p":                 (*Native).topP,
+	"topP":                  (*Native).topP,
+	"max_tokens":            func(n *Native, d *jx.Decoder) error { return n.maxTokens(d, "") },
+	"maxTokens":             func(n *Native, d *jx.Decoder) error { return n.maxTokens(d, "") },
+	"max_completion_tokens": func(n *Native, d *jx.Decoder) error { return n.maxTokens(d, "max_completion_tokens") },
+	"seed":                  (*Native).seed,
+	"stop":                  func(n *Native, d *jx.Decoder) (err error) { n.Stop, err = stop(d); return err },
+	"tools":                 (*Native).tools,
+	"tool_choice":           (*Native).toolChoice,
+	"toolChoice":            (*Native).toolChoice,
+	"user":                  func(n *Native, d *jx.Decoder) (err error) { n.User, err = str(d); return err },
+	"response_format":       (*Native).responseFormat,
+	"responseFormat":        (*Native).responseFormat,
+	"reasoning_effort":      (*Native).reasoningEffort,
+	"reasoningEffort":       (*Native).reasoningEffort,
+
+	"input":             notOurs("send messages"),
+	"instructions":      notOurs("send it as a message of the role system"),
+	"max_output_tokens": notOurs("use max_tokens"),
+}
+
+// ownNameLike is the relay's own field that a name equals under Unicode's simple case folding, or "". Many readers
+// of JSON ignore case: to them "Model" is another model beside the one that was checked.
+func ownNameLike(name string) string {
+	for own := range ownFields {
+		if strings.EqualFold(own, name) {
+			return own
+		}
+	}
+	return ""
+}
+
+// notOurs refuses a field, without which the answer would be another one.
+func notOurs(instead string) func(*Native, *jx.Decoder) error {
+	return func(*Native, *jx.Decoder) error { return errors.New("is not a field of this request; " + instead) }
+}
+
+func (n *Native) messages(d *jx.Decoder) error {
+	n.Messages = nil // of two members with one name the last counts, as everywhere
+	return array(d, func(d *jx.Decoder, i int) error {
+		m, err := message(d)
+		n.Messages = append(n.Messages, m)
+		return err
+	})
+}
+
+func (n *Native) model(d *jx.Decoder) (err error) {
+	if n.Model, err = str(d); err != nil {
+		return err
+	}
+	return checkModel(n.Model)
+}
+
+func (n *Native) topP(d *jx.Decoder) (err error) {
+	n.TopP, err = number(d)
+	return err
+}
+
+func (n *Native) maxTokens(d *jx.Decoder, name string) (err error) {
+	n.MaxTokens, err = number(d)
+	n.MaxTokensName = name
+	if err == nil && (strings.ContainsAny(string(n.MaxTokens), ".eE-") || n.MaxTokens == "0") {
+		err = errors.New("want a positive integer")
+	}
+	return err
+}
+
+func (n *Native) seed(d *jx.Decoder) (err error) {
+	n.Seed, err = number(d)
+	if err == nil && strings.ContainsAny(string(n.Seed), ".eE") {
+		err = errors.New("want an integer")
+	}
+	return err
+}
+
+func (n *Native) tools(d *jx.Decoder) error {
+	n.Tools = nil
+	return array(d, func(d *jx.Decoder, i int) error {
+		t, err := tool(d)
+		n.Tools = append(n.Tools, t)
+		return err
+	})
+}
+
+func (n *Native) toolChoice(d *jx.Decoder) (err error) {
+	n.ToolChoice, err = toolChoice(d)
+	return err
+}
+
+func (n *Native) responseFormat(d *jx.Decoder) (err error) {
+	n.ResponseFormat, err = rawObject(d)
+	return err
+}
+
+func (n *Native) reasoningEffort(d *jx.Decoder) (err error) {
+	n.ReasoningEffort, err = str(d)
+	return err
+}
