@@ -37,6 +37,8 @@ type ToolCall struct {
 	ID        string
 	Name      string
 	Arguments string // complete JSON text, "{}" when there are none
+
+	ExtraContent []byte // of a request: Google's JSON object that came with the call, nil when absent
 }
 
 // Completion is what is known at the end of a complete answer.
@@ -44,7 +46,14 @@ type Completion struct {
 	FinishReason FinishReason
 	Model        string // as the provider names it; may be empty
 	Usage        *Usage // nil when the provider did not say
+
+	// State is what the provider wants back with this answer's message: text that only package upstream
+	// reads, at most MaxState bytes, empty when there is nothing.
+	State string
 }
+
+// MaxState bounds a Completion's State, in bytes.
+const MaxState = 256 << 10
 
 // Usage is counted in tokens, as the provider counts them.
 type Usage struct {

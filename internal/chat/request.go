@@ -55,6 +55,16 @@ type Message struct {
 	Parts      []Part
 	ToolCalls  []ToolCall // assistant only
 	ToolCallID string     // tool only: which call this is the result of
+
+	CacheControl []byte // a JSON object: the prompt up to here is worth caching; nil when absent
+
+	// What a provider wants back with its answers, of assistant messages only. State is a Completion's.
+	// The others are what callers in OpenAI's style keep instead.
+	State            string
+	Reasoning        string // the answer's thinking
+	ReasoningName    string // what the caller calls it, "reasoning_content" or "reasoning"
+	ReasoningDetails []byte // OpenRouter's, a JSON array
+	ExtraContent     []byte // Google's, a JSON object
 }
 
 // PartType is the kind of a content part.
@@ -72,6 +82,8 @@ type Part struct {
 	Text     string // PartText
 	ImageURL string // PartImage: https: or data: URL
 	Detail   string // PartImage: "low", "high", "auto" or empty
+
+	CacheControl []byte // as in a Message
 }
 
 // ToolSpec is a function that the model may call.
@@ -80,6 +92,8 @@ type ToolSpec struct {
 	Description string
 	Parameters  []byte // JSON Schema object, nil when the function takes none
 	Strict      *bool
+
+	CacheControl []byte // as in a Message
 }
 
 // ToolChoice says whether the model may, must or must not call a tool.

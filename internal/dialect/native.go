@@ -155,5 +155,9 @@ func appendCompletion(dst []byte, c *chat.Completion) []byte {
 		}
 		dst = append(dst, '}')
 	}
+	if c.State != "" {
+		dst = append(dst, `,"state":`...)
+		dst = appendString(dst, c.State)
+	}
 	return dst
 }

@@ -152,6 +152,16 @@ func message(d *jx.Decoder) (m chat.Message, err error) {
 			})
 		case "tool_call_id":
 			m.ToolCallID, err = str(d)
+		case "state":
+			m.State, err = str(d)
+		case "cache_control":
+			m.CacheControl, err = rawObject(d)
+		case "reasoning_content", "reasoning":
+			err = reasoning(d, &m, string(key))
+		case "reasoning_details":
+			m.ReasoningDetails, err = rawIf(d, jx.Array)
+		case "extra_content":
+			m.ExtraContent, err = rawIf(d, jx.Object)
 		default: // frontends keep ids, dates and more in their messages
 			err = d.Skip()
 		}
@@ -168,7 +178,33 @@ func message(d *jx.Decoder) (m chat.Message, err error) {
 	case !hasContent && len(m.ToolCalls) == 0:
 		err = at("content", errors.New("is required"))
 	}
+	if m.Role != chat.RoleAssistant {
+		m.State, m.Reasoning, m.ReasoningName, m.ReasoningDetails, m.ExtraContent = "", "", "", nil, nil
+	}
 	return m, err
+}
+
+// reasoning reads an answer's thinking by either of its names. Those who send both say the same twice.
+// Frontends also keep objects of their own by these names, which are theirs.
+func reasoning(d *jx.Decoder, m *chat.Message, name string) (err error) {
+	if d.Next() != jx.String || m.Reasoning != "" {
+		return d.Skip()
+	}
+	m.ReasoningName = name
+	m.Reasoning, err = d.Str()
+	return err
+}
+
+// rawIf reads a value of one type, and passes over others.
+func rawIf(d *jx.Decoder, typ jx.Type) ([]byte, error) {
+	if d.Next() != typ {
+		return nil, d.Skip()
+	}
+	raw, err := d.Raw()
+	if err == nil {
+		err = checkNumbers(raw)
+	}
+	return bytes.Clone(raw), err // the request is kept longer than its body
 }
 
 func content(d *jx.Decoder) (text string, parts []chat.Part, err error) {
@@ -207,6 +243,8 @@ func part(d *jx.Decoder) (p chat.Part, err error) {
 		case "image_url":
 			hasImage = true
 			p.ImageURL, p.Detail, err = imageURL(d)
+		case "cache_control":
+			p.CacheControl, err = rawObject(d)
 		default:
 			err = d.Skip()
 		}
@@ -251,6 +289,8 @@ func toolCall(d *jx.Decoder) (c chat.ToolCall, err error) {
 		switch string(key) {
 		case "id":
 			c.ID, err = str(d)
+		case "extra_content":
+			c.ExtraContent, err = rawIf(d, jx.Object)
 		case "function":
 			err = object(d, func(d *jx.Decoder, key []byte) (err error) {
 				switch string(key) {
@@ -307,6 +347,8 @@ func tool(d *jx.Decoder) (t chat.ToolSpec, err error) {
 				}
 				return err
 			})
+		case "cache_control":
+			t.CacheControl, err = rawObject(d)
 		default:
 			err = d.Skip()
 		}
