@@ -23,8 +23,8 @@ func newUpstreams(cfg *config.Config, log zerolog.Logger, metrics *handler.Metri
 		if err != nil {
 			return nil, err
 		}
-		breaker := upstream.NewBreaker(func(state upstream.BreakerState, failure error) {
-			log.Warn().Str("upstream", u.Name).Stringer("state", state).Str("last_failure", redact.Replace(failure.Error())).Msg("circuit breaker")
+		breaker := upstream.NewBreaker(func(model string, state upstream.BreakerState, failure error) {
+			log.Warn().Str("upstream", u.Name).Str("model", redact.Replace(model)).Stringer("state", state).Str("last_failure", redact.Replace(failure.Error())).Msg("circuit breaker")
 		})
 		metrics.ObserveBreaker(u.Name, func() float64 { return float64(breaker.State()) })
 		chain.Candidates = append(chain.Candidates, &upstream.Candidate{

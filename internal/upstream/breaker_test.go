@@ -2,7 +2,12 @@ package upstream_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,7 +37,8 @@ func TestAnUpstreamThatFailsAllTheTimeIsSkippedAndProbedWithOneRequest(t *testin
 		var changes []string
 		bad, good := &scripted{acts: []act{fails(chat.UpstreamError)}}, &scripted{acts: []act{says("Hi")}}
 		f := chain(bad, good)
-		b := upstream.NewBreaker(func(s upstream.BreakerState, failure error) {
+		b := upstream.NewBreaker(func(model string, s upstream.BreakerState, failure error) {
+			require.Empty(t, model)
 			require.ErrorContains(t, failure, "upstream_error")
 			changes = append(changes, s.String())
 		})
@@ -131,7 +137,7 @@ func TestWhatSpeaksAgainstAProvider(t *testing.T) {
 	for code, against := range map[chat.Code]bool{
 		chat.UpstreamUnreachable: true, chat.UpstreamTimeout: true, chat.UpstreamRateLimited: true,
 		chat.UpstreamError: true, chat.UpstreamTruncated: true, chat.UpstreamMalformed: true,
-		chat.UpstreamAuth: false, chat.UpstreamRejected: false, chat.ContentFiltered: false,
+		chat.UpstreamAuth: true, chat.UpstreamRejected: false, chat.ContentFiltered: false,
 		chat.InvalidRequest: false, chat.Overloaded: false, chat.StreamTooLong: false, chat.ServerShutdown: false, chat.Internal: false,
 	} {
 		f := chain(&scripted{acts: []act{fails(code)}})
@@ -165,4 +171,164 @@ func TestWhatSpeaksAgainstAProvider(t *testing.T) {
 		}
 		require.Equal(t, want, f.Candidates[0].Breaker.State(), name)
 	}
+}
+
+// as runs a request for a caller.
+func as(t *testing.T, caller string, f *upstream.Fallback, req *chat.Request) answer {
+	t.Helper()
+	return fold(t, f, upstream.WithTrace(t.Context(), &upstream.Trace{Caller: caller}), req)
+}
+
+// withBreaker is a chain of one provider with a breaker.
+func withBreaker(p *scripted) (*upstream.Fallback, *upstream.Breaker) {
+	f := chain(p)
+	f.Candidates[0].Breaker = upstream.NewBreaker(nil)
+	return f, f.Candidates[0].Breaker
+}
+
+var timesOut = fails(chat.UpstreamTimeout)
+
+func TestOneCallersFailuresShutTheProviderForNobodyElse(t *testing.T) {
+	for name, poison := range map[string]act{"500": fails(chat.UpstreamError), "time-out": timesOut, "429": fails(chat.UpstreamRateLimited), "a break": fails(chat.UpstreamTruncated)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &scripted{acts: []act{says("Hi")}}
+				f, b := withBreaker(p)
+				answered := 0
+				for i := range 400 {
+					time.Sleep(20 * time.Millisecond)
+					p.acts = []act{poison}
+					for range 10 * (1 - min(i%50, 1)) { // ten of them now and then
+						require.Error(t, as(t, "attacker", f, question()).err)
+					}
+					p.acts = []act{says("Hi")}
+					if as(t, "shop", f, question()).text == "Hi" {
+						answered++
+					}
+					require.Equal(t, upstream.BreakerClosed, b.State())
+				}
+				require.Equal(t, 400, answered)
+			})
+		})
+	}
+}
+
+func TestALoneCallersFailuresKeepThatCallerAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &scripted{acts: []act{fails(chat.UpstreamError)}}
+		f, b := withBreaker(p)
+		for range 15 {
+			require.Error(t, as(t, "a", f, question()).err)
+		}
+		require.Len(t, p.asked, 10, "nobody else asks, so that it is skipped")
+		require.Equal(t, upstream.BreakerOpen, b.State())
+		p.acts = []act{says("Hi")}
+		require.Equal(t, "Hi", as(t, "b", f, question()).text, "whoever comes has not seen a failure yet")
+		require.Equal(t, upstream.BreakerClosed, b.State())
+		require.Equal(t, "Hi", as(t, "a", f, question()).text)
+	})
+}
+
+func TestTwoCallersFailuresCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &scripted{acts: []act{fails(chat.UpstreamError)}}
+		f, b := withBreaker(p)
+		for i := range 10 {
+			require.Equal(t, upstream.BreakerClosed, b.State())
+			require.Error(t, as(t, []string{"a", "b"}[i%2], f, question()).err)
+		}
+		require.Equal(t, upstream.BreakerOpen, b.State())
+		require.Error(t, as(t, "c", f, question()).err)
+		require.Len(t, p.asked, 10, "it is skipped for everybody")
+
+		p.acts = []act{says("Hi")}
+		time.Sleep(15 * time.Second)
+		require.Error(t, as(t, "b", f, question()).err, "b tripped it, and c asks as well")
+		require.Len(t, p.asked, 10)
+		require.Equal(t, "Hi", as(t, "c", f, question()).text)
+		require.Equal(t, upstream.BreakerClosed, b.State())
+	})
+}
+
+func TestWhoTrippedItProbesWhenNobodyElseComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &scripted{acts: []act{fails(chat.UpstreamError)}}
+		f, b := withBreaker(p)
+		for i := range 10 {
+			require.Error(t, as(t, []string{"a", "b"}[i%2], f, question()).err)
+		}
+		p.acts = []act{says("Hi")}
+		time.Sleep(31 * time.Second)
+		require.Equal(t, "Hi", as(t, "b", f, question()).text)
+		require.Equal(t, upstream.BreakerClosed, b.State())
+	})
+}
+
+func TestWhatNoRequestBringsAboutCountsFromAnybody(t *testing.T) {
+	refused := net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	for name, a := range map[string]act{
+		"unreachable":      {err: &chat.Error{Code: chat.UpstreamUnreachable, Err: &refused}},
+		"TLS":              {err: &chat.Error{Code: chat.UpstreamUnreachable, Err: &tls.CertificateVerificationError{Err: errors.New("unknown authority")}}},
+		"connect time-out": {err: &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseConnect}},
+		"401":              fails(chat.UpstreamAuth),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{acts: []act{says("Hi")}}
+			f, b := withBreaker(p)
+			require.NoError(t, as(t, "b", f, question()).err)
+			p.acts = []act{a}
+			for range 12 {
+				require.Error(t, as(t, "a", f, question()).err)
+			}
+			require.Len(t, p.asked, 11, name)
+			require.Equal(t, upstream.BreakerOpen, b.State())
+			e := chat.AsError(as(t, "b", f, question()).err)
+			require.Len(t, p.asked, 11, name)
+			require.Equal(t, a.err.(*chat.Error).Code == chat.UpstreamAuth, e.Code == chat.UpstreamAuth, "a wrong key stays one")
+			require.Positive(t, e.RetryAfter)
+		})
+	}
+}
+
+func TestStatusesOfARealProviderTripTheBreaker(t *testing.T) {
+	for status, anybody := range map[int]bool{401: true, 403: true, 503: true, 500: false, 502: false, 429: false, 404: false, 400: false} {
+		asked := 0
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if asked++; asked == 1 { // another caller's question, which the provider refuses
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+			w.WriteHeader(status)
+		}))
+		b := upstream.NewBreaker(nil)
+		f := &upstream.Fallback{Budget: time.Minute, Candidates: []*upstream.Candidate{{Streamer: newUpstream(t, options("openai", srv.URL)), Breaker: b}}}
+		require.Error(t, as(t, "b", f, question()).err)
+		for range 10 {
+			require.Error(t, as(t, "a", f, question()).err)
+		}
+		require.Equal(t, anybody, b.State() == upstream.BreakerOpen, status)
+		srv.Close()
+	}
+}
+
+func TestEachModelHasABreakerOfItsOwn(t *testing.T) {
+	p := &scripted{acts: []act{fails(chat.UpstreamError)}}
+	f, b := withBreaker(p)
+	broken, other := question(), question()
+	broken.Model, other.Model = "broken", "other"
+	for range 10 {
+		require.Error(t, as(t, "a", f, broken).err)
+	}
+	require.Equal(t, upstream.BreakerOpen, b.State())
+	p.acts = []act{says("Hi")}
+	require.Error(t, as(t, "a", f, broken).err)
+	require.Equal(t, "Hi", as(t, "a", f, other).text)
+
+	for i := range 5000 { // callers make up names
+		made := question()
+		made.Model = strconv.Itoa(i)
+		require.Equal(t, "Hi", as(t, "a", f, made).text)
+	}
+	require.LessOrEqual(t, b.Circuits(), 256)
+	require.Error(t, as(t, "a", f, broken).err, "and don't push out what is open")
 }

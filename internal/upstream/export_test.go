@@ -16,3 +16,6 @@ func (l *lines) BufferSize() int { return cap(l.buf) }
 
 // OpenPlaces is how many places of a limit are taken.
 func OpenPlaces(l *Limit) int { return len(l.places) }
+
+// Circuits is how many models have a state.
+func (b *Breaker) Circuits() int { return len(b.circuits) }

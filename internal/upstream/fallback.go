@@ -58,7 +58,7 @@ func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[c
 	return func(yield func(chat.Chunk, error) bool) {
 		ctx, cancel := context.WithCancelCause(parent)
 		defer cancel(nil)
-		s := &search{Fallback: f, req: req, giveUp: time.Now().Add(f.Budget)}
+		s := &search{Fallback: f, req: req, caller: callerOf(parent), giveUp: time.Now().Add(f.Budget)}
 		s.budget = time.AfterFunc(f.Budget, func() { cancel(errBudget) })
 		defer s.budget.Stop()
 		ask := s.ask
@@ -75,6 +75,7 @@ func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[c
 type search struct {
 	*Fallback
 	req    *chat.Request
+	caller string // see Trace
 	giveUp time.Time
 	budget *time.Timer // ends the context at giveUp
 
@@ -131,7 +132,7 @@ func (c *Candidate) translate(req *chat.Request) (_ *chat.Request, ok bool) {
 
 // try asks one candidate, and again as often as it makes sense.
 func (s *search) try(ctx context.Context, c *Candidate, req *chat.Request, yield func(chat.Chunk, error) bool) bool {
-	pass, err := c.Breaker.allow()
+	pass, err := c.Breaker.allow(req.Model, s.caller)
 	if err != nil {
 		s.note(err)
 		return false
@@ -215,7 +216,7 @@ func (s *search) hasNext() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.Candidates[s.next:] {
-		if _, ok := c.translate(s.req); ok && !c.Breaker.open() {
+		if req, ok := c.translate(s.req); ok && !c.Breaker.open(req.Model, s.caller) {
 			return !s.over
 		}
 	}

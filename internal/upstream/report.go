@@ -103,9 +103,27 @@ func (r *providerReport) detail(d *jx.Decoder) error {
 	})
 }
 
+// providerFailure is the cause of an error that a provider reported.
+type providerFailure struct {
+	status int    // 0 when unknown
+	raw    string // what it said, shortened
+}
+
+func (f *providerFailure) Error() string {
+	return "provider: status " + strconv.Itoa(f.status) + ": " + f.raw
+}
+
+// statusOf is the status with which a provider reported an error, 0 when it did not.
+func statusOf(err error) int {
+	if f, ok := errors.AsType[*providerFailure](err); ok {
+		return f.status
+	}
+	return 0
+}
+
 // err maps a report to one of our errors.
 func (r *providerReport) err() *chat.Error {
-	e := &chat.Error{RetryAfter: r.retryAfter, Err: errors.New("provider: status " + strconv.Itoa(r.status) + ": " + r.raw)}
+	e := &chat.Error{RetryAfter: r.retryAfter, Err: &providerFailure{r.status, r.raw}}
 	has := func(words ...string) bool {
 		for _, w := range words {
 			if strings.Contains(r.kind, w) {
