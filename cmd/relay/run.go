@@ -134,6 +134,7 @@ func newHub(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics) (*
 	o := stream.Options{
 		Grace: cfg.ResumeGrace, Retention: cfg.ResumeRetention, MaxDuration: cfg.MaxDuration,
 		MaxStreamBytes: int64(cfg.ResumePerStream), MaxBytes: int64(cfg.ResumeBytes), MaxPerOwner: cfg.ResumePerCaller,
+		Panicked: func(err error) { log.Error().Err(err).Msg("internal error at the end of a resumable stream") },
 		Appended: metrics.Appended,
 		Availability: func(err error) {
 			metrics.StoreUp(err == nil)

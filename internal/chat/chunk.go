@@ -52,6 +52,17 @@ type Completion struct {
 	State string
 }
 
+// Clone returns a copy that shares nothing with c. A producer keeps what it yields in memory of its own, and with
+// it perhaps all that it needed to ask: what outlives the answer is a copy.
+func (c *Completion) Clone() *Completion {
+	kept := *c
+	if c.Usage != nil {
+		usage := *c.Usage
+		kept.Usage = &usage
+	}
+	return &kept
+}
+
 // MaxState bounds a Completion's State, in bytes.
 const MaxState = 256 << 10
 

@@ -80,8 +80,7 @@ func (r *Relay) newRecord(req *http.Request, asked string) *record {
 
 // complete notes a Done chunk, which is only valid now.
 func (rec *record) complete(done *chat.Completion) {
-	kept := *done
-	rec.done = &kept
+	rec.done = done.Clone()
 }
 
 // ended is the error of a sequence that ended without one.

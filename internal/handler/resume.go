@@ -30,15 +30,16 @@ func reconnectJitter() time.Duration {
 // maxKey bounds an idempotency key, in bytes.
 const maxKey = 255
 
-// begin answers with a resumable stream. It returns false, and has done nothing, when such are not to be
-// had now.
-func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Request, body *[sha256.Size]byte) bool {
+// begin starts a resumable stream, or finds the one that was asked for before. f is nil when there is none to
+// follow: the request was refused, or, not refused, such streams are not to be had now.
+func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Request, body *[sha256.Size]byte) (f *stream.Follower, rec *record, refused bool) {
 	key, err := idempotencyKey(req)
 	if err != nil {
 		r.fail(w, req, err)
-		return true
+		return nil, nil, true
 	}
-	rec, generation := r.newRecord(req, ask.Model), r.newRecord(req, ask.Model)
+	rec = r.newRecord(req, ask.Model)
+	generation := r.newRecord(req, ask.Model)
 	question := visitOf(req).question
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
 		Owner: visitOf(req).caller.Owner, Key: key, Body: *body,
@@ -53,19 +54,18 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 	})
 	if errors.Is(startErr, stream.ErrUnavailable) {
 		r.Metrics.unavailable.Inc()
-		return false
+		return nil, nil, false
 	}
 	if startErr != nil {
 		r.fail(w, req, chat.AsError(startErr))
-		return true
+		return nil, nil, true
 	}
 	if replayed {
 		w.Header().Set("Idempotency-Replayed", "true")
 	} else {
 		visitOf(req).question = nil // the generation's: this client may leave before the provider has answered
 	}
-	r.serve(w, req, f, true, rec)
-	return true
+	return f, rec, false
 }
 
 // whenBegun calls begun when the first chunk of an answer is there.

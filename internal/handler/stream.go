@@ -101,8 +101,15 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 	defer leave()
 	var opening []byte
 	if ask.Stream && ask.Resumable {
-		if r.Streams != nil && r.begin(w, req, &ask.Request, body) {
-			return
+		if r.Streams != nil {
+			f, rec, refused := r.begin(w, req, &ask.Request, body)
+			switch {
+			case f != nil:
+				r.serve(w, req, f, true, rec) // and then nothing more: while the answer is sent nobody needs ask
+				return
+			case refused:
+				return
+			}
 		}
 		opening = noReturn(req)
 	}

@@ -19,8 +19,6 @@ type generation struct {
 	key     string   // keyName of its idempotency key, or empty
 	body    [32]byte // see Request
 	started time.Time
-	ctx     context.Context // the provider's
-	cancel  context.CancelFunc
 	log     log
 	mirror  mirror // its copy in Redis
 
@@ -29,12 +27,15 @@ type generation struct {
 	charged int64 // what it counts for in Hub.bytes
 
 	// Only the provider's goroutine uses these.
-	scratch []byte // the record being made
+	ctx     context.Context                                    // the provider's, until it returns
+	produce func(context.Context) iter.Seq2[chat.Chunk, error] // until it is called
+	scratch []byte                                             // the record being made
 	first   time.Duration
 	chunks  uint64
 	bytes   int64
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex         // guards what follows
+	quit       context.CancelFunc // the provider's, nil when it has returned
 	followers  int
 	unattended time.Time // since when no replica has a follower, as far as is known
 	grace      *time.Timer
@@ -51,16 +52,19 @@ func (g *generation) start(produce func(context.Context) iter.Seq2[chat.Chunk, e
 		g.deadline = time.AfterFunc(d, func() { g.fail(chat.StreamTooLong, fmt.Sprintf("the answer took longer than %v", d), nil) })
 	}
 	g.mu.Unlock()
+	g.produce = produce
 	go func() {
 		defer g.hub.settle(g)
-		g.run(produce)
-		if ended != nil {
-			ended(g.outcome())
-		}
+		g.run()
+		g.letGo()
+		g.tell(ended)
 	}()
 }
 
-func (g *generation) run(produce func(context.Context) iter.Seq2[chat.Chunk, error]) {
+// readOn is how long a provider may take for what it has to do behind its done chunk.
+const readOn = 2 * time.Second
+
+func (g *generation) run() {
 	defer func() {
 		// Without this, one bad event would take every other stream of the process with it.
 		if v := recover(); v != nil {
@@ -73,27 +77,67 @@ func (g *generation) run(produce func(context.Context) iter.Seq2[chat.Chunk, err
 	if g.ctx.Err() != nil {
 		return // it has ended before its provider was asked
 	}
+	produce := g.produce
+	g.produce = nil // it holds the question, which the provider lets go of when it answers
+	done := false
 	for c, err := range produce(g.ctx) {
-		if err != nil {
+		switch {
+		case done: // nothing counts any more
+		case err != nil:
 			g.end(nil, chat.AsError(err))
 			return
-		}
-		if !g.take(&c) {
+		case c.Type == chat.Done:
+			// The provider is not cancelled but asked for the rest, which is the end of its response:
+			// otherwise its connection could not be used again.
+			if done = g.conclude(c.Done.Clone(), nil); !done {
+				return
+			}
+			defer time.AfterFunc(readOn, g.cancel).Stop()
+		case !g.take(&c):
 			return
 		}
 	}
-	g.fail(chat.UpstreamTruncated, "the answer ended before it was complete", nil)
+	if !done {
+		g.fail(chat.UpstreamTruncated, "the answer ended before it was complete", nil)
+	}
+}
+
+// letGo forgets what only a provider needs: its context leads to the first client's request.
+func (g *generation) letGo() {
+	g.cancel()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ctx, g.quit, g.produce, g.scratch = nil, nil, nil, nil
+}
+
+// cancel ends the provider's context.
+func (g *generation) cancel() {
+	g.mu.Lock()
+	quit := g.quit
+	g.mu.Unlock()
+	if quit != nil {
+		quit()
+	}
+}
+
+// tell says how the stream ended.
+func (g *generation) tell(ended func(Outcome)) {
+	if ended == nil {
+		return
+	}
+	defer func() {
+		if v := recover(); v != nil && g.hub.o.Panicked != nil {
+			g.hub.o.Panicked(fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+		}
+	}()
+	ended(g.outcome())
 }
 
 // take logs one chunk of the provider's. It says whether another is wanted.
 func (g *generation) take(c *chat.Chunk) bool {
-	switch c.Type {
-	case chat.Pause:
+	if c.Type == chat.Pause {
 		g.log.wake()
 		return true
-	case chat.Done:
-		g.end(c.Done, nil)
-		return false
 	}
 	g.scratch = appendChunk(g.scratch[:0], c)
 	if limit := g.hub.o.MaxStreamBytes; limit > 0 && g.bytes+int64(len(g.scratch)) > limit {
@@ -125,31 +169,42 @@ func (g *generation) fail(code chat.Code, message string, cause error) {
 	g.end(nil, &chat.Error{Code: code, Message: message, Err: cause})
 }
 
-// end puts the terminal record into the log and cancels the provider. The first end counts: the
-// provider, the user, the clocks and Close do not wait for each other.
+// end ends the stream and cancels the provider.
 func (g *generation) end(done *chat.Completion, err *chat.Error) {
+	g.conclude(done, err)
+	g.cancel()
+}
+
+// conclude puts the terminal record into the log. The first one counts, and is told so: the provider, the
+// user, the clocks and Close do not wait for each other.
+func (g *generation) conclude(done *chat.Completion, err *chat.Error) (first bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.concludeNow(done, err)
+}
+
+// concludeNow is conclude for a caller that holds mu.
+func (g *generation) concludeNow(done *chat.Completion, err *chat.Error) (first bool) {
 	var record []byte
 	if err != nil {
 		record = appendError(nil, err)
 	} else {
 		record = appendChunk(nil, &chat.Chunk{Type: chat.Done, Done: done})
 	}
-	g.mu.Lock()
-	_, first := g.log.append(record, true, true)
-	if first {
-		g.done, g.err = done, err
-		for _, t := range []*time.Timer{g.grace, g.deadline} {
-			if t != nil {
-				t.Stop()
-			}
-		}
-		g.retention = time.AfterFunc(g.hub.o.Retention, func() { g.hub.forget(g) })
+	if _, first = g.log.append(record, true, true); !first {
+		return false
 	}
-	g.mu.Unlock()
-	g.cancel()
-	if first && g.hub.store != nil {
+	g.done, g.err = done, err
+	for _, t := range []*time.Timer{g.grace, g.deadline} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	g.retention = time.AfterFunc(g.hub.o.Retention, func() { g.hub.forget(g) })
+	if g.hub.store != nil {
 		g.hub.store.appended(g, len(record))
 	}
+	return true
 }
 
 // over says whether the stream has ended. The caller holds mu.
@@ -195,20 +250,27 @@ func (g *generation) seenElsewhere() {
 	g.unattended = time.Now()
 }
 
-// abandon ends the stream when nobody has followed it for the grace time.
+// abandon ends the stream when nobody has followed it for the grace time. Whoever attaches comes before or
+// after: a stream that has a follower is not given up.
 func (g *generation) abandon() {
+	if g.giveUp() {
+		g.hub.expired.Add(1)
+		g.cancel()
+	}
+}
+
+func (g *generation) giveUp() bool {
 	g.mu.Lock()
-	left := g.hub.o.Grace - time.Since(g.unattended)
-	attended := g.followers > 0 || g.over()
-	if !attended && left > 0 {
+	defer g.mu.Unlock()
+	if g.followers > 0 || g.over() {
+		return false
+	}
+	if left := g.hub.o.Grace - time.Since(g.unattended); left > 0 {
 		g.grace.Reset(left)
+		return false
 	}
-	g.mu.Unlock()
-	if attended || left > 0 {
-		return
-	}
-	g.hub.expired.Add(1)
-	g.fail(chat.ProducerLost, fmt.Sprintf("nobody followed the answer for %v, so it was given up", g.hub.o.Grace), nil)
+	message := fmt.Sprintf("nobody followed the answer for %v, so it was given up", g.hub.o.Grace)
+	return g.concludeNow(nil, &chat.Error{Code: chat.ProducerLost, Message: message})
 }
 
 // discard forgets an ended stream before its retention is over.

@@ -81,7 +81,7 @@ func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool,
 	if r.Key != "" {
 		g.key = keyName(r.Owner, r.Key)
 	}
-	g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	g.ctx, g.quit = context.WithCancel(context.WithoutCancel(ctx))
 	if f, err := h.admit(g); f != nil || err != nil {
 		g.cancel()
 		return f, f != nil, err

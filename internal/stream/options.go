@@ -26,6 +26,8 @@ type Options struct {
 
 	MaxPerOwner int // live streams of one owner; 0: no cap
 
+	// Panicked, when set, is called with what went wrong in a Request's Ended.
+	Panicked func(err error)
 	// Appended, when set, is called for each round of writing to Redis with the time it took.
 	Appended func(took time.Duration, err error)
 	// Availability, when set, is called when Redis goes away, with the reason, and with nil when it

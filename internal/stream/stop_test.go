@@ -25,7 +25,7 @@ func TestAStopBeforeTheProviderIsAskedSavesTheCall(t *testing.T) {
 	require.NoError(t, err)
 
 	g := &generation{hub: a, id: newID(), owner: "me", started: time.Now(), live: true}
-	g.ctx, g.cancel = context.WithCancel(ctx)
+	g.ctx, g.quit = context.WithCancel(ctx)
 	_, err = a.admit(g)
 	require.NoError(t, err)
 	_, err = a.store.create(ctx, g)

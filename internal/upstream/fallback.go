@@ -38,7 +38,7 @@ type Candidate struct {
 // error, a *chat.Error, names a field without which the answer would not be what was asked for.
 func (f *Fallback) Screen(req *chat.Request) (leftOut []string, err error) {
 	for _, c := range f.Candidates {
-		if _, ok := c.translate(req); ok {
+		if _, ok := c.model(req.Model); ok {
 			return c.Fields.screen(req.Extra)
 		}
 	}
@@ -55,10 +55,11 @@ var (
 
 // Stream implements Streamer.
 func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
+	s := &search{Fallback: f, req: req, caller: callerOf(parent)} // which lets go of req in time: see commit
 	return func(yield func(chat.Chunk, error) bool) {
 		ctx, cancel := context.WithCancelCause(parent)
 		defer cancel(nil)
-		s := &search{Fallback: f, req: req, caller: callerOf(parent), giveUp: time.Now().Add(f.Budget)}
+		s.giveUp = time.Now().Add(f.Budget)
 		s.budget = time.AfterFunc(f.Budget, func() { cancel(errBudget) })
 		defer s.budget.Stop()
 		ask := s.ask
@@ -74,15 +75,15 @@ func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[c
 // search is the state of one request.
 type search struct {
 	*Fallback
-	req    *chat.Request
 	caller string // see Trace
 	giveUp time.Time
 	budget *time.Timer // ends the context at giveUp
 
-	mu        sync.Mutex // guards the rest, which two lanes share while they race
-	next      int        // candidate
-	committed bool       // somebody answers
-	over      bool       // failure is the request's fault
+	mu        sync.Mutex    // guards the rest, which two lanes share while they race
+	req       *chat.Request // nil when somebody answers: a long answer does not keep its question
+	next      int           // candidate
+	committed bool          // somebody answers
+	over      bool          // failure is the request's fault
 	failure   *chat.Error
 	empty     *chat.Completion // of an answer without content
 }
@@ -90,56 +91,67 @@ type search struct {
 // ask asks the candidates that are left, one after the other. It reports whether one answered, and
 // returns when that answer is over.
 func (s *search) ask(ctx context.Context, yield func(chat.Chunk, error) bool) bool {
-	for c, req := s.take(ctx); c != nil; c, req = s.take(ctx) {
-		if s.try(ctx, c, req, yield) {
+	for c, model := s.take(ctx); c != nil; c, model = s.take(ctx) {
+		if s.try(ctx, c, model, yield) {
 			return true
 		}
 	}
 	return false
 }
 
-// take returns the next candidate and what to ask it.
-func (s *search) take(ctx context.Context) (*Candidate, *chat.Request) {
+// take returns the next candidate and its name of the model, nil when there is none.
+func (s *search) take(ctx context.Context) (*Candidate, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.next < len(s.Candidates) && !s.over && ctx.Err() == nil {
+	for s.next < len(s.Candidates) && !s.over && !s.committed && ctx.Err() == nil {
 		c := s.Candidates[s.next]
 		s.next++
-		if req, ok := c.translate(s.req); ok {
-			return c, req
+		if model, ok := c.model(s.req.Model); ok {
+			return c, model
 		}
 	}
-	return nil, nil
+	return nil, ""
 }
 
-// translate returns req with the model's name at c and the fields that c gets. ok is false when c does not have
-// the model.
-func (c *Candidate) translate(req *chat.Request) (_ *chat.Request, ok bool) {
-	name := req.Model
-	if c.Model != nil {
-		if name, ok = c.Model(req.Model); !ok {
-			return req, false
-		}
+// question is what to ask a candidate, which has that model. It is nil when another one has answered.
+func (s *search) question(c *Candidate, model string) *chat.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.committed {
+		return nil
 	}
+	return c.translate(s.req, model)
+}
+
+// model gives the name at c of a model. ok is false when c does not have it.
+func (c *Candidate) model(asked string) (name string, ok bool) {
+	if c.Model == nil {
+		return asked, true
+	}
+	return c.Model(asked)
+}
+
+// translate returns req with the name of the model at c, and the fields that c gets.
+func (c *Candidate) translate(req *chat.Request, model string) *chat.Request {
 	extra, changed := c.Fields.keep(req.Extra)
-	if name == req.Model && !changed {
-		return req, true
+	if model == req.Model && !changed {
+		return req
 	}
 	translated := *req
-	translated.Model, translated.Extra = name, extra
-	return &translated, true
+	translated.Model, translated.Extra = model, extra
+	return &translated
 }
 
-// try asks one candidate, and again as often as it makes sense.
-func (s *search) try(ctx context.Context, c *Candidate, req *chat.Request, yield func(chat.Chunk, error) bool) bool {
-	pass, err := c.Breaker.allow(req.Model, s.caller)
+// try asks one candidate, by its name of the model, and again as often as it makes sense.
+func (s *search) try(ctx context.Context, c *Candidate, model string, yield func(chat.Chunk, error) bool) bool {
+	pass, err := c.Breaker.allow(model, s.caller)
 	if err != nil {
 		s.note(err)
 		return false
 	}
 	defer pass.report(errLost) // unless it has been told better, also when the provider's code panics
 	for attempt := 0; ; attempt++ {
-		err := s.attempt(ctx, c, req, pass, yield)
+		err := s.attempt(ctx, c, model, pass, yield)
 		if err == nil {
 			return true
 		}
@@ -153,7 +165,11 @@ func (s *search) try(ctx context.Context, c *Candidate, req *chat.Request, yield
 }
 
 // attempt returns nil when the candidate answered, whatever became of that after the first chunk.
-func (s *search) attempt(ctx context.Context, c *Candidate, req *chat.Request, pass *pass, yield func(chat.Chunk, error) bool) error {
+func (s *search) attempt(ctx context.Context, c *Candidate, model string, pass *pass, yield func(chat.Chunk, error) bool) error {
+	req := s.question(c, model)
+	if req == nil {
+		return errLost
+	}
 	committed := false
 	var failure error
 	// Without range, because every chunk of every stream comes by here.
@@ -181,22 +197,13 @@ func (s *search) commit(first chat.Chunk) error {
 	case s.committed:
 		return errLost
 	case first.Type == chat.Done && first.Done.FinishReason == chat.FinishStop:
-		s.keep(*first.Done)
+		s.empty = first.Done.Clone()
 		return errNoContent
 	case !s.budget.Stop(): // the context is about to end, and would cut the answer
 		return errBudget
 	}
-	s.committed = true
+	s.committed, s.req = true, nil
 	return nil
-}
-
-// keep notes a completion beyond the time that its producer leaves it alone.
-func (s *search) keep(done chat.Completion) {
-	if done.Usage != nil {
-		usage := *done.Usage
-		done.Usage = &usage
-	}
-	s.empty = &done
 }
 
 func (s *search) worthRetry(err error, wait time.Duration) bool {
@@ -215,9 +222,12 @@ func (s *search) worthRetry(err error, wait time.Duration) bool {
 func (s *search) hasNext() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.committed || s.over {
+		return false
+	}
 	for _, c := range s.Candidates[s.next:] {
-		if req, ok := c.translate(s.req); ok && !c.Breaker.open(req.Model, s.caller) {
-			return !s.over
+		if model, ok := c.model(s.req.Model); ok && !c.Breaker.open(model, s.caller) {
+			return true
 		}
 	}
 	return false

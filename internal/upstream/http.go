@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -59,8 +58,8 @@ func (c *client) newHeader() http.Header {
 	return h
 }
 
-// newRequest makes the HTTP request that asks for req as a stream.
-func (c *client) newRequest(ctx context.Context, req *chat.Request) (*http.Request, error) {
+// newRequest makes the HTTP request that asks for req as a stream. Its body is q's.
+func (c *client) newRequest(ctx context.Context, q *question, req *chat.Request) (*http.Request, error) {
 	model := cmp.Or(req.Model, c.Model)
 	u, err := c.urlFor(model)
 	if err != nil {
@@ -72,9 +71,8 @@ func (c *client) newRequest(ctx context.Context, req *chat.Request) (*http.Reque
 		return nil, err
 	}
 	hreq := c.post.WithContext(ctx)
-	hreq.URL, hreq.Host, hreq.ContentLength = u, u.Host, int64(len(e.Bytes()))
-	hreq.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(e.Bytes())), nil }
-	hreq.Body, _ = hreq.GetBody()
+	hreq.URL, hreq.Host = u, u.Host
+	q.attach(hreq, e.Bytes())
 	return hreq, nil
 }
 

@@ -169,10 +169,12 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 
 // open asks for a stream.
 func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Response, error) {
-	hreq, err := c.newRequest(ctx, req)
+	q := new(question)
+	hreq, err := c.newRequest(ctx, q, req)
 	if err != nil {
 		return nil, chat.AsError(err)
 	}
+	defer q.letGo()
 	res, err := c.transport.RoundTrip(hreq)
 	if err != nil {
 		return nil, c.roundTripError(parent, ctx, err)
