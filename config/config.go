@@ -81,6 +81,7 @@ type Upstream struct {
 	ConnectTimeout    time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" help:"DNS and TCP together, and then TLS"`
 	FirstChunkTimeout time.Duration `env:"FIRST_CHUNK_TIMEOUT" envDefault:"60s" help:"wait for the first piece of the answer"`
 	IdleTimeout       time.Duration `env:"IDLE_TIMEOUT" envDefault:"60s" help:"wait between pieces of the answer; the provider's own pings don't count"`
+	ThinkingTimeout   time.Duration `env:"THINKING_TIMEOUT" envDefault:"10m" help:"the same while the model thinks, of which providers may show nothing for minutes"`
 	Retries           int           `env:"RETRIES" envDefault:"2" help:"further attempts before the first chunk, 0 to 10"`
 	MaxStreams        int           `env:"MAX_STREAMS" envDefault:"0" help:"open streams at the provider, and as many may wait for a place; 0: no cap"`
 	QueueTimeout      time.Duration `env:"QUEUE_TIMEOUT" envDefault:"5s" help:"longest wait for a place, while the client gets pings; 0: none"`

@@ -42,7 +42,7 @@ func TestWithoutAnySettingTheDemoServesWithTheDocumentedDefaults(t *testing.T) {
 		LogLevel: "info", LogFormat: "auto",
 		Upstreams: []config.Upstream{{
 			Name: "demo", Kind: "demo", Retries: 2,
-			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute,
+			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute, ThinkingTimeout: 10 * time.Minute,
 			QueueTimeout: 5 * time.Second,
 		}},
 	}
@@ -65,7 +65,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"RELAY_LOG_LEVEL=DEBUG", "RELAY_LOG_FORMAT=json",
 		"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/", "UPSTREAM_API_KEY=az-key",
 		"UPSTREAM_MODEL=gpt-4o", "UPSTREAM_MODELS=gpt-4*,o3", "UPSTREAM_API_VERSION=2025-01-01-preview",
-		"UPSTREAM_CONNECT_TIMEOUT=1s", "UPSTREAM_FIRST_CHUNK_TIMEOUT=2m", "UPSTREAM_IDLE_TIMEOUT=30s", "UPSTREAM_RETRIES=0",
+		"UPSTREAM_CONNECT_TIMEOUT=1s", "UPSTREAM_FIRST_CHUNK_TIMEOUT=2m", "UPSTREAM_IDLE_TIMEOUT=30s", "UPSTREAM_THINKING_TIMEOUT=20m", "UPSTREAM_RETRIES=0",
 		"UPSTREAM_CA_FILE="+certFile, "UPSTREAM_HEADERS=X-Team: a b,X-Key=k:=", "UPSTREAM_MAX_STREAMS=100", "UPSTREAM_QUEUE_TIMEOUT=0",
 		"RELAY_HEDGE_AFTER=2s", "UPSTREAM_9_KIND=demo", "UPSTREAM_9_MODEL=demo-fast", "UPSTREAM_9_QUEUE_TIMEOUT=1s",
 	)
@@ -82,11 +82,11 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		Upstreams: []config.Upstream{{
 			Name: "azure", Kind: "azure", BaseURL: "https://x.openai.azure.com/openai", APIKey: "az-key",
 			Model: "gpt-4o", Models: []string{"gpt-4*", "o3"}, APIVersion: "2025-01-01-preview",
-			ConnectTimeout: time.Second, FirstChunkTimeout: 2 * time.Minute, IdleTimeout: 30 * time.Second,
+			ConnectTimeout: time.Second, FirstChunkTimeout: 2 * time.Minute, IdleTimeout: 30 * time.Second, ThinkingTimeout: 20 * time.Minute,
 			CAFile: certFile, Headers: []config.Header{{Name: "X-Team", Value: "a b"}, {Name: "X-Key", Value: "k:="}}, MaxStreams: 100,
 		}, {
 			Name: "demo-9", Number: 9, Kind: "demo", Model: "demo-fast", Retries: 2,
-			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute, QueueTimeout: time.Second,
+			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute, ThinkingTimeout: 10 * time.Minute, QueueTimeout: time.Second,
 		}},
 	}, c)
 }

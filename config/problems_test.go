@@ -65,6 +65,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"a negative shutdown grace":            {"RELAY_SHUTDOWN_GRACE=-1s", "RELAY_SHUTDOWN_GRACE: must not be negative"},
 		"no connect timeout":                   {"UPSTREAM_CONNECT_TIMEOUT=0", "UPSTREAM_CONNECT_TIMEOUT: must be more than 0"},
 		"no first-chunk timeout":               {"UPSTREAM_FIRST_CHUNK_TIMEOUT=0", "UPSTREAM_FIRST_CHUNK_TIMEOUT: must be more than 0"},
+		"a negative thinking timeout":          {"UPSTREAM_THINKING_TIMEOUT=-1s", "UPSTREAM_THINKING_TIMEOUT: must be more than 0"},
 		"a negative idle timeout":              {"UPSTREAM_IDLE_TIMEOUT=-1s", "UPSTREAM_IDLE_TIMEOUT: must be more than 0"},
 
 		"a proxy by its name":                        {"RELAY_TRUSTED_PROXIES=nginx", `RELAY_TRUSTED_PROXIES: "nginx" ` + noNetwork},

@@ -73,6 +73,7 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 			tc.want.Name = tc.want.Kind
 			tc.want.ConnectTimeout, tc.want.FirstChunkTimeout = defaults.ConnectTimeout, defaults.FirstChunkTimeout
 			tc.want.IdleTimeout, tc.want.Retries, tc.want.QueueTimeout = defaults.IdleTimeout, defaults.Retries, defaults.QueueTimeout
+			tc.want.ThinkingTimeout = defaults.ThinkingTimeout
 			require.Equal(t, tc.want, got)
 			require.Empty(t, c.Warnings)
 		})

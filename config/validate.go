@@ -82,6 +82,7 @@ func (l *loader) checkUpstream(prefix string, u Upstream) {
 	l.checkPositive(prefix+"CONNECT_TIMEOUT", u.ConnectTimeout)
 	l.checkPositive(prefix+"FIRST_CHUNK_TIMEOUT", u.FirstChunkTimeout)
 	l.checkPositive(prefix+"IDLE_TIMEOUT", u.IdleTimeout)
+	l.checkPositive(prefix+"THINKING_TIMEOUT", u.ThinkingTimeout)
 	if u.Retries < 0 || u.Retries > 10 {
 		l.problem(prefix+"RETRIES", "must be 0 to 10, not %d", u.Retries)
 	}

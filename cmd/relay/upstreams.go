@@ -39,7 +39,7 @@ func newUpstreams(cfg *config.Config, log zerolog.Logger, metrics *handler.Metri
 func newProvider(u config.Upstream) (upstream.Streamer, error) {
 	o := upstream.Options{
 		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion, Model: u.Model,
-		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout,
+		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout, ThinkingTimeout: u.ThinkingTimeout,
 		Headers: make(http.Header),
 	}
 	for _, h := range u.Headers {

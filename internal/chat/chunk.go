@@ -8,7 +8,8 @@ type Type uint8
 // The types of a Chunk, each with the field that it fills.
 const (
 	// Pause carries nothing. A producer yields it after a chunk with More set when there turned out
-	// to be nothing more to say before it waits.
+	// to be nothing more to say before it waits, and before all other chunks to say that the answer is
+	// about to begin.
 	Pause     Type = iota
 	Content        // Text: a piece of the answer
 	Reasoning      // Text: a piece of the model's visible thinking

@@ -1,20 +1,20 @@
 package upstream
 
 import (
-	"bytes"
-
 	"github.com/go-faster/jx"
 
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/sse"
 )
 
 func (f *anthropic) newDecoder() decoder { return new(anthropicDecoder) }
 
-// anthropicDecoder reads Messages events. Its buffers are used again for every event.
+// anthropicDecoder reads Messages events, and a whole message. Its buffers are used again for every object.
 type anthropicDecoder struct {
 	jx    jx.Decoder
 	event anthropicEvent
+	parts []anthropicBlock // of the event: the block that it begins, or all of a message
+
+	open int // the index of the last block that began, to which events without an index belong
 
 	// Token counts come in pieces: the prompt's at the start, the answer's, cumulative, at the end. Some
 	// gateways give a zero for a prompt that they have not counted, or have counted before.
@@ -26,40 +26,36 @@ type anthropicDecoder struct {
 	startIndex int
 }
 
-// anthropicEvent is what one event says.
+// anthropicEvent is what one object says.
 type anthropicEvent struct {
-	typ, model             []byte
-	index                  int
-	block, id, name, input []byte // of content_block
-	text, thinking         []byte // of content_block or delta
-	partialJSON            []byte
-	stopReason             []byte
-	failed                 bool
+	typ, model     []byte
+	index          int
+	text, thinking []byte // of delta
+	partialJSON    []byte
+	stopReason     []byte
+	failed         bool
+	parts          int // of anthropicDecoder.parts in use
 }
 
-func (d *anthropicDecoder) decode(ev *sse.Event, out *output) error {
-	if err := strayError(ev); err != nil {
+// anthropicBlock is a content block.
+type anthropicBlock struct{ typ, id, name, input, text, thinking []byte }
+
+// end takes OpenRouter's [DONE], which says nothing.
+func (d *anthropicDecoder) end(*output) error { return nil }
+
+func (d *anthropicDecoder) decode(object, typ []byte, out *output) error {
+	if err := d.parse(object, typ); err != nil {
 		return err
-	}
-	data := bytes.TrimSpace(ev.Data)
-	if len(data) == 0 || bytes.Equal(data, doneMarker) { // OpenRouter adds a [DONE]
-		return nil
 	}
 	e := &d.event
-	*e = anthropicEvent{
-		typ: e.typ[:0], model: e.model[:0], block: e.block[:0], id: e.id[:0], name: e.name[:0], input: e.input[:0],
-		text: e.text[:0], thinking: e.thinking[:0], partialJSON: e.partialJSON[:0], stopReason: e.stopReason[:0],
-	}
-	d.jx.ResetBytes(data)
-	if err := d.jx.ObjBytes(d.field); err != nil {
-		return err
-	}
-	if e.failed || string(e.typ) == "error" || string(ev.Type) == "error" {
-		return reportIn(data)
+	if e.failed || string(e.typ) == "error" || string(typ) == "error" {
+		return reportIn(object)
 	}
 	switch string(e.typ) {
 	case "message_start":
 		out.model(e.model)
+	case "message":
+		return d.message(out)
 	case "content_block_start":
 		return d.start(out)
 	case "content_block_delta":
@@ -67,24 +63,83 @@ func (d *anthropicDecoder) decode(ev *sse.Event, out *output) error {
 	case "content_block_stop":
 		return d.stop(out)
 	case "message_delta":
-		d.end(out)
+		return d.finish(out)
 	case "message_stop":
-		d.end(out)
 		out.complete = true
+		if err := d.finish(out); err != nil || !out.nothing() {
+			return err
+		}
+		return errNothing()
 	}
 	return nil
 }
 
-func (d *anthropicDecoder) start(out *output) error {
+// parse reads an object into d.event. See openaiDecoder.parse.
+//
+//go:noinline
+func (d *anthropicDecoder) parse(object, typ []byte) error {
 	e := &d.event
-	out.progress = true
-	switch string(e.block) {
-	case "text", "thinking":
-		out.text(chat.Reasoning, e.thinking)
-		out.text(chat.Content, e.text)
+	*e = anthropicEvent{
+		typ: e.typ[:0], model: e.model[:0], text: e.text[:0], thinking: e.thinking[:0], partialJSON: e.partialJSON[:0],
+		stopReason: e.stopReason[:0], index: noIndex,
+	}
+	d.jx.ResetBytes(object)
+	if err := d.jx.ObjBytes(d.field); err != nil {
+		return err
+	}
+	if len(e.typ) == 0 {
+		e.typ = append(e.typ, typ...)
+	}
+	switch {
+	case string(e.typ) == "content_block_start":
+		if e.index == noIndex {
+			e.index = d.open + 1
+		}
+		d.open = e.index
+	case e.index == noIndex:
+		e.index = d.open
+	}
+	return nil
+}
+
+// message takes an answer in one piece.
+func (d *anthropicDecoder) message(out *output) error {
+	out.model(d.event.model)
+	if out.begun { // it has come in pieces
+		d.event.parts = 0
+	}
+	for i := range d.parts[:d.event.parts] {
+		switch b := &d.parts[i]; string(b.typ) {
+		case "text", "thinking":
+			out.text(chat.Reasoning, b.thinking)
+			out.text(chat.Content, b.text)
+		case "tool_use":
+			if err := out.wholeTool(b.id, b.name, b.input); err != nil {
+				return err
+			}
+		}
+	}
+	if len(d.event.stopReason) == 0 {
+		d.event.stopReason = append(d.event.stopReason, "end_turn"...)
+	}
+	out.complete = true
+	return d.finish(out)
+}
+
+func (d *anthropicDecoder) start(out *output) error {
+	out.progress, out.thinking = true, false
+	if d.event.parts == 0 {
+		return nil
+	}
+	switch b := &d.parts[0]; string(b.typ) {
+	case "thinking", "redacted_thinking":
+		out.text(chat.Reasoning, b.thinking)
+		out.think()
+	case "text":
+		out.text(chat.Content, b.text)
 	case "tool_use":
-		d.startInput, d.startIndex = append(d.startInput[:0], e.input...), e.index
-		return out.toolFragment(e.index, e.id, e.name, nil)
+		d.startInput, d.startIndex = append(d.startInput[:0], b.input...), d.event.index
+		return out.toolFragment(fragment{index: d.event.index, id: b.id, name: b.name})
 	}
 	return nil
 }
@@ -92,8 +147,15 @@ func (d *anthropicDecoder) start(out *output) error {
 func (d *anthropicDecoder) delta(out *output) error {
 	e := &d.event
 	out.progress = true // a signature, too: thinking that is not shown has nothing else
-	out.text(chat.Reasoning, e.thinking)
-	out.text(chat.Content, e.text)
+	switch {
+	case len(e.text) > 0 && len(e.thinking)+len(e.partialJSON) == 0:
+		out.only(chat.Content, e.text, `"text":`)
+	case len(e.thinking) > 0 && len(e.text)+len(e.partialJSON) == 0:
+		out.only(chat.Reasoning, e.thinking, `"thinking":`)
+	default:
+		out.text(chat.Reasoning, e.thinking)
+		out.text(chat.Content, e.text)
+	}
 	if len(e.partialJSON) == 0 {
 		return nil
 	}
@@ -104,102 +166,108 @@ func (d *anthropicDecoder) delta(out *output) error {
 }
 
 func (d *anthropicDecoder) stop(out *output) error {
+	out.thinking = false
 	if d.event.index != d.startIndex {
 		return out.toolEnd(d.event.index, nil)
 	}
 	return out.toolEnd(d.event.index, d.startInput)
 }
 
-func (d *anthropicDecoder) end(out *output) {
+func (d *anthropicDecoder) finish(out *output) error {
 	if d.counted {
 		out.usage(chat.Usage{PromptTokens: d.input + d.cacheRead + d.cacheWrite, // input_tokens are only those not cached
 			CompletionTokens: d.outputTokens, CachedTokens: d.cacheRead, ReasoningTokens: d.thinkingTokens})
 	}
-	switch string(d.event.stopReason) {
-	case "":
-	case "max_tokens", "model_context_window_exceeded":
-		out.finish(chat.FinishLength)
-	case "tool_use":
-		out.finish(chat.FinishToolCalls)
-	case "refusal":
-		out.finish(chat.FinishContentFilter)
-	default: // end_turn, stop_sequence, pause_turn
-		out.finish(chat.FinishStop)
-	}
+	return out.finishWith(d.event.stopReason)
 }
 
-func (d *anthropicDecoder) field(j *jx.Decoder, key []byte) (err error) {
+func (d *anthropicDecoder) field(j *jx.Decoder, key []byte) error {
 	e := &d.event
+	var text *[]byte
 	switch string(key) {
 	case "type":
-		e.typ, err = appendString(j, e.typ)
-		return err
+		text = &e.typ
 	case "index":
 		return integer(j, &e.index)
 	case "message":
-		return eachMember(j, d.message)
+		return eachMember(j, d.messageField)
 	case "content_block":
-		return eachMember(j, d.block)
+		return d.block(j)
 	case "delta":
 		return eachMember(j, d.deltaField)
-	case "usage":
-		return eachMember(j, d.usage)
 	case "error":
 		return present(j, &e.failed)
+	case "model", "usage", "content", "stop_reason": // of a whole message
+		return d.messageField(j, key)
 	}
-	return j.Skip()
+	return appendStringTo(j, text)
 }
 
-func (d *anthropicDecoder) message(j *jx.Decoder, key []byte) (err error) {
+func (d *anthropicDecoder) messageField(j *jx.Decoder, key []byte) error {
+	var text *[]byte
 	switch string(key) {
 	case "model":
-		d.event.model, err = appendString(j, d.event.model)
-		return err
+		text = &d.event.model
+	case "stop_reason":
+		text = &d.event.stopReason
 	case "usage":
 		return eachMember(j, d.usage)
+	case "content":
+		return eachItem(j, d.block)
 	}
-	return j.Skip()
+	return appendStringTo(j, text)
 }
 
-func (d *anthropicDecoder) block(j *jx.Decoder, key []byte) (err error) {
-	e := &d.event
-	switch string(key) {
-	case "type":
-		e.block, err = appendString(j, e.block)
-	case "id":
-		e.id, err = appendString(j, e.id)
-	case "name":
-		e.name, err = appendString(j, e.name)
-	case "text":
-		e.text, err = appendString(j, e.text)
-	case "thinking":
-		e.thinking, err = appendString(j, e.thinking)
-	case "input":
-		var raw jx.Raw
-		if raw, err = j.Raw(); err == nil && raw.Type() == jx.Object {
-			e.input = append(e.input, raw...)
+func (d *anthropicDecoder) block(j *jx.Decoder) error {
+	if j.Next() != jx.Object {
+		return j.Skip()
+	}
+	n := d.event.parts
+	if n == maxListed {
+		return errListed
+	}
+	if n == len(d.parts) {
+		d.parts = append(d.parts, anthropicBlock{})
+	}
+	d.event.parts++
+	b := &d.parts[n]
+	*b = anthropicBlock{b.typ[:0], b.id[:0], b.name[:0], b.input[:0], b.text[:0], b.thinking[:0]}
+	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
+		var text *[]byte
+		switch string(key) {
+		case "type":
+			text = &b.typ
+		case "id":
+			text = &b.id
+		case "name":
+			text = &b.name
+		case "text":
+			text = &b.text
+		case "thinking":
+			text = &b.thinking
+		case "input":
+			if j.Next() == jx.Object {
+				return appendArguments(j, &b.input)
+			}
 		}
-	default:
-		err = j.Skip()
-	}
-	return err
+		return appendStringTo(j, text)
+	})
 }
 
-func (d *anthropicDecoder) deltaField(j *jx.Decoder, key []byte) (err error) {
+func (d *anthropicDecoder) deltaField(j *jx.Decoder, key []byte) error {
 	e := &d.event
+	var text *[]byte
 	switch string(key) {
 	case "text":
-		e.text, err = appendString(j, e.text)
+		text = &e.text
 	case "thinking":
-		e.thinking, err = appendString(j, e.thinking)
+		text = &e.thinking
 	case "partial_json":
-		e.partialJSON, err = appendString(j, e.partialJSON)
+		text = &e.partialJSON
 	case "stop_reason":
-		e.stopReason, err = appendString(j, e.stopReason)
-	default:
-		err = j.Skip()
+		text = &e.stopReason
 	}
-	return err
+	return appendStringTo(j, text)
 }
 
 func (d *anthropicDecoder) usage(j *jx.Decoder, key []byte) error {

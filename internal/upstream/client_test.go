@@ -155,7 +155,7 @@ func TestProvidersThatFail(t *testing.T) {
 		"an answer that is no stream": {
 			answer: func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
-				send(w, `{"choices":[{"message":{"content":"Hi"}}]}`)
+				send(w, `{"status":"ok"}`)
 			},
 			code: chat.UpstreamMalformed,
 		},

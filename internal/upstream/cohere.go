@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"bytes"
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,7 +8,6 @@ import (
 	"github.com/go-faster/jx"
 
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/sse"
 )
 
 // cohere is the format of Cohere's chat, version 2.
@@ -130,172 +127,4 @@ func encodeCohereTools(e *jx.Encoder, req *chat.Request) {
 	case chat.ChooseNone:
 		optionalString(e, "tool_choice", "NONE")
 	}
-}
-
-func (f *cohere) newDecoder() decoder { return new(cohereDecoder) }
-
-// cohereDecoder reads chat events. Its buffers are used again for every event.
-type cohereDecoder struct {
-	text  template // of the events that carry text only
-	jx    jx.Decoder
-	event cohereEvent
-}
-
-// cohereEvent is what one event says.
-type cohereEvent struct {
-	typ                []byte
-	index              int
-	text, thinking     []byte
-	id, name, args     []byte
-	finish             []byte
-	usage, billedUsage tokenCounts
-	cached             int64 // of the prompt's tokens
-	failed, message    bool  // whether there is an error, or a message where there should be a type
-}
-
-func (d *cohereDecoder) decode(ev *sse.Event, out *output) error {
-	if text, ok := d.text.match(ev.Data); ok && string(ev.Type) != "error" && len(ev.Stray) == 0 {
-		out.text(chat.Content, text)
-		return nil
-	}
-	if err := strayError(ev); err != nil {
-		return err
-	}
-	data := bytes.TrimSpace(ev.Data)
-	if len(data) == 0 || bytes.Equal(data, doneMarker) {
-		return nil
-	}
-	e := &d.event
-	*e = cohereEvent{
-		typ: e.typ[:0], text: e.text[:0], thinking: e.thinking[:0], id: e.id[:0], name: e.name[:0], args: e.args[:0], finish: e.finish[:0],
-	}
-	d.jx.ResetBytes(data)
-	if err := d.jx.ObjBytes(d.field); err != nil {
-		return err
-	}
-	if e.failed || e.message && len(e.typ) == 0 || string(ev.Type) == "error" {
-		return reportIn(data)
-	}
-	switch string(e.typ) {
-	case "content-start", "content-delta":
-		if len(e.text) > 0 && len(e.thinking) == 0 {
-			d.text.learn(ev.Data, `"text":`)
-		}
-		out.text(chat.Reasoning, e.thinking)
-		out.text(chat.Content, e.text)
-	case "tool-plan-delta":
-		out.progress = true // the recorded answers count a plan neither as text nor as reasoning
-	case "tool-call-start":
-		return out.toolFragment(e.index, e.id, e.name, e.args)
-	case "tool-call-delta":
-		return out.toolMore(e.index, e.args)
-	case "tool-call-end":
-		return out.toolEnd(e.index, nil)
-	case "message-end":
-		return d.end(data, out)
-	}
-	return nil
-}
-
-func (d *cohereDecoder) end(data []byte, out *output) error {
-	e := &d.event
-	usage := e.usage
-	if !usage.known {
-		usage = e.billedUsage
-	}
-	if usage.known {
-		usage.cached = e.cached
-		out.usage(usage.usage())
-	}
-	out.complete = true
-	switch reason := string(e.finish); {
-	case reason == "MAX_TOKENS":
-		out.finish(chat.FinishLength)
-	case reason == "TOOL_CALL":
-		out.finish(chat.FinishToolCalls)
-	case reason == "ERROR_TOXIC":
-		out.finish(chat.FinishContentFilter)
-	case strings.HasPrefix(reason, "ERROR"), reason == "TIMEOUT":
-		return &chat.Error{Code: chat.UpstreamError, Message: "the provider failed in mid-answer", Err: errors.New("cohere: " + excerpt(data))}
-	default: // COMPLETE, STOP_SEQUENCE
-		out.finish(chat.FinishStop)
-	}
-	return nil
-}
-
-func (d *cohereDecoder) field(j *jx.Decoder, key []byte) (err error) {
-	e := &d.event
-	switch string(key) {
-	case "type":
-		e.typ, err = appendString(j, e.typ)
-		return err
-	case "index":
-		return integer(j, &e.index)
-	case "delta":
-		return eachMember(j, d.delta)
-	case "error":
-		return present(j, &e.failed)
-	case "message": // {"message": …} is how Cohere reports a failure
-		return present(j, &e.message)
-	}
-	return j.Skip()
-}
-
-func (d *cohereDecoder) delta(j *jx.Decoder, key []byte) (err error) {
-	e := &d.event
-	switch string(key) {
-	case "finish_reason":
-		e.finish, err = appendString(j, e.finish)
-		return err
-	case "message":
-		return eachMember(j, d.message)
-	case "usage":
-		return eachMember(j, func(j *jx.Decoder, key []byte) error {
-			switch string(key) {
-			case "tokens":
-				return e.usage.decode(j)
-			case "billed_units":
-				return e.billedUsage.decode(j)
-			case "cached_tokens":
-				return tokens(j, &e.cached)
-			}
-			return j.Skip()
-		})
-	}
-	return j.Skip()
-}
-
-func (d *cohereDecoder) message(j *jx.Decoder, key []byte) error {
-	switch string(key) {
-	case "content":
-		return eachMember(j, d.content)
-	case "tool_calls":
-		return eachMember(j, d.toolCall)
-	}
-	return j.Skip()
-}
-
-func (d *cohereDecoder) content(j *jx.Decoder, key []byte) (err error) {
-	e := &d.event
-	switch string(key) {
-	case "text":
-		e.text, err = appendString(j, e.text)
-	case "thinking":
-		e.thinking, err = appendString(j, e.thinking)
-	default:
-		err = j.Skip()
-	}
-	return err
-}
-
-func (d *cohereDecoder) toolCall(j *jx.Decoder, key []byte) (err error) {
-	e := &d.event
-	switch string(key) {
-	case "id":
-		e.id, err = appendString(j, e.id)
-		return err
-	case "function":
-		return eachMember(j, func(j *jx.Decoder, key []byte) error { return readFunction(j, key, &e.name, &e.args) })
-	}
-	return j.Skip()
 }

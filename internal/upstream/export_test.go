@@ -8,11 +8,11 @@ func SetTransport(s Streamer, rt http.RoundTripper) { s.(*client).transport = rt
 // CloseIdle closes a client's connections that are in no use.
 func CloseIdle(s Streamer) { s.(*client).transport.(*http.Transport).CloseIdleConnections() }
 
-// Lines reads newline-delimited JSON.
-type Lines = lines
+// Values reads JSON values that follow each other.
+type Values = values
 
 // BufferSize is what the buffer takes, in bytes.
-func (l *lines) BufferSize() int { return cap(l.buf) }
+func (v *values) BufferSize() int { return cap(v.buf) }
 
 // OpenPlaces is how many places of a limit are taken.
 func OpenPlaces(l *Limit) int { return len(l.places) }

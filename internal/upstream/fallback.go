@@ -83,6 +83,7 @@ type search struct {
 	req       *chat.Request // nil when somebody answers: a long answer does not keep its question
 	next      int           // candidate
 	committed bool          // somebody answers
+	patient   bool          // somebody is about to: the budget is stopped
 	over      bool          // failure is the request's fault
 	failure   *chat.Error
 	empty     *chat.Completion // of an answer without content
@@ -175,6 +176,10 @@ func (s *search) attempt(ctx context.Context, c *Candidate, model string, pass *
 	// Without range, because every chunk of every stream comes by here.
 	c.Stream(ctx, req)(func(chunk chat.Chunk, err error) bool {
 		if !committed {
+			if err == nil && chunk.Type == chat.Pause {
+				s.alive()
+				return true
+			}
 			if failure = err; failure == nil {
 				failure = s.commit(chunk)
 			}
@@ -199,11 +204,19 @@ func (s *search) commit(first chat.Chunk) error {
 	case first.Type == chat.Done && first.Done.FinishReason == chat.FinishStop:
 		s.empty = first.Done.Clone()
 		return errNoContent
-	case !s.budget.Stop(): // the context is about to end, and would cut the answer
+	case !s.patient && !s.budget.Stop(): // the context is about to end, and would cut the answer
 		return errBudget
 	}
 	s.committed, s.req = true, nil
 	return nil
+}
+
+// alive ends the time that there is for an answer to begin: the model thinks, or the server reads the prompt, and
+// says so. From there on the clocks of the attempt are enough.
+func (s *search) alive() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.patient = s.patient || s.budget.Stop()
 }
 
 func (s *search) worthRetry(err error, wait time.Duration) bool {

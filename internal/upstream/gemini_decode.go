@@ -1,13 +1,11 @@
 package upstream
 
 import (
-	"bytes"
 	"errors"
 
 	"github.com/go-faster/jx"
 
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/sse"
 )
 
 func (f *gemini) newDecoder() decoder { return new(geminiDecoder) }
@@ -43,22 +41,16 @@ type geminiPart struct {
 	willContinue   bool
 }
 
-func (d *geminiDecoder) decode(ev *sse.Event, out *output) error {
-	if err := strayError(ev); err != nil {
+// end takes a [DONE], which some gateways add.
+func (d *geminiDecoder) end(*output) error { return nil }
+
+func (d *geminiDecoder) decode(object, typ []byte, out *output) error {
+	if err := d.parse(object); err != nil {
 		return err
-	}
-	data := bytes.TrimSpace(ev.Data)
-	if len(data) == 0 || bytes.Equal(data, doneMarker) {
-		return nil
 	}
 	e := &d.event
-	*e = geminiEvent{model: e.model[:0], finish: e.finish[:0], blocked: e.blocked[:0]}
-	d.jx.ResetBytes(data)
-	if err := d.jx.ObjBytes(d.field); err != nil {
-		return err
-	}
-	if e.failed || string(ev.Type) == "error" {
-		return reportIn(data)
+	if e.failed || string(typ) == "error" {
+		return reportIn(object)
 	}
 	if len(e.blocked) > 0 {
 		return &chat.Error{Code: chat.ContentFiltered, Message: "the provider blocked the prompt", Err: errors.New("block reason " + string(e.blocked))}
@@ -102,29 +94,32 @@ func (d *geminiDecoder) part(p *geminiPart, out *output) error {
 	return d.call.end(out)
 }
 
+// parse reads an object into d.event. See openaiDecoder.parse.
+//
+//go:noinline
+func (d *geminiDecoder) parse(object []byte) error {
+	e := &d.event
+	*e = geminiEvent{model: e.model[:0], finish: e.finish[:0], blocked: e.blocked[:0]}
+	d.jx.ResetBytes(object)
+	return d.jx.ObjBytes(d.field)
+}
+
 // finish notes the finish reason, which old models give with every event.
 func (d *geminiDecoder) finish(out *output) error {
-	reason := string(d.event.finish)
-	if reason == "" {
+	if len(d.event.finish) == 0 {
 		return nil
 	}
 	if err := d.call.end(out); err != nil {
 		return err
 	}
-	switch reason {
-	case "MAX_TOKENS":
-		out.finishAtEnd(chat.FinishLength)
-	case "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION":
-		out.finishAtEnd(chat.FinishContentFilter)
-	case "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE":
-		return &chat.Error{Code: chat.UpstreamError, Message: "the model made a tool call that can't be used", Err: errors.New("finish reason " + reason)}
-	default: // STOP, OTHER, …
-		out.finishAtEnd(chat.FinishStop)
+	reason, err := finishReason(d.event.finish)
+	if err == nil {
+		out.finishAtEnd(reason)
 	}
-	return nil
+	return err
 }
 
-func (d *geminiDecoder) field(j *jx.Decoder, key []byte) (err error) {
+func (d *geminiDecoder) field(j *jx.Decoder, key []byte) error {
 	e := &d.event
 	switch string(key) {
 	case "candidates":
@@ -132,8 +127,7 @@ func (d *geminiDecoder) field(j *jx.Decoder, key []byte) (err error) {
 	case "usageMetadata":
 		return e.usage.decode(j)
 	case "modelVersion":
-		e.model, err = appendString(j, e.model)
-		return err
+		return appendStringTo(j, &e.model)
 	case "promptFeedback":
 		return appendText(j, &e.blocked, "blockReason")
 	case "error":
@@ -149,15 +143,14 @@ func (d *geminiDecoder) candidate(j *jx.Decoder) error {
 	}
 	before := d.event
 	index := 0
-	err := j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
+	err := j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		switch string(key) {
 		case "index":
 			return integer(j, &index)
 		case "content":
 			return eachMember(j, d.content)
 		case "finishReason":
-			d.event.finish, err = appendString(j, d.event.finish)
-			return err
+			return appendStringTo(j, &d.event.finish)
 		}
 		return j.Skip()
 	})
@@ -187,11 +180,10 @@ func (d *geminiDecoder) readPart(j *jx.Decoder) error {
 	p := &d.parts[d.event.parts]
 	d.event.parts++
 	*p = geminiPart{text: p.text[:0], id: p.id[:0], name: p.name[:0], args: p.args[:0], partial: p.partial[:0]}
-	return j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
+	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		switch string(key) {
 		case "text":
-			p.text, err = appendString(j, p.text)
-			return err
+			return appendStringTo(j, &p.text)
 		case "thought":
 			return boolean(j, &p.thought)
 		case "functionCall":
@@ -202,14 +194,12 @@ func (d *geminiDecoder) readPart(j *jx.Decoder) error {
 	})
 }
 
-func (p *geminiPart) functionCall(j *jx.Decoder, key []byte) (err error) {
+func (p *geminiPart) functionCall(j *jx.Decoder, key []byte) error {
 	switch string(key) {
 	case "id":
-		p.id, err = appendString(j, p.id)
-		return err
+		return appendStringTo(j, &p.id)
 	case "name":
-		p.name, err = appendString(j, p.name)
-		return err
+		return appendStringTo(j, &p.name)
 	case "args", "partialArgs":
 		dst, want := &p.args, jx.Object
 		if string(key) == "partialArgs" {

@@ -10,8 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-faster/jx"
@@ -52,6 +50,8 @@ func (c *client) newHeader() http.Header {
 		"Content-Type": {"application/json"},
 		"Accept":       {c.framing.contentType},
 		"User-Agent":   {"websopy-relay"},
+		// Some compress unless they are asked not to, and then hold text back.
+		"Accept-Encoding": {"identity"},
 	}
 	c.format.setHeaders(h)
 	maps.Copy(h, c.Headers)
@@ -127,11 +127,9 @@ func (c *client) roundTripError(parent, ctx context.Context, err error) error {
 // maxErrorBody bounds what is read of an answer that is no stream.
 const maxErrorBody = 64 << 10
 
-// checkResponse returns the error that a response without a stream stands for.
-func checkResponse(res *http.Response, streamType string) error {
-	typ, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
-	typ = strings.ToLower(strings.TrimSpace(typ))
-	if res.StatusCode == http.StatusOK && (typ == streamType || typ == "") {
+// checkResponse returns the error that a response's status stands for.
+func checkResponse(res *http.Response) error {
+	if res.StatusCode >= 200 && res.StatusCode < 300 {
 		return nil
 	}
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
@@ -140,13 +138,6 @@ func checkResponse(res *http.Response, streamType string) error {
 	if wait := retryAfter(res.Header, time.Now()); wait > 0 {
 		report.retryAfter = wait
 	}
-	if res.StatusCode != http.StatusOK {
-		report.status = res.StatusCode
-		return report.err()
-	}
-	if report.found {
-		return report.err()
-	}
-	return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider did not answer with a stream",
-		Err: errors.New("content type " + strconv.Quote(typ) + ": " + excerpt(body))}
+	report.status = res.StatusCode
+	return report.err()
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/go-faster/jx"
@@ -12,22 +13,34 @@ import (
 // value of another type is passed over, because a null or an oddity in one field is no reason to lose
 // an answer.
 
-// appendString appends a string value to dst.
+// appendString appends a string value to dst. It may begin or end with half of a surrogate pair, see unescape.
 func appendString(d *jx.Decoder, dst []byte) ([]byte, error) {
 	if d.Next() != jx.String {
 		return dst, d.Skip()
 	}
-	return d.StrAppend(dst)
+	raw, err := d.Raw()
+	if err != nil {
+		return dst, err
+	}
+	return unescape(dst, raw[1:len(raw)-1]), nil
+}
+
+// appendStringTo is appendString for a destination that a switch has chosen, nil for none.
+func appendStringTo(d *jx.Decoder, dst *[]byte) (err error) {
+	if dst == nil {
+		return d.Skip()
+	}
+	*dst, err = appendString(d, *dst)
+	return err
 }
 
 // appendText appends the string members of an object that have one of these names.
 func appendText(d *jx.Decoder, dst *[]byte, names ...string) error {
-	return eachMember(d, func(d *jx.Decoder, key []byte) (err error) {
+	return eachMember(d, func(d *jx.Decoder, key []byte) error {
 		if !slices.Contains(names, string(key)) {
 			return d.Skip()
 		}
-		*dst, err = appendString(d, *dst)
-		return err
+		return appendStringTo(d, dst)
 	})
 }
 
@@ -71,24 +84,42 @@ func present(d *jx.Decoder, b *bool) error {
 	return d.Skip()
 }
 
-// readFunction reads a member of a call's function. Its arguments are JSON text, or the object itself:
-// in Ollama's format, and from servers that forget to encode it in OpenAI's.
-func readFunction(d *jx.Decoder, key []byte, name, arguments *[]byte) (err error) {
-	switch string(key) {
-	case "name":
-		*name, err = appendString(d, *name)
-	case "arguments":
-		if d.Next() == jx.Object {
-			raw, err := d.Raw()
-			*arguments = append(*arguments, raw...)
-			return err
-		}
-		*arguments, err = appendString(d, *arguments)
-	default:
-		err = d.Skip()
+// presentString notes a member that is a string with something in it.
+func presentString(d *jx.Decoder, b *bool) error {
+	if d.Next() != jx.String {
+		return d.Skip()
 	}
+	s, err := d.StrBytes()
+	*b = *b || len(s) > 0
 	return err
 }
+
+// readFunction reads a member of a call's function.
+func readFunction(d *jx.Decoder, key []byte, name, arguments *[]byte) error {
+	switch string(key) {
+	case "name":
+		return appendStringTo(d, name)
+	case "arguments":
+		return appendArguments(d, arguments)
+	}
+	return d.Skip()
+}
+
+// appendArguments appends the arguments of a call: JSON text, or the object itself, in Ollama's format and from
+// servers that forget to encode it in OpenAI's. An empty list is PHP's way to write an empty object.
+func appendArguments(d *jx.Decoder, arguments *[]byte) error {
+	switch d.Next() {
+	case jx.Object, jx.Array:
+		raw, err := d.Raw()
+		if err == nil && (raw.Type() == jx.Object || !isEmptyList(raw)) {
+			*arguments = append(*arguments, raw...)
+		}
+		return err
+	}
+	return appendStringTo(d, arguments)
+}
+
+func isEmptyList(raw []byte) bool { return len(bytes.TrimSpace(bytes.Trim(raw, "[]"))) == 0 }
 
 // tokenCounts are what a provider says of usage, in the terms of OpenAI's formats, their relatives and Cohere.
 type tokenCounts struct {

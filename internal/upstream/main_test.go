@@ -39,7 +39,7 @@ type answer struct {
 func fold(t testing.TB, s upstream.Streamer, ctx context.Context, req *chat.Request) answer {
 	t.Helper()
 	var a answer
-	more := false
+	more, first := false, true
 	for c, err := range s.Stream(ctx, req) {
 		require.Nil(t, a.err, "nothing follows an error")
 		require.Nil(t, a.done, "nothing follows done")
@@ -49,7 +49,7 @@ func fold(t testing.TB, s upstream.Streamer, ctx context.Context, req *chat.Requ
 		}
 		switch c.Type {
 		case chat.Pause:
-			require.True(t, more, "a pause only follows a promise")
+			require.True(t, more || first, "a pause only follows a promise, or says first that the answer has begun")
 		case chat.Content:
 			require.NotEmpty(t, c.Text)
 			a.text += string(c.Text)
@@ -62,7 +62,7 @@ func fold(t testing.TB, s upstream.Streamer, ctx context.Context, req *chat.Requ
 			done := *c.Done
 			a.done = &done
 		}
-		more = c.More
+		more, first = c.More, false
 		if c.Type != chat.Pause {
 			a.chunks++
 		}

@@ -11,22 +11,28 @@ import (
 	"github.com/websopy/relay/internal/upstream"
 )
 
-// longLine is more than the buffer for lines begins with.
+// longLine is more than the buffer for values begins with.
 var longLine = `{"long":"` + strings.Repeat("x", 5<<10) + `"}`
 
-var lineBodies = map[string]struct {
+var valueBodies = map[string]struct {
 	in   string
 	want []string
 }{
-	"lines":                       {"{\"a\":1}\n{\"b\":2}\n{\"c\":3}\n", []string{`{"a":1}`, `{"b":2}`, `{"c":3}`}},
-	"a last line without its end": {"{\"a\":1}\n{\"b\"", []string{`{"a":1}`, `{"b" partial`}},
-	"blank lines":                 {"\n \n{\"a\":1}\r\n\n", []string{"{\"a\":1}\r"}},
-	"a long line":                 {longLine + "\n{\"a\":1}\n", []string{longLine, `{"a":1}`}},
-	"a long line that never ends": {"{\"a\":1}\n" + longLine, []string{`{"a":1}`, longLine + " partial"}},
-	"nothing":                     {"", nil},
+	"a value a line":               {"{\"a\":1}\n{\"b\":2}\n{\"c\":3}\n", []string{`{"a":1}`, `{"b":2}`, `{"c":3}`}},
+	"several a line":               {"{\"a\":1}{\"b\":2} {\"c\":3}", []string{`{"a":1}`, `{"b":2}`, `{"c":3}`}},
+	"a value over many lines":      {"{\n  \"a\": {\n \"b\": \"}\\\"{\" }\n}\n\n{\"c\":3}", []string{"{\n  \"a\": {\n \"b\": \"}\\\"{\" }\n}", `{"c":3}`}},
+	"a list of values":             {"[{\"a\":[1]}\n,\r\n{\"b\":2}]", []string{`{"a":[1]}`, `{"b":2}`}},
+	"a byte order mark":            {"\ufeff{\"a\":1}", []string{`{"a":1}`}},
+	"a last value without its end": {"{\"a\":1}\n{\"b\"", []string{`{"a":1}`, `{"b" partial`}},
+	"a line that was cut":          {"{\"a\":\"x\n{\"b\":2}\n", []string{`{"a":"x`, `{"b":2}`}},
+	"a line that is no object":     {"<p>\n{\"b\":2}\nnull\n", []string{`<p>`, `{"b":2}`, "null"}},
+	"blank lines":                  {"\n \n{\"a\":1}\r\n\n", []string{`{"a":1}`}},
+	"a long value":                 {longLine + "\n{\"a\":1}\n", []string{longLine, `{"a":1}`}},
+	"a long value that never ends": {"{\"a\":1}\n" + longLine[:len(longLine)-1], []string{`{"a":1}`, longLine[:len(longLine)-1] + " partial"}},
+	"nothing":                      {"", nil},
 }
 
-func readLines(t *testing.T, l *upstream.Lines) (all []string) {
+func readValues(t *testing.T, l *upstream.Values) (all []string) {
 	t.Helper()
 	for {
 		ev, err := l.Next()
@@ -42,12 +48,12 @@ func readLines(t *testing.T, l *upstream.Lines) (all []string) {
 	}
 }
 
-func TestLinesThatAreResetKnowNothingOfTheStreamBefore(t *testing.T) {
-	for before, first := range lineBodies {
-		for name, second := range lineBodies {
+func TestValuesThatAreResetKnowNothingOfTheStreamBefore(t *testing.T) {
+	for before, first := range valueBodies {
+		for name, second := range valueBodies {
 			for _, reads := range []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.DataErrReader} {
 				for begun := range 4 { // lines before they are reset, and a look for the next one
-					l := new(upstream.Lines)
+					l := new(upstream.Values)
 					l.Reset(reads(strings.NewReader(first.in)))
 					for range begun {
 						_, _ = l.Next()
@@ -56,15 +62,15 @@ func TestLinesThatAreResetKnowNothingOfTheStreamBefore(t *testing.T) {
 					l.Reset(strings.NewReader(second.in))
 					require.False(t, l.Ended())
 					require.False(t, l.Buffered(), "nothing was read yet")
-					require.Equal(t, second.want, readLines(t, l), "%s, after %s", name, before)
+					require.Equal(t, second.want, readValues(t, l), "%s, after %s", name, before)
 				}
 			}
 		}
 	}
 }
 
-func TestTheBufferForLinesIsUsedAgainUnlessItIsLarge(t *testing.T) {
-	l, body := new(upstream.Lines), new(strings.Reader)
+func TestTheBufferForValuesIsUsedAgainUnlessItIsLarge(t *testing.T) {
+	l, body := new(upstream.Values), new(strings.Reader)
 	read := func(in string) {
 		body.Reset(in)
 		l.Reset(body)

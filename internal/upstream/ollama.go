@@ -1,22 +1,17 @@
 package upstream
 
 import (
-	"bytes"
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/go-faster/jx"
 
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/sse"
 )
 
 // ollama is Ollama's own chat format, newline-delimited JSON.
 // https://docs.ollama.com/api/chat
 type ollama struct{ Options }
-
-var ndjson = framing{"application/x-ndjson", &sync.Pool{New: func() any { return new(lines) }}}
 
 func (f *ollama) target(string) string { return f.BaseURL + "/api/chat" }
 
@@ -167,122 +162,4 @@ func encodeThink(e *jx.Encoder, effort string) error {
 		return err
 	}
 	return nil
-}
-
-func (f *ollama) newDecoder() decoder { return new(ollamaDecoder) }
-
-// ollamaDecoder reads chat responses. Its buffers are used again for every line.
-type ollamaDecoder struct {
-	jx    jx.Decoder
-	line  ollamaLine
-	calls []ollamaCall
-}
-
-// ollamaLine is what one line says.
-type ollamaLine struct {
-	model, text, thinking, reason []byte
-	promptTokens, answerTokens    int64
-	counted, done, failed         bool
-	calls                         int // of ollamaDecoder.calls in use
-}
-
-type ollamaCall struct{ id, name, args []byte }
-
-func (d *ollamaDecoder) decode(ev *sse.Event, out *output) error {
-	l := &d.line
-	*l = ollamaLine{model: l.model[:0], text: l.text[:0], thinking: l.thinking[:0], reason: l.reason[:0]}
-	d.jx.ResetBytes(bytes.TrimSpace(ev.Data))
-	if err := d.jx.ObjBytes(d.field); err != nil {
-		return err
-	}
-	if l.failed {
-		return reportIn(ev.Data)
-	}
-	out.model(l.model)
-	out.text(chat.Reasoning, l.thinking)
-	out.text(chat.Content, l.text)
-	for i := range d.calls[:l.calls] {
-		c := &d.calls[i]
-		if err := out.wholeTool(c.id, c.name, c.args); err != nil {
-			return err
-		}
-	}
-	if !l.done {
-		return nil
-	}
-	if l.counted {
-		out.usage(chat.Usage{PromptTokens: l.promptTokens, CompletionTokens: l.answerTokens})
-	}
-	out.complete = true
-	if string(l.reason) == "length" {
-		out.finish(chat.FinishLength)
-	} else {
-		out.finish(chat.FinishStop)
-	}
-	return nil
-}
-
-func (d *ollamaDecoder) field(j *jx.Decoder, key []byte) (err error) {
-	l := &d.line
-	switch string(key) {
-	case "model":
-		l.model, err = appendString(j, l.model)
-		return err
-	case "message":
-		return eachMember(j, d.message)
-	case "done":
-		return boolean(j, &l.done)
-	case "done_reason":
-		l.reason, err = appendString(j, l.reason)
-		return err
-	case "prompt_eval_count":
-		l.counted = l.counted || j.Next() == jx.Number
-		return tokens(j, &l.promptTokens)
-	case "eval_count":
-		l.counted = l.counted || j.Next() == jx.Number
-		return tokens(j, &l.answerTokens)
-	case "error":
-		return present(j, &l.failed)
-	}
-	return j.Skip()
-}
-
-func (d *ollamaDecoder) message(j *jx.Decoder, key []byte) (err error) {
-	l := &d.line
-	switch string(key) {
-	case "content":
-		l.text, err = appendString(j, l.text)
-		return err
-	case "thinking":
-		l.thinking, err = appendString(j, l.thinking)
-		return err
-	case "tool_calls":
-		return eachItem(j, d.toolCall)
-	}
-	return j.Skip()
-}
-
-func (d *ollamaDecoder) toolCall(j *jx.Decoder) error {
-	if j.Next() != jx.Object {
-		return j.Skip()
-	}
-	if d.line.calls == maxListed {
-		return errListed
-	}
-	if d.line.calls == len(d.calls) {
-		d.calls = append(d.calls, ollamaCall{})
-	}
-	c := &d.calls[d.line.calls]
-	d.line.calls++
-	*c = ollamaCall{c.id[:0], c.name[:0], c.args[:0]}
-	return j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
-		switch string(key) {
-		case "id":
-			c.id, err = appendString(j, c.id)
-			return err
-		case "function":
-			return eachMember(j, func(j *jx.Decoder, key []byte) error { return readFunction(j, key, &c.name, &c.args) })
-		}
-		return j.Skip()
-	})
 }

@@ -1,9 +1,7 @@
 package upstream
 
 import (
-	"bytes"
 	"cmp"
-	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -11,7 +9,6 @@ import (
 	"github.com/go-faster/jx"
 
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/sse"
 )
 
 // openaiResponses is OpenAI's Responses format.
@@ -218,165 +215,4 @@ func encodeResponsesFormat(format responseFormat) []byte {
 	}
 	e.ObjEnd()
 	return e.Bytes()
-}
-
-func (f *openaiResponses) newDecoder() decoder { return new(responsesDecoder) }
-
-// responsesDecoder reads Responses events. Its buffers are used again for every event.
-type responsesDecoder struct {
-	jx    jx.Decoder
-	event responsesEvent
-}
-
-// responsesEvent is what one event says.
-type responsesEvent struct {
-	typ         []byte
-	outputIndex int
-	delta       []byte
-	arguments   []byte // of the event itself or its item
-
-	item, callID, name []byte // item's type, and more for a function_call
-
-	model, incomplete []byte // of response
-	usage             tokenCounts
-	failure           []byte // response.error, raw
-}
-
-func (d *responsesDecoder) decode(ev *sse.Event, out *output) error {
-	if err := strayError(ev); err != nil {
-		return err
-	}
-	data := bytes.TrimSpace(ev.Data)
-	if len(data) == 0 || bytes.Equal(data, doneMarker) { // OpenRouter adds a [DONE]
-		return nil
-	}
-	e := &d.event
-	*e = responsesEvent{
-		typ: e.typ[:0], delta: e.delta[:0], arguments: e.arguments[:0], item: e.item[:0], callID: e.callID[:0],
-		name: e.name[:0], model: e.model[:0], incomplete: e.incomplete[:0], failure: e.failure[:0],
-	}
-	d.jx.ResetBytes(data)
-	if err := d.jx.ObjBytes(d.field); err != nil {
-		return err
-	}
-	out.model(e.model)
-	switch string(e.typ) {
-	case "response.output_text.delta":
-		out.text(chat.Content, e.delta)
-	case "response.refusal.delta":
-		return out.refusal(e.delta)
-	case "response.reasoning_text.delta", "response.reasoning_summary_text.delta":
-		out.text(chat.Reasoning, e.delta)
-	case "response.output_item.added":
-		return d.itemAdded(out)
-	case "response.function_call_arguments.delta":
-		return out.toolMore(e.outputIndex, e.delta)
-	case "response.function_call_arguments.done":
-		return out.toolEnd(e.outputIndex, e.arguments)
-	case "response.output_item.done":
-		if err := d.itemAdded(out); err != nil {
-			return err
-		}
-		return out.toolEnd(e.outputIndex, e.arguments)
-	case "response.completed", "response.incomplete":
-		d.end(out)
-	case "response.failed", "response.cancelled":
-		if len(e.failure) > 0 {
-			return reportIn(e.failure)
-		}
-		return &chat.Error{Code: chat.UpstreamError, Message: "the provider failed in mid-answer", Err: errors.New("event " + string(e.typ))}
-	case "error":
-		return reportIn(data)
-	case "":
-		var r providerReport
-		if r.parse(data); r.found {
-			return r.err()
-		}
-	}
-	return nil
-}
-
-// itemAdded opens a call, unless it is open already. What the provider runs itself is no function_call.
-func (d *responsesDecoder) itemAdded(out *output) error {
-	e := &d.event
-	out.progress = true
-	if string(e.item) != "function_call" || out.findCall(e.outputIndex, nil) >= 0 {
-		return nil
-	}
-	return out.toolFragment(e.outputIndex, e.callID, e.name, nil)
-}
-
-func (d *responsesDecoder) end(out *output) {
-	e := &d.event
-	if e.usage.known {
-		out.usage(e.usage.usage())
-	}
-	out.complete = true
-	switch {
-	case string(e.incomplete) == "content_filter":
-		out.finish(chat.FinishContentFilter)
-	case string(e.typ) == "response.incomplete": // max_output_tokens
-		out.finish(chat.FinishLength)
-	default:
-		out.finish(chat.FinishStop)
-	}
-}
-
-func (d *responsesDecoder) field(j *jx.Decoder, key []byte) (err error) {
-	e := &d.event
-	switch string(key) {
-	case "type":
-		e.typ, err = appendString(j, e.typ)
-		return err
-	case "output_index":
-		return integer(j, &e.outputIndex)
-	case "delta":
-		e.delta, err = appendString(j, e.delta)
-		return err
-	case "arguments":
-		e.arguments, err = appendString(j, e.arguments)
-		return err
-	case "item":
-		return eachMember(j, d.item)
-	case "response":
-		return eachMember(j, d.response)
-	}
-	return j.Skip()
-}
-
-func (d *responsesDecoder) item(j *jx.Decoder, key []byte) (err error) {
-	e := &d.event
-	switch string(key) {
-	case "type":
-		e.item, err = appendString(j, e.item)
-	case "call_id":
-		e.callID, err = appendString(j, e.callID)
-	case "name":
-		e.name, err = appendString(j, e.name)
-	case "arguments":
-		e.arguments, err = appendString(j, e.arguments)
-	default:
-		err = j.Skip()
-	}
-	return err
-}
-
-func (d *responsesDecoder) response(j *jx.Decoder, key []byte) (err error) {
-	e := &d.event
-	switch string(key) {
-	case "model":
-		e.model, err = appendString(j, e.model)
-		return err
-	case "usage":
-		return e.usage.decode(j)
-	case "incomplete_details":
-		return appendText(j, &e.incomplete, "reason")
-	case "error":
-		if j.Next() == jx.Object {
-			raw, err := j.Raw()
-			e.failure = append(e.failure, raw...)
-			return err
-		}
-	}
-	return j.Skip()
 }

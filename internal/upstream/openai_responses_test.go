@@ -10,7 +10,7 @@ import (
 
 const (
 	responseCreated   = `{"type":"response.created","response":{"id":"resp_1","model":"m-1","status":"in_progress","error":null,"usage":null,"tools":[{"name":"f"}]}}`
-	responseCompleted = `{"type":"response.completed","response":{"id":"resp_1","model":"m-1","status":"completed","error":null,"incomplete_details":null,"output":[{"type":"message","content":[{"type":"output_text","text":"no"}]}],"usage":{"input_tokens":7,"input_tokens_details":{"cached_tokens":0},"output_tokens":2,"total_tokens":9}}}`
+	responseCompleted = `{"type":"response.completed","response":{"id":"resp_1","model":"m-1","status":"completed","error":null,"incomplete_details":null,"output":[],"usage":{"input_tokens":7,"input_tokens_details":{"cached_tokens":0},"output_tokens":2,"total_tokens":9}}}`
 )
 
 func responseDelta(kind, text string) string {
@@ -28,8 +28,8 @@ func responseIncomplete(reason string) string {
 var responsesStreams = map[string]stream{
 	"reasoning, text, usage and the terminator": {
 		body: sse(responseCreated, responseItem("added", "0", `"type":"reasoning","id":"rs_1","summary":[]`), responseDelta("reasoning_summary_text", "h"), responseDelta("reasoning_text", "m"), `{"type":"response.reasoning_text.done","text":"hm"}`,
-			responseItem("added", "1", `"type":"message","content":[]`), responseDelta("output_text", "Hel"), responseDelta("output_text", `lo \u4f60\ud83d\ude00`), `{"type":"response.output_text.done","text":"Hello"}`,
-			responseItem("done", "1", `"type":"message","content":[{"type":"output_text","text":"Hello"}]`), responseCompleted),
+			responseDelta("output_text", "Hel"), responseDelta("output_text", `lo \u4f60\ud83d\ude00`), `{"type":"response.output_text.done","text":"Hello"}`,
+			responseItem("done", "0", `"type":"message","content":[{"type":"output_text","text":"Hello"}]`), responseCompleted),
 		want: answer{reasoning: "hm", text: "Hello 你😀", done: done("stop")},
 	},
 	"a refusal is content": {

@@ -241,7 +241,7 @@ func TestOpenAIRequests(t *testing.T) {
 		require.Equal(t, "/v1/chat/completions", got.URL.String())
 		require.Equal(t, "Bearer test-key", got.Header.Get("Authorization"))
 		require.Equal(t, "text/event-stream", got.Header.Get("Accept"))
-		require.Empty(t, got.Header.Get("Accept-Encoding"))
+		require.Equal(t, "identity", got.Header.Get("Accept-Encoding"))
 		require.JSONEq(t, `{"model":"m","stream_options":{"include_usage":true},`+common+`}`, string(body))
 		require.Contains(t, string(body), "15092511270073158000")
 	})
@@ -289,7 +289,7 @@ func TestTheBaseURLDecidesOnFieldsThatNotAllProvidersKnow(t *testing.T) {
 				if body, err = io.ReadAll(req.Body); err != nil {
 					return nil, err
 				}
-				return replies(func() io.Reader { return strings.NewReader(sse("[DONE]")) }).RoundTrip(req)
+				return replies(func() io.Reader { return strings.NewReader(sse(finished("stop"), "[DONE]")) }).RoundTrip(req)
 			}))
 			req := question()
 			req.MaxTokens = "9"
@@ -316,7 +316,7 @@ func TestWhatIsAssembledFromPiecesHasALimit(t *testing.T) {
 		"names": {
 			kind: "openai", end: finished("tool_calls"), most: 15, tooMany: 17,
 			piece: func(i int) string {
-				return delta(`"tool_calls":[{"index":` + strconv.Itoa(i) + `,"id":"a","function":{"name":"` + long + `"}}]`)
+				return delta(`"tool_calls":[{"index":` + strconv.Itoa(i) + `,"id":"a` + strconv.Itoa(i) + `","function":{"name":"` + long + `"}}]`)
 			},
 		},
 		"ids": {
@@ -350,7 +350,7 @@ func TestWhatIsAssembledFromPiecesHasALimit(t *testing.T) {
 		},
 		"calls of nothing": {
 			kind: "openai", end: finished("tool_calls"), most: 4096, tooMany: 4097,
-			piece: func(i int) string { return delta(`"tool_calls":[{"index":` + strconv.Itoa(i) + `}]`) },
+			piece: func(i int) string { return delta(`"tool_calls":[{"id":"a` + strconv.Itoa(i) + `"}]`) },
 		},
 		"whole calls of nothing": {
 			kind: "ollama", end: line(`"content":""`, ollamaDone), most: 4096, tooMany: 4097,

@@ -1,20 +1,10 @@
 package upstream
 
 import (
-	"bytes"
 	"errors"
-	"strconv"
-
-	"github.com/go-faster/jx"
+	"unicode/utf8"
 
 	"github.com/websopy/relay/internal/chat"
-)
-
-// The tool calls of one answer are bounded in bytes and in number. The bytes are a format's event limit once
-// more: a provider may send as much in pieces as in one.
-const (
-	maxToolBytes = 16 << 20
-	maxToolCalls = 4096
 )
 
 // maxListed bounds the calls or parts that one event lists, of which an empty one costs more memory
@@ -33,10 +23,23 @@ type output struct {
 	pending  bool // the last chunk promised more
 	gone     bool // nobody wants more
 	progress bool // the model has moved since the driver last looked
+	begun    bool // something of the answer has come
+	told     bool // that it is about to
+	thinking bool // the last that the model did was to think
+	waiting  bool // the provider has not begun to answer and says that it is alive, since the driver last looked
+	stopped  bool // the provider gave a finish reason since the driver last looked
 	finished bool // the provider gave a finish reason
 	mayEnd   bool // the provider gave a finish reason that counts only if the body ends after it
 	complete bool // the provider said that nothing follows
+	called   bool // a tool call was sent
 	yield    func(chat.Chunk, error) bool
+
+	half half // a character that two events share
+
+	// The name of the string, with its quotes and colon, that was all the event said, and what it is; empty when
+	// there was more.
+	key string
+	typ chat.Type
 
 	done   chat.Completion
 	counts chat.Usage // what done points to: some providers count with every chunk
@@ -48,22 +51,11 @@ type output struct {
 	toolBytes int
 }
 
-// toolCall is a call in the making.
-type toolCall struct {
-	index     int // the provider's, or noIndex
-	id, name  string
-	arguments []byte
-	whole     bool // the provider said that it is
-}
-
-// noIndex is the index of a fragment that has none.
-const noIndex = -1 << 31
-
 func (o *output) emit(c chat.Chunk) {
 	if o.gone {
 		return
 	}
-	o.progress = true
+	o.progress, o.begun = true, true
 	c.More = o.more
 	o.pending = o.more
 	o.gone = !o.yield(c, nil)
@@ -77,11 +69,44 @@ func (o *output) pause() {
 	}
 }
 
+// think notes that the model has begun to think, of which there may be nothing to see.
+func (o *output) think() {
+	o.progress, o.thinking = true, true
+	o.alive()
+}
+
+// wait notes that the provider has not begun to answer, and is at work.
+func (o *output) wait() {
+	o.waiting = true
+	o.alive()
+}
+
+// alive tells whoever waits for the first chunk that it is worth waiting for, by a pause before it.
+func (o *output) alive() {
+	if !o.begun && !o.told && !o.gone {
+		o.told = true
+		o.gone = !o.yield(chat.Chunk{Type: chat.Pause}, nil)
+	}
+}
+
 // text passes on a piece of content or reasoning, if it is one.
 func (o *output) text(typ chat.Type, text []byte) {
-	if len(text) > 0 {
-		o.emit(chat.Chunk{Type: typ, Text: text})
+	if len(text) == 0 {
+		return
 	}
+	if o.half.n > 0 || text[len(text)-1] >= utf8.RuneSelf || text[0] == surrogate {
+		if text = o.mend(typ, text); len(text) == 0 {
+			return
+		}
+	}
+	o.thinking = typ == chat.Reasoning
+	o.emit(chat.Chunk{Type: typ, Text: text})
+}
+
+// only passes on a piece of text that is all that its event says, under a key.
+func (o *output) only(typ chat.Type, text []byte, key string) {
+	o.key, o.typ = key, typ
+	o.text(typ, text)
 }
 
 // refusal adds to a refusal, which is passed on as content when the provider has finished it. One that
@@ -99,8 +124,9 @@ func (o *output) refusal(text []byte) error {
 }
 
 func (o *output) sendRefusal() {
-	o.text(chat.Content, o.refused)
+	refused := o.refused
 	o.refused = nil
+	o.text(chat.Content, refused)
 }
 
 // usage notes token counts. The last ones count: providers repeat them, cumulatively. All zeroes say nothing
@@ -111,12 +137,15 @@ func (o *output) usage(u chat.Usage) {
 	}
 }
 
-// finish notes the provider's finish reason and sends the tool calls, which are whole now.
+// finish notes the provider's finish reason and sends the tool calls that are whole. The answer may go on all
+// the same: some servers give a reason with every event.
 func (o *output) finish(reason chat.FinishReason) {
+	progress := o.progress
 	o.done.FinishReason = reason
-	o.finished = true
+	o.finished, o.stopped = true, true
 	o.sendRefusal()
-	o.sendTools(len(o.tools))
+	o.sendWholeTools()
+	o.progress = progress // what was sent now is no sign that the answer goes on
 }
 
 // finishAtEnd notes a finish reason that says nothing until the body ends, because the provider may give
@@ -126,6 +155,11 @@ func (o *output) finishAtEnd(reason chat.FinishReason) {
 	o.mayEnd = true
 }
 
+// nothing reports whether there is nothing at all that could be an answer.
+func (o *output) nothing() bool {
+	return !o.begun && !o.finished && !o.mayEnd && len(o.tools) == 0 && len(o.refused) == 0 && o.half.n == 0
+}
+
 // model notes the first name that the provider gives the model.
 func (o *output) model(name []byte) {
 	if o.done.Model == "" && len(name) > 0 {
@@ -133,141 +167,17 @@ func (o *output) model(name []byte) {
 	}
 }
 
-// toolFragment adds to a tool call. A new index opens a call, and so does a new id with a name on an
-// index in use (seen: fifteen calls, all with index 0); without an index the id tells, and without both
-// the fragment belongs to the last call. Names and ids that repeat say nothing new.
-func (o *output) toolFragment(index int, id, name, arguments []byte) error {
-	i := o.findCall(index, id)
-	switch {
-	case i < 0 || len(name) > 0 && len(id) > 0 && o.tools[i].id != "" && o.tools[i].id != string(id):
-		o.sendWholeTools()
-		i = len(o.tools)
-		if err := o.openCall(toolCall{index: index}); err != nil {
-			return err
-		}
-	case i < o.sent:
-		return nil // an afterthought to a call that was whole
-	}
-	o.progress = true
-	call := &o.tools[i]
-	if call.id != "" {
-		id = nil
-	}
-	if call.name != "" {
-		name = nil
-	}
-	if err := o.countTool(len(id) + len(name) + len(arguments)); err != nil {
-		return err
-	}
-	call.id += string(id)
-	call.name += string(name)
-	call.arguments = append(call.arguments, arguments...)
-	return nil
-}
-
-func (o *output) openCall(call toolCall) error {
-	if len(o.tools) == maxToolCalls {
-		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent more tool calls than the limit"}
-	}
-	o.tools = append(o.tools, call)
-	return nil
-}
-
-// toolMore adds arguments to a call that has begun. Where there is none of that index they are passed
-// over: providers stream the arguments of tools that they run themselves in the same way.
-func (o *output) toolMore(index int, arguments []byte) error {
-	o.progress = true
-	if i := o.findCall(index, nil); i < 0 || o.tools[i].whole {
-		return nil
-	}
-	return o.toolFragment(index, nil, nil, arguments)
-}
-
-// toolEnd ends a call that has begun. Arguments that are given replace those that came in pieces.
-func (o *output) toolEnd(index int, arguments []byte) error {
-	i := o.findCall(index, nil)
-	if i < o.sent || o.tools[i].whole {
-		return nil
-	}
-	call := &o.tools[i]
-	call.whole = true
-	if len(arguments) > 0 {
-		if err := o.countTool(len(arguments) - len(call.arguments)); err != nil {
-			return err
-		}
-		call.arguments = bytes.Clone(arguments) // and not into the memory of what was there, which may be larger
-	}
-	o.sendWholeTools()
-	return nil
-}
-
-// wholeTool sends a call that came in one piece.
-func (o *output) wholeTool(id, name, arguments []byte) error {
-	if err := o.countTool(len(id) + len(name) + len(arguments)); err != nil {
-		return err
-	}
-	if err := o.openCall(toolCall{index: noIndex, id: string(id), name: string(name), arguments: arguments}); err != nil {
-		return err
-	}
-	o.sendTools(len(o.tools))
-	return nil
-}
-
-// countTool counts bytes that are about to be kept.
-func (o *output) countTool(n int) error {
-	if o.toolBytes += n; o.toolBytes > maxToolBytes {
-		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent tool calls over the size limit"}
-	}
-	return nil
-}
-
-// findCall finds the last call that a fragment may belong to, -1 if there is none.
-func (o *output) findCall(index int, id []byte) int {
-	for i := len(o.tools) - 1; i >= 0; i-- {
-		t := &o.tools[i]
-		if index != noIndex && t.index == index || index == noIndex && (len(id) == 0 || t.id == string(id)) {
-			return i
-		}
-	}
-	return -1
-}
-
-// sendWholeTools sends the calls that are complete, now that another one begins. A call whose arguments
-// are not whole yet, because fragments of several calls interleave, holds back those after it.
-func (o *output) sendWholeTools() {
-	n := o.sent
-	for n < len(o.tools) && (o.tools[n].whole || jx.Valid(o.tools[n].arguments)) {
-		n++
-	}
-	o.sendTools(n)
-}
-
-// sendTools sends the calls before n that are not sent yet.
-func (o *output) sendTools(n int) {
-	for ; o.sent < n; o.sent++ {
-		t := &o.tools[o.sent]
-		call := &chat.ToolCall{ID: t.id, Name: t.name, Arguments: string(t.arguments)}
-		if call.ID == "" { // tool results must name their call, so there has to be one
-			call.ID = "call_" + strconv.Itoa(o.sent)
-		}
-		if call.Arguments == "" {
-			call.Arguments = "{}"
-		}
-		t.arguments = nil
-		o.emit(chat.Chunk{Type: chat.Tool, Tool: call})
-	}
-}
-
 // end sends what is left, all at once, and the done chunk. It reports whether anybody took it.
 func (o *output) end() bool {
 	o.more = true
 	o.sendRefusal()
+	o.flushHalf()
 	o.sendTools(len(o.tools))
 	reason := &o.done.FinishReason
 	if *reason == "" {
 		*reason = chat.FinishStop
 	}
-	if *reason == chat.FinishStop && o.sent > 0 {
+	if *reason == chat.FinishStop && o.called {
 		*reason = chat.FinishToolCalls // several providers say stop in both cases
 	}
 	o.more = false

@@ -1,13 +1,18 @@
 package upstream
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/websopy/relay/internal/chat"
+)
 
 // template speeds up the events that are most of a stream: those that differ from the one before in one
 // JSON string only. It keeps what stands before and after that string; an event with the same bytes
 // around a string has the same meaning but for the string, so nothing else of it needs to be read.
 // Events that differ in more (a sequence number, random padding) are decoded as always.
 type template struct {
-	around []byte // around[:split] ends with the string's opening quote, around[split:] begins with the closing one
+	typ    chat.Type // of the text
+	around []byte    // around[:split] ends with the string's opening quote, around[split:] begins with the closing one
 	split  int
 	text   []byte
 	room   [320]byte // for around: most events take no more

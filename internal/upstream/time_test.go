@@ -116,6 +116,10 @@ func TestClocks(t *testing.T) {
 	hi, empty, tool := sse(delta(`"content":"Hi"`)), sse(delta(`"content":""`)), sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":" "}}]`))
 	sent := sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}},{"index":1,"id":"b","function":{"name":"f"}}]`))
 	more := sse(delta(`"tool_calls":[{"index":0,"function":{"arguments":" "}}]`))
+	stop := sse(`{"model":"m-1","choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}`)
+	prompt := func(processed string) string {
+		return sse(`{"choices":[{"index":0,"delta":{"role":"assistant","content":null}}],"prompt_progress":{"total":40,"cache":0,"processed":` + processed + `,"time_ms":1}}`)
+	}
 	for name, tc := range map[string]struct {
 		provider paced
 		ends     time.Duration
@@ -153,8 +157,32 @@ func TestClocks(t *testing.T) {
 		"which what is no progress does not prolong": {
 			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}, {1500 * time.Millisecond, empty}, {400 * time.Millisecond, empty}}, hang: true}, 3 * s, "Hi", "", "",
 		},
-		"and progress does": {
-			paced{parts: []part{{0, hi}, {1 * s, sse(finished("tool_calls"))}, {1500 * time.Millisecond, tool}}, hang: true}, 4500 * time.Millisecond, "Hi", "", "",
+		"progress after it shows that it was no end: the answer goes on": {
+			paced{parts: []part{{0, hi}, {1 * s, sse(finished("tool_calls"))}, {1500 * time.Millisecond, tool}, {20 * s, hi}}, hang: true},
+			(1+20+30)*s + 1500*time.Millisecond, "HiHi", "", "",
+		},
+		"until there is a finish reason alone": {
+			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}, {1 * s, hi}, {20 * s, sse(finished("stop"))}}, hang: true}, 24 * s, "HiHi", "", "",
+		},
+		"a finish reason beside text has a longer grace": {
+			paced{parts: []part{{0, stop}, {4 * s, stop}, {20 * s, stop}, {5 * s, sse(finished("stop"))}}, hang: true}, 31 * s, "HiHiHi", "", "",
+		},
+		"that of the first text is over after it": {paced{parts: []part{{0, stop}}, hang: true}, 5 * s, "Hi", "", ""},
+		"a finish reason before the first word ends nothing": {
+			paced{parts: []part{{0, sse(finished("stop"))}, {59 * s, hi}, {29 * s, sse(finished("stop"))}}, hang: true}, 90 * s, "Hi", "", "",
+		},
+		"a model that thinks has more time": {
+			paced{parts: []part{{0, sse(delta(`"reasoning_content":"Hm"`))}, {119 * s, hi}}, hang: true}, (119 + 30) * s, "Hi", chat.UpstreamTimeout, chat.PhaseIdle,
+		},
+		"but not all the time": {
+			paced{parts: []part{{0, hi + sse(delta(`"reasoning_content":"Hm"`))}}, hang: true}, 120 * s, "Hi", chat.UpstreamTimeout, chat.PhaseIdle,
+		},
+		"a server that reads the prompt is alive": {
+			paced{parts: []part{{0, prompt("10")}, {50 * s, prompt("20")}, {50 * s, prompt("30")}, {50 * s, hi}}, hang: true}, (150 + 30) * s, "Hi",
+			chat.UpstreamTimeout, chat.PhaseIdle,
+		},
+		"unless it gets nowhere": {
+			paced{parts: []part{{0, prompt("10")}, {50 * s, prompt("10")}}, hang: true}, 60 * s, "", chat.UpstreamTimeout, chat.PhaseFirstChunk,
 		},
 		"a terminator ends it at once": {
 			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"), "[DONE]")}}, hang: true}, 1*s + 100*time.Millisecond, "Hi", "", "",
@@ -163,7 +191,7 @@ func TestClocks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := options("openai", "http://provider.invalid")
-				o.FirstChunkTimeout, o.IdleTimeout = 60*s, 30*s
+				o.FirstChunkTimeout, o.IdleTimeout, o.ThinkingTimeout = 60*s, 30*s, 120*s
 				u := newUpstream(t, o)
 				upstream.SetTransport(u, tc.provider)
 				began := time.Now()
@@ -218,6 +246,12 @@ func TestRetries(t *testing.T) {
 		<-ctx.Done()
 		yield(chat.Chunk{}, context.Cause(ctx))
 	}
+	thinking := func(ctx context.Context, yield func(chat.Chunk, error) bool) {
+		if yield(chat.Chunk{Type: chat.Pause}, nil) {
+			_ = wait(ctx, 60*s)
+			succeed(ctx, yield)
+		}
+	}
 	slowly := func(ctx context.Context, yield func(chat.Chunk, error) bool) {
 		if yield(chat.Chunk{Type: chat.Content, Text: []byte("Hi")}, nil) {
 			_ = wait(ctx, time.Hour)
@@ -248,8 +282,9 @@ func TestRetries(t *testing.T) {
 				}
 			}, succeed}, retries: 2, attempts: 1, code: chat.UpstreamError, text: "Hi",
 		},
-		"the budget ends an attempt": {each: []provider{fail(errProvider), never}, retries: 2, attempts: 2, max: 250 * time.Millisecond, ends: 30 * s, code: chat.UpstreamTimeout},
-		"but not an answer":          {each: []provider{slowly}, retries: 2, attempts: 1, ends: time.Hour, text: "Hi"},
+		"a model that thinks has begun, and the budget is not for it": {each: []provider{thinking}, retries: 2, attempts: 1, ends: 60 * s, text: "Hi"},
+		"the budget ends an attempt":                                  {each: []provider{fail(errProvider), never}, retries: 2, attempts: 2, max: 250 * time.Millisecond, ends: 30 * s, code: chat.UpstreamTimeout},
+		"but not an answer":                                           {each: []provider{slowly}, retries: 2, attempts: 1, ends: time.Hour, text: "Hi"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -3,28 +3,27 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-faster/jx"
 
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/sse"
 )
 
 // Streamer is a provider, a retried provider or a chain of them.
 //
 // The sequence runs on the caller's goroutine and is cancelled with ctx. An error ends it and comes
 // last; a sequence that ends without an error ends with a chat.Done chunk. Breaking out of it cancels
-// the request upstream. Chunks are valid until the next one is asked for.
+// the request upstream. Chunks are valid until the next one is asked for. A chat.Pause before all other chunks says
+// that the answer is about to begin: the model thinks, or the server is reading the prompt.
 type Streamer interface {
 	Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error]
 }
@@ -41,6 +40,7 @@ type Options struct {
 	ConnectTimeout    time.Duration // DNS and TCP together, and then TLS
 	FirstChunkTimeout time.Duration // from the request to the first content, reasoning or tool progress
 	IdleTimeout       time.Duration // between two of those
+	ThinkingTimeout   time.Duration // the same while the model thinks; less than IdleTimeout: that
 
 	RootCAs *x509.CertPool // whose certificates are trusted; nil: those that the system trusts
 	Headers http.Header    // of every request, beside and before those of the format
@@ -69,22 +69,6 @@ func New(o Options) (Streamer, error) {
 	return nil, fmt.Errorf("unknown upstream kind %q", o.Kind)
 }
 
-// A framing is how the events of an answer are laid out in its body.
-type framing struct {
-	contentType string
-	sources     *sync.Pool // of eventSource
-}
-
-// An eventSource reads events as sse.Decoder does, whose documentation holds for all.
-type eventSource interface {
-	Next() (*sse.Event, error)
-	Buffered() bool
-	Ended() bool
-	Reset(io.Reader)
-}
-
-var eventStream = framing{"text/event-stream", &sync.Pool{New: func() any { return sse.NewDecoder(nil, 0) }}}
-
 // A format is a wire format.
 type format interface {
 	// target is the URL that requests for a model are posted to.
@@ -97,16 +81,14 @@ type format interface {
 	newDecoder() decoder
 }
 
-// A decoder reads the events of one answer.
+// A decoder reads one answer.
 type decoder interface {
-	// decode puts into out what the event says. It returns a *chat.Error when the event is the
-	// provider's report of a failure, any other error when it can't be read.
-	decode(ev *sse.Event, out *output) error
+	// decode puts into out what a JSON object says, which came in an event of a type (empty: none). The error is a
+	// *chat.Error when the object is the provider's report of a failure, any other when it can't be read.
+	decode(object, typ []byte, out *output) error
+	// end takes the marker [DONE].
+	end(out *output) error
 }
-
-// finishGrace is how long usage and the terminator may take after a finish reason. Several providers
-// never send a terminator, and some keep the connection open.
-const finishGrace = 2 * time.Second
 
 // drainTime and drainBytes bound the wait for the end of the body after the terminator, which decides
 // whether the connection can be used again.
@@ -151,14 +133,18 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 		return err
 	}
 	defer res.Body.Close()
-	events := c.framing.sources.Get().(eventSource)
+	framing, err := c.framing.of(res)
+	if err != nil {
+		return cmp.Or(context.Cause(ctx), err)
+	}
+	events := framing.sources.Get().(eventSource)
 	events.Reset(res.Body)
 	defer func() {
 		events.Reset(nil)
-		c.framing.sources.Put(events)
+		framing.sources.Put(events)
 	}()
 	if err := c.read(ctx, &x, events); err != nil {
-		return err
+		return waitAsTold(err, res.Header)
 	}
 	if x.out.end() && !events.Ended() && res.ProtoMajor == 1 {
 		x.clock.set(drainTime, errGraceOver)
@@ -179,7 +165,7 @@ func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Res
 	if err != nil {
 		return nil, c.roundTripError(parent, ctx, err)
 	}
-	if err := checkResponse(res, c.framing.contentType); err != nil {
+	if err := checkResponse(res); err != nil {
 		res.Body.Close()
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, cause
@@ -187,76 +173,4 @@ func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Res
 		return nil, err
 	}
 	return res, nil
-}
-
-// exchange is what one request and its answer keep, in one piece of memory: what the next chunk needs of it
-// is one cache line.
-type exchange struct {
-	clock clock
-	out   output
-}
-
-// read passes on what the body says, until it is complete or nobody wants it any more.
-func (c *client) read(ctx context.Context, x *exchange, events eventSource) error {
-	dec := c.format.newDecoder()
-	out := &x.out
-	ending := false // the grace runs
-	for !out.complete {
-		if out.more = out.more && events.Buffered(); !out.more {
-			out.pause()
-		}
-		ev, err := events.Next()
-		if err != nil {
-			return endOfBody(ctx, out, err)
-		}
-		out.more = events.Buffered()
-		err = dec.decode(ev, out)
-		if out.gone { // then nobody wants the error either
-			return nil
-		}
-		if err != nil {
-			if ev.Partial && !isProviderError(err) {
-				// The cut went through the last event. It is not the provider who garbled it.
-				return endOfBody(ctx, out, io.ErrUnexpectedEOF)
-			}
-			return decodeError(err)
-		}
-		switch {
-		case out.finished && (out.progress || !ending): // not for usage or pings: they would prolong it for ever
-			x.clock.set(finishGrace, errGraceOver)
-			ending = true
-		case out.progress:
-			x.clock.set(c.IdleTimeout, errIdle)
-		}
-		out.progress = false
-	}
-	return nil
-}
-
-// endOfBody decides what the end of the body means: nil when the answer is complete all the same.
-func endOfBody(ctx context.Context, out *output, err error) error {
-	cause := context.Cause(ctx)
-	switch {
-	case errors.Is(err, sse.ErrTooLong):
-		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent an event over the size limit", Err: err}
-	case cause != nil && cause != errGraceOver:
-		return cause
-	case out.finished, out.mayEnd && err == io.EOF:
-		return nil
-	case err == io.EOF:
-		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off"}
-	}
-	return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off", Err: err}
-}
-
-func isProviderError(err error) bool {
-	_, ok := errors.AsType[*chat.Error](err)
-	return ok
-}
-
-func decodeError(err error) error {
-	if isProviderError(err) {
-		return err
-	}
-	return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent something that can't be read", Err: err}
 }

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"net/http"
@@ -10,7 +9,6 @@ import (
 	"github.com/go-faster/jx"
 
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/sse"
 )
 
 // websopy is our own contract (docs/protocol.md), so that a relay can stand before another.
@@ -46,29 +44,27 @@ type websopyDecoder struct {
 	retryAfter             int64
 }
 
-func (d *websopyDecoder) decode(ev *sse.Event, out *output) error {
-	if len(ev.Data) == 0 {
-		return nil
+func (d *websopyDecoder) end(out *output) error {
+	if out.complete = out.finished; !out.complete {
+		return errors.New("[DONE] without a done chunk before it")
 	}
-	if bytes.Equal(ev.Data, doneMarker) {
-		if out.complete = out.finished; !out.complete {
-			return errors.New("[DONE] without a done chunk before it")
-		}
-		return nil
-	}
+	return nil
+}
+
+func (d *websopyDecoder) decode(object, typ []byte, out *output) error {
 	*d = websopyDecoder{
 		typ: d.typ[:0], content: d.content[:0], model: d.model[:0], finish: d.finish[:0], id: d.id[:0],
 		name: d.name[:0], args: d.args[:0], message: d.message[:0], code: d.code[:0], phase: d.phase[:0],
 	}
-	d.jx.ResetBytes(ev.Data)
+	d.jx.ResetBytes(object)
 	if err := d.jx.ObjBytes(d.field); err != nil {
 		return err
 	}
 	switch string(d.typ) {
 	case "content":
-		out.text(chat.Content, d.content)
+		out.only(chat.Content, d.content, `"content":`)
 	case "reasoning":
-		out.text(chat.Reasoning, d.content)
+		out.only(chat.Reasoning, d.content, `"content":`)
 	case "tool_call":
 		return out.wholeTool(d.id, d.name, d.args)
 	case "done":
@@ -79,6 +75,8 @@ func (d *websopyDecoder) decode(ev *sse.Event, out *output) error {
 		out.finish(finishWebsopy(d.finish))
 	case "error":
 		return d.err()
+	case "":
+		return failureIn(object)
 	}
 	return nil
 }
@@ -105,35 +103,36 @@ func (d *websopyDecoder) err() error {
 	return e
 }
 
-func (d *websopyDecoder) field(j *jx.Decoder, key []byte) (err error) {
+func (d *websopyDecoder) field(j *jx.Decoder, key []byte) error {
+	var text *[]byte
 	switch string(key) {
 	case "type":
-		d.typ, err = appendString(j, d.typ)
+		text = &d.typ
 	case "content":
-		d.content, err = appendString(j, d.content)
+		text = &d.content
 	case "model":
-		d.model, err = appendString(j, d.model)
+		text = &d.model
 	case "finishReason":
-		d.finish, err = appendString(j, d.finish)
+		text = &d.finish
 	case "error":
-		d.message, err = appendString(j, d.message)
+		text = &d.message
 	case "code":
-		d.code, err = appendString(j, d.code)
+		text = &d.code
 	case "phase":
-		d.phase, err = appendString(j, d.phase)
+		text = &d.phase
 	case "retryAfter":
-		err = tokens(j, &d.retryAfter)
+		return tokens(j, &d.retryAfter)
 	case "tool":
 		if j.Next() != jx.Object {
 			return j.Skip()
 		}
-		err = j.ObjBytes(d.tool)
+		return j.ObjBytes(d.tool)
 	case "usage":
 		if j.Next() != jx.Object {
 			return j.Skip()
 		}
 		d.usageKnown = true
-		err = j.ObjBytes(func(j *jx.Decoder, key []byte) error {
+		return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 			switch string(key) {
 			case "promptTokens":
 				return tokens(j, &d.usage.PromptTokens)
@@ -146,22 +145,19 @@ func (d *websopyDecoder) field(j *jx.Decoder, key []byte) (err error) {
 			}
 			return j.Skip()
 		})
-	default:
-		err = j.Skip()
 	}
-	return err
+	return appendStringTo(j, text)
 }
 
-func (d *websopyDecoder) tool(j *jx.Decoder, key []byte) (err error) {
+func (d *websopyDecoder) tool(j *jx.Decoder, key []byte) error {
+	var text *[]byte
 	switch string(key) {
 	case "id":
-		d.id, err = appendString(j, d.id)
+		text = &d.id
 	case "name":
-		d.name, err = appendString(j, d.name)
+		text = &d.name
 	case "arguments":
-		d.args, err = appendString(j, d.args)
-	default:
-		err = j.Skip()
+		text = &d.args
 	}
-	return err
+	return appendStringTo(j, text)
 }

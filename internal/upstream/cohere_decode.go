@@ -1,0 +1,224 @@
+package upstream
+
+import (
+	"errors"
+
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+func (f *cohere) newDecoder() decoder { return new(cohereDecoder) }
+
+// cohereDecoder reads chat events, and a whole response. Its buffers are used again for every object.
+type cohereDecoder struct {
+	jx    jx.Decoder
+	event cohereEvent
+	calls []fragment
+}
+
+// cohereEvent is what one object says.
+type cohereEvent struct {
+	typ                []byte
+	index              int
+	text, thinking     []byte
+	finish             []byte
+	usage, billedUsage tokenCounts
+	cached             int64 // of the prompt's tokens
+	calls              int   // of cohereDecoder's in use
+	failed, message    bool  // whether there is an error, or a message where there should be a type
+	whole              bool  // it is a response, not an event
+}
+
+// end takes a [DONE], which some gateways add.
+func (d *cohereDecoder) end(*output) error { return nil }
+
+func (d *cohereDecoder) decode(object, typ []byte, out *output) error {
+	if err := d.parse(object, typ); err != nil {
+		return err
+	}
+	e := &d.event
+	if e.failed || e.message && len(e.typ) == 0 || string(typ) == "error" {
+		return reportIn(object)
+	}
+	switch string(e.typ) {
+	case "content-start", "content-delta":
+		if len(e.text) > 0 && len(e.thinking) == 0 {
+			out.only(chat.Content, e.text, `"text":`)
+			return nil
+		}
+		out.text(chat.Reasoning, e.thinking)
+		out.text(chat.Content, e.text)
+	case "tool-plan-delta":
+		out.progress = true // the recorded answers count a plan neither as text nor as reasoning
+	case "tool-call-start":
+		for i := range d.calls[:e.calls] {
+			d.calls[i].index = e.index
+			if err := out.toolFragment(d.calls[i]); err != nil {
+				return err
+			}
+		}
+	case "tool-call-delta":
+		for i := range d.calls[:e.calls] {
+			if err := out.toolMore(e.index, d.calls[i].arguments); err != nil {
+				return err
+			}
+		}
+	case "tool-call-end":
+		return out.toolEnd(e.index, nil)
+	case "message-end":
+		return d.finish(object, out)
+	case "":
+		if e.whole && len(e.finish) > 0 {
+			return d.response(object, out)
+		}
+	}
+	return nil
+}
+
+// parse reads an object into d.event. See openaiDecoder.parse.
+//
+//go:noinline
+func (d *cohereDecoder) parse(object, typ []byte) error {
+	e := &d.event
+	*e = cohereEvent{typ: e.typ[:0], text: e.text[:0], thinking: e.thinking[:0], finish: e.finish[:0], index: noIndex}
+	d.jx.ResetBytes(object)
+	if err := d.jx.ObjBytes(d.field); err != nil {
+		return err
+	}
+	if len(e.typ) == 0 && !e.whole && !e.message {
+		e.typ = append(e.typ, typ...)
+	}
+	return nil
+}
+
+// response takes an answer in one piece.
+func (d *cohereDecoder) response(object []byte, out *output) error {
+	out.text(chat.Reasoning, d.event.thinking)
+	out.text(chat.Content, d.event.text)
+	for _, c := range d.calls[:d.event.calls] {
+		if err := out.wholeTool(c.id, c.name, c.arguments); err != nil {
+			return err
+		}
+	}
+	return d.finish(object, out)
+}
+
+func (d *cohereDecoder) finish(object []byte, out *output) error {
+	e := &d.event
+	usage := e.usage
+	if !usage.known {
+		usage = e.billedUsage
+	}
+	if usage.known {
+		usage.cached = e.cached
+		out.usage(usage.usage())
+	}
+	out.complete = true
+	reason, err := finishReason(e.finish)
+	if failure, ok := err.(*chat.Error); ok {
+		failure.Err = errors.New("cohere: " + excerpt(object))
+		return failure
+	}
+	out.finish(reason)
+	return nil
+}
+
+func (d *cohereDecoder) field(j *jx.Decoder, key []byte) error {
+	e := &d.event
+	switch string(key) {
+	case "type":
+		return appendStringTo(j, &e.typ)
+	case "index":
+		return integer(j, &e.index)
+	case "delta":
+		return eachMember(j, d.delta)
+	case "error":
+		return present(j, &e.failed)
+	case "message": // {"message": "…"} is how Cohere reports a failure; a whole response has an object there
+		if j.Next() == jx.Object {
+			e.whole = true
+			return j.ObjBytes(d.message)
+		}
+		return present(j, &e.message)
+	case "finish_reason", "usage": // of a whole response
+		return d.delta(j, key)
+	}
+	return j.Skip()
+}
+
+func (d *cohereDecoder) delta(j *jx.Decoder, key []byte) error {
+	e := &d.event
+	switch string(key) {
+	case "finish_reason":
+		return appendStringTo(j, &e.finish)
+	case "message":
+		return eachMember(j, d.message)
+	case "usage":
+		return eachMember(j, func(j *jx.Decoder, key []byte) error {
+			switch string(key) {
+			case "tokens":
+				return e.usage.decode(j)
+			case "billed_units":
+				return e.billedUsage.decode(j)
+			case "cached_tokens":
+				return tokens(j, &e.cached)
+			}
+			return j.Skip()
+		})
+	}
+	return j.Skip()
+}
+
+// message reads a message: in an event its content and its call are one, in a whole response they are lists.
+func (d *cohereDecoder) message(j *jx.Decoder, key []byte) error {
+	var one func(*jx.Decoder) error
+	switch string(key) {
+	case "content":
+		one = func(j *jx.Decoder) error { return eachMember(j, d.content) }
+	case "tool_calls":
+		one = d.toolCall
+	default:
+		return j.Skip()
+	}
+	if j.Next() == jx.Array {
+		return j.Arr(one)
+	}
+	return one(j)
+}
+
+func (d *cohereDecoder) content(j *jx.Decoder, key []byte) error {
+	var text *[]byte
+	switch string(key) {
+	case "text":
+		text = &d.event.text
+	case "thinking":
+		text = &d.event.thinking
+	}
+	return appendStringTo(j, text)
+}
+
+func (d *cohereDecoder) toolCall(j *jx.Decoder) error {
+	if j.Next() != jx.Object {
+		return j.Skip()
+	}
+	n := d.event.calls
+	if n == maxListed {
+		return errListed
+	}
+	if n == len(d.calls) {
+		d.calls = append(d.calls, fragment{})
+	}
+	d.event.calls++
+	c := &d.calls[n]
+	*c = fragment{index: noIndex, id: c.id[:0], name: c.name[:0], arguments: c.arguments[:0]}
+	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
+		switch string(key) {
+		case "id":
+			return appendStringTo(j, &c.id)
+		case "function":
+			return eachMember(j, func(j *jx.Decoder, key []byte) error { return readFunction(j, key, &c.name, &c.arguments) })
+		}
+		return j.Skip()
+	})
+}

@@ -1,0 +1,218 @@
+package upstream
+
+import (
+	"bytes"
+	"errors"
+	"io"
+
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/sse"
+)
+
+// event takes an event apart into what a decoder reads: JSON objects, of which there may be several, and the marker
+// that ends the stream. What stands outside of the event-stream grammar is read first, because it is an error more
+// often than not; a chunk or a whole answer without "data:" counts as well. Keep-alives are passed over.
+//
+// It is apart from read for the sake of the stack: what a chunk of text uses of it has to be small, because with many
+// streams it is in no cache any more when the next chunk comes.
+//
+//go:noinline
+func (x *exchange) event(dec decoder, ev *sse.Event) error {
+	if len(ev.Stray) > 0 {
+		if err := x.stray(dec, ev.Stray); err != nil {
+			return err
+		}
+	}
+	data := bytes.TrimSpace(ev.Data)
+	if len(data) == 0 {
+		if string(ev.Type) == "error" {
+			return reportIn(nil)
+		}
+		return nil
+	}
+	x.out.key = ""
+	rest, err := x.value(dec, data, ev.Type)
+	if err == nil && x.out.key != "" && len(rest) == 0 && len(ev.Stray) == 0 && !ev.Partial {
+		x.text.learn(ev.Data, x.out.key)
+		x.text.typ = x.out.typ
+	}
+	for err == nil && len(rest) > 0 && !x.out.complete && !x.out.gone {
+		rest, err = x.value(dec, rest, ev.Type)
+	}
+	return err
+}
+
+var doneMarker = []byte("[DONE]")
+
+// value reads the first thing in an event's data, and returns what follows it.
+func (x *exchange) value(dec decoder, data, typ []byte) (rest []byte, err error) {
+	switch c := data[0]; {
+	case c == '{':
+		end := valueEnd(data)
+		if end < 0 {
+			return nil, garbled(data)
+		}
+		value := data[:end]
+		if rest = trimSeparators(data[end:]); len(rest) > 0 && string(typ) == "error" {
+			typ = nil // an event's name is that of the last value in it
+		}
+		err := dec.decode(value, typ, &x.out)
+		if err != nil && !isProviderError(err) {
+			if failure := garbled(data); isProviderError(failure) {
+				err = failure
+			}
+		}
+		return rest, err
+	case isDoneMarker(data):
+		return trimSeparators(data[len(doneMarker):]), dec.end(&x.out)
+	case c == '[' || c == ']' || c == ',': // a list of values is as good as the values
+		return trimSeparators(data[1:]), nil
+	case bytes.HasPrefix(data, []byte("data:")): // glued to what was before
+		return trimSeparators(data[len("data:"):]), nil
+	}
+	line := data
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		line, rest = data[:i], trimSeparators(data[i:])
+	}
+	line = bytes.TrimSpace(line)
+	switch word := bytes.Trim(line, `"[]`); {
+	case bytes.EqualFold(word, []byte("DONE")):
+		return rest, dec.end(&x.out)
+	case string(typ) == "error", isFailure(line):
+		return nil, reportIn(line)
+	case !isKeepAlive(word):
+		return nil, garbled(data)
+	}
+	return rest, nil
+}
+
+func trimSeparators(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n,") }
+
+// isDoneMarker reports whether text begins with the marker.
+func isDoneMarker(text []byte) bool {
+	return len(text) >= len(doneMarker) && bytes.EqualFold(text[:len(doneMarker)], doneMarker)
+}
+
+// isKeepAlive reports whether a line of data that is no JSON object only says that somebody is there: a comment that
+// came as data, or some words, or a JSON value that is no object.
+func isKeepAlive(line []byte) bool {
+	if len(line) > 0 && line[0] == ':' {
+		return true
+	}
+	if len(line) > 64 {
+		return false
+	}
+	for _, c := range line {
+		if c < ' ' || c >= 0x7f || bytes.IndexByte([]byte(`{}<>[]"\%&=`), c) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// isFailure reports whether a line of words tells of a failure: nobody says so to keep a connection alive.
+func isFailure(line []byte) bool {
+	if len(line) == 0 || line[0] == ':' || line[0] == '<' {
+		return false
+	}
+	lower := bytes.ToLower(line[:min(len(line), 200)])
+	for _, word := range []string{"error", "fail", "exception", "timeout", "timed out", "unavailable", "overload", "abort", "refused", "reset"} {
+		if bytes.Contains(lower, []byte(word)) {
+			return isText(line)
+		}
+	}
+	return false
+}
+
+func isText(line []byte) bool {
+	return bytes.IndexFunc(line, func(r rune) bool { return r < ' ' || r == '\ufffd' }) < 0
+}
+
+// stray reads lines that are no field of the standard: an error as a field of its own (GPUStack, llama.cpp), an error
+// as a bare JSON object (vLLM, Vertex), a whole answer or a chunk that lacks its "data:". Other lines say nothing.
+func (x *exchange) stray(dec decoder, lines []byte) error {
+	for lines = trimSeparators(lines); len(lines) > 0 && !x.out.complete && !x.out.gone; lines = trimSeparators(lines) {
+		if rest, ok := bytes.CutPrefix(lines, []byte("error:")); ok {
+			return reportIn(bytes.TrimSpace(rest))
+		}
+		rest, err := lines, error(nil)
+		switch {
+		case lines[0] == '{':
+			if end := valueEnd(lines); end > 0 {
+				if err := failureIn(lines[:end]); err != nil {
+					return err
+				}
+			}
+			if rest, err = x.value(dec, lines, nil); x.unread == "" && x.out.nothing() {
+				x.unread = excerpt(lines)
+			}
+		case lines[0] == '[', lines[0] == ']', bytes.HasPrefix(lines, []byte("data:")):
+			rest, err = x.value(dec, lines, nil)
+		default:
+			if _, rest, _ = bytes.Cut(lines, []byte("\n")); !x.out.begun && x.unread == "" {
+				x.unread = excerpt(lines)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		lines = rest
+	}
+	return nil
+}
+
+// failureIn finds the failure that an object reports which is not part of an answer.
+func failureIn(value []byte) error {
+	failed, answers := false, false
+	d := jx.DecodeBytes(value)
+	_ = d.ObjBytes(func(d *jx.Decoder, key []byte) error {
+		switch string(key) {
+		case "error":
+			failed = failed || d.Next() == jx.Object || d.Next() == jx.String
+		case "message", "detail", "msg", "error_message":
+			failed = failed || d.Next() == jx.String
+		case "choices", "candidates", "output", "content", "delta":
+			answers = answers || d.Next() != jx.Null
+		}
+		return d.Skip()
+	})
+	if !failed || answers {
+		return nil
+	}
+	return reportIn(value)
+}
+
+// garbled is the error of something that can't be read. A provider that breaks off may have written its error right
+// behind what it broke off; then that is the error.
+func garbled(data []byte) error {
+	for rest := data; ; {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			break
+		}
+		rest = bytes.TrimSpace(rest[i:])
+		if len(rest) == 0 || rest[0] != '{' {
+			continue
+		}
+		if end := valueEnd(rest); end > 0 {
+			if err := failureIn(rest[:end]); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.New("no JSON: " + excerpt(data))
+}
+
+// reportIn reads the failure that data describes.
+func reportIn(data []byte) error {
+	var r providerReport
+	r.parse(data)
+	return r.err()
+}
+
+// errNothing is the end of an answer that has not begun.
+func errNothing() error {
+	return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider ended its answer before it began", Err: io.ErrUnexpectedEOF}
+}

@@ -1,0 +1,130 @@
+package upstream
+
+import (
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+func (f *ollama) newDecoder() decoder { return new(ollamaDecoder) }
+
+// ollamaDecoder reads chat responses. Its buffers are used again for every object.
+type ollamaDecoder struct {
+	jx    jx.Decoder
+	line  ollamaLine
+	calls []fragment
+}
+
+// ollamaLine is what one object says.
+type ollamaLine struct {
+	model, text, thinking, reason []byte
+	promptTokens, answerTokens    int64
+	counted, done, failed         bool
+	calls                         int // of ollamaDecoder.calls in use
+}
+
+// end takes a [DONE], which some gateways add.
+func (d *ollamaDecoder) end(*output) error { return nil }
+
+func (d *ollamaDecoder) decode(object, typ []byte, out *output) error {
+	if err := d.parse(object); err != nil {
+		return err
+	}
+	l := &d.line
+	if l.failed || string(typ) == "error" {
+		return reportIn(object)
+	}
+	out.model(l.model)
+	out.text(chat.Reasoning, l.thinking)
+	out.text(chat.Content, l.text)
+	for _, c := range d.calls[:l.calls] {
+		if err := out.wholeTool(c.id, c.name, c.arguments); err != nil {
+			return err
+		}
+	}
+	if !l.done {
+		return nil
+	}
+	if l.counted {
+		out.usage(chat.Usage{PromptTokens: l.promptTokens, CompletionTokens: l.answerTokens})
+	}
+	reason, err := finishReason(l.reason)
+	if err != nil {
+		return err
+	}
+	out.finish(reason)
+	out.complete = true
+	return nil
+}
+
+// parse reads an object into d.line. See openaiDecoder.parse.
+//
+//go:noinline
+func (d *ollamaDecoder) parse(object []byte) error {
+	l := &d.line
+	*l = ollamaLine{model: l.model[:0], text: l.text[:0], thinking: l.thinking[:0], reason: l.reason[:0]}
+	d.jx.ResetBytes(object)
+	return d.jx.ObjBytes(d.field)
+}
+
+func (d *ollamaDecoder) field(j *jx.Decoder, key []byte) error {
+	l := &d.line
+	var text *[]byte
+	switch string(key) {
+	case "model":
+		text = &l.model
+	case "message":
+		return eachMember(j, d.message)
+	case "done":
+		return boolean(j, &l.done)
+	case "done_reason":
+		text = &l.reason
+	case "prompt_eval_count":
+		l.counted = l.counted || j.Next() == jx.Number
+		return tokens(j, &l.promptTokens)
+	case "eval_count":
+		l.counted = l.counted || j.Next() == jx.Number
+		return tokens(j, &l.answerTokens)
+	case "error":
+		return present(j, &l.failed)
+	}
+	return appendStringTo(j, text)
+}
+
+func (d *ollamaDecoder) message(j *jx.Decoder, key []byte) error {
+	var text *[]byte
+	switch string(key) {
+	case "content":
+		text = &d.line.text
+	case "thinking":
+		text = &d.line.thinking
+	case "tool_calls":
+		return eachItem(j, d.toolCall)
+	}
+	return appendStringTo(j, text)
+}
+
+func (d *ollamaDecoder) toolCall(j *jx.Decoder) error {
+	if j.Next() != jx.Object {
+		return j.Skip()
+	}
+	n := d.line.calls
+	if n == maxListed {
+		return errListed
+	}
+	if n == len(d.calls) {
+		d.calls = append(d.calls, fragment{})
+	}
+	d.line.calls++
+	c := &d.calls[n]
+	*c = fragment{id: c.id[:0], name: c.name[:0], arguments: c.arguments[:0]}
+	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
+		switch string(key) {
+		case "id":
+			return appendStringTo(j, &c.id)
+		case "function":
+			return eachMember(j, func(j *jx.Decoder, key []byte) error { return readFunction(j, key, &c.name, &c.arguments) })
+		}
+		return j.Skip()
+	})
+}
