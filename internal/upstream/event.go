@@ -50,9 +50,11 @@ var doneMarker = []byte("[DONE]")
 func (x *exchange) value(dec decoder, data, typ []byte) (rest []byte, err error) {
 	switch c := data[0]; {
 	case c == '{':
-		end := valueEnd(data)
-		if end < 0 {
-			return nil, garbled(data)
+		end := len(data)
+		if !isOne(data) {
+			if end = valueEnd(data); end < 0 {
+				return nil, garbled(data)
+			}
 		}
 		value := data[:end]
 		if rest = trimSeparators(data[end:]); len(rest) > 0 && string(typ) == "error" {

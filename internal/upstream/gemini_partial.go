@@ -22,13 +22,13 @@ type partialCall struct {
 // maxPartialArgs bounds them, in bytes of JSON. Paths can make many objects of few bytes.
 const maxPartialArgs = 1 << 20
 
-// partialArg is one value. Exactly one of the four is set.
+// partialArg is one value. At most one of the four is set: none says only that there is something at the path.
 type partialArg struct {
-	Path   string           `json:"jsonPath"`
-	String *string          `json:"stringValue"`
-	Number *json.Number     `json:"numberValue"`
-	Bool   *bool            `json:"boolValue"`
-	Null   *json.RawMessage `json:"nullValue"`
+	Path   string          `json:"jsonPath"`
+	String *string         `json:"stringValue"`
+	Number *json.Number    `json:"numberValue"`
+	Bool   *bool           `json:"boolValue"`
+	Null   json.RawMessage `json:"nullValue"` // a name or null itself
 }
 
 // begin opens a call, with the arguments that it has from the start, and ends the one before it.
@@ -64,6 +64,9 @@ func (c *partialCall) add(list []byte) error {
 		steps, err := jsonPath(a.Path)
 		if err != nil {
 			return err
+		}
+		if len(steps) == 0 && !a.says() {
+			continue // the arguments as a whole, which are there
 		}
 		if c.args, err = place(c.args, steps, a); err != nil {
 			return err
@@ -107,6 +110,16 @@ func place(have any, steps []any, a partialArg) (any, error) {
 		return object, err
 	case int:
 		list, ok := have.([]any)
+		if step == atEnd {
+			if step = len(list); len(steps) == 1 && !a.says() { // the end of a list, or an empty one
+				if list == nil && have == nil {
+					list = []any{}
+				} else if !ok {
+					return have, nil
+				}
+				return list, nil
+			}
+		}
 		if !ok && have != nil || step > len(list) {
 			return nil, errPath
 		}
@@ -120,7 +133,13 @@ func place(have any, steps []any, a partialArg) (any, error) {
 	return nil, errPath
 }
 
-// value is what the argument says; a string goes on where one stands already.
+// says reports whether the argument has a value.
+func (a partialArg) says() bool {
+	return a.String != nil || a.Number != nil || a.Bool != nil || len(a.Null) > 0
+}
+
+// value is what the argument says; a string goes on where one stands already. Without a value what stands there stays,
+// and where nothing does there is an object of no members.
 func (a partialArg) value(have any) any {
 	switch {
 	case a.String != nil:
@@ -130,13 +149,20 @@ func (a partialArg) value(have any) any {
 		return *a.Number
 	case a.Bool != nil:
 		return *a.Bool
+	case len(a.Null) > 0:
+		return nil
+	case have == nil:
+		return map[string]any{}
 	}
-	return nil
+	return have
 }
+
+// atEnd is the index of [], which is that of the item to come.
+const atEnd = -1
 
 var errPath = errors.New("partial arguments: a path that fits nothing")
 
-// jsonPath takes a path apart into names and indexes: $.a.b[0]['c d'].
+// jsonPath takes a path apart into names and indexes: $.a.b[0]['c d']. Vertex writes [] for the item to come.
 func jsonPath(p string) (steps []any, err error) {
 	rest, ok := strings.CutPrefix(p, "$")
 	for ok && rest != "" {
@@ -157,7 +183,9 @@ func jsonPath(p string) (steps []any, err error) {
 			var digits string
 			digits, rest, ok = strings.Cut(rest[1:], "]")
 			index, convErr := strconv.ParseUint(digits, 10, 31)
-			step, ok = int(index), ok && convErr == nil
+			if step, ok = int(index), ok && (convErr == nil || digits == ""); digits == "" {
+				step = atEnd
+			}
 		default:
 			ok = false
 		}

@@ -78,6 +78,18 @@ var geminiStreams = map[string]stream{
 		body: sse(candidate(`{"functionCall":{"name":"f","willContinue":true}}`, ""), candidate(`{"functionCall":{"name":"g","willContinue":true}}`, ""), candidate(`{"functionCall":{"name":"h","args":{}}},{"functionCall":{"name":"i","willContinue":true}}`, `,"finishReason":"MAX_TOKENS"`), geminiUsage),
 		want: answer{tools: []chat.ToolCall{{ID: "call_0", Name: "f", Arguments: "{}"}, {ID: "call_1", Name: "g", Arguments: "{}"}, {ID: "call_2", Name: "h", Arguments: "{}"}, {ID: "call_3", Name: "i", Arguments: "{}"}}, done: done("length")},
 	},
+	"partial arguments may have no value, and [] is the end of a list": {
+		body: sse(candidate(`{"functionCall":{"name":"f","willContinue":true}}`, ""),
+			candidate(`{"functionCall":{"partialArgs":[{"jsonPath":"$"},{"jsonPath":"$.none[]"},{"jsonPath":"$.tags[0]","stringValue":"a"},{"jsonPath":"$.tags[]"},`+
+				`{"jsonPath":"$.more[]","stringValue":"b"},{"jsonPath":"$.more[]","numberValue":2},{"jsonPath":"$.object"},{"jsonPath":"$.s","stringValue":"x"},{"jsonPath":"$.s"},`+
+				`{"jsonPath":"$.s[]"},{"jsonPath":"$.null","nullValue":null}],"willContinue":true}}`, ""),
+			candidate(`{"functionCall":{}}`, geminiStop), geminiUsage),
+		want: answer{tools: []chat.ToolCall{{ID: "call_0", Name: "f", Arguments: `{"more":["b",2],"none":[],"null":null,"object":{},"s":"x","tags":["a"]}`}}, done: done("tool_calls")},
+	},
+	"a continuation is a part": {
+		body: sse(candidate(`{"text":"Hi"}`, ""), candidate(``, `,"finishReason":"CONTINUATION","continuationToken":"Y29udA=="`), geminiUsage),
+		want: answer{text: "Hi", done: done("length")},
+	},
 	"a value without a call belongs to none": {
 		body: sse(candidate(`{"functionCall":{"partialArgs":[{"jsonPath":"$.s","stringValue":"x"}]}},{"functionCall":{}},{"text":"Hi"}`, geminiStop), geminiUsage),
 		want: answer{text: "Hi", done: done("stop")},

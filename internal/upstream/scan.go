@@ -1,12 +1,14 @@
 package upstream
 
+import "bytes"
+
 // jsonScan follows a JSON object or list that comes in pieces, to see where it ends. It looks at brackets and
 // strings only: whether what is between them is JSON is for a parser to say. Its zero value waits for a value.
 type jsonScan struct {
 	depth    int
 	inString bool
 	escaped  bool // the byte before was a backslash, in a string
-	begun    bool // something other than space has come
+	begun    bool // an object or a list has
 	whole    bool // the value has ended; what follows is not part of it
 	broken   bool // a line ended within a string, which no JSON has
 }
@@ -17,37 +19,73 @@ func (s *jsonScan) add(piece []byte) int {
 	if s.whole {
 		return 0
 	}
-	for i, c := range piece {
-		switch {
-		case s.inString:
-			switch {
-			case s.escaped:
+	for i := 0; i < len(piece); i++ {
+		if s.inString {
+			if s.escaped {
 				s.escaped = false
-			case c == '\\':
+				continue
+			}
+			for i < len(piece) && inString[piece[i]] {
+				i++
+			}
+			if i == len(piece) {
+				break
+			}
+			switch piece[i] {
+			case '\\':
 				s.escaped = true
-			case c == '"':
+			case '"':
 				s.inString = false
-			case c == '\n':
+			default:
 				s.broken = true
 			}
-		case c == '"':
-			s.inString, s.begun = true, true
-		case c == '{' || c == '[':
+			continue
+		}
+		switch piece[i] {
+		case '"':
+			s.inString = true
+		case '{', '[':
 			s.begun = true
 			s.depth++
-		case c == '}' || c == ']':
+		case '}', ']':
 			if s.depth--; s.depth <= 0 && s.begun {
 				s.whole = true
 				return i + 1
 			}
-		case !isSpace(c):
-			s.begun = true
 		}
 	}
 	return len(piece)
 }
 
-func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
+// inString holds the bytes that a string goes on with.
+var inString = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c != '"' && c != '\\' && c != '\n'
+	}
+	return t
+}()
+
+// isOne reports whether data that begins an object is nothing but that, as far as a quick look can tell: it ends with a
+// brace, and no brace begins where another value could. When in doubt it says no.
+func isOne(data []byte) bool {
+	if data[len(data)-1] != '}' {
+		return false
+	}
+	for i := 1; ; i++ {
+		next := bytes.IndexByte(data[i:], '{')
+		if next < 0 {
+			return true
+		}
+		i += next
+		before := i - 1
+		for data[before] == ' ' || data[before] == '\n' || data[before] == '\r' || data[before] == '\t' {
+			before--
+		}
+		if data[before] == '}' || data[before] == ',' {
+			return false
+		}
+	}
+}
 
 // valueEnd is where the object or list at the beginning of data ends, -1 when it does not.
 func valueEnd(data []byte) int {

@@ -14,6 +14,7 @@ type template struct {
 	typ    chat.Type // of the text
 	around []byte    // around[:split] ends with the string's opening quote, around[split:] begins with the closing one
 	split  int
+	missed uint8 // how often it has been learnt since the last match
 	text   []byte
 	room   [320]byte // for around: most events take no more
 }
@@ -22,6 +23,10 @@ type template struct {
 // The caller has decoded it and knows. Where key stands twice, it is not clear which, so that is no
 // template.
 func (t *template) learn(data []byte, key string) {
+	if t.missed == giveUp {
+		return
+	}
+	t.missed++
 	if t.around == nil {
 		t.around = t.room[:]
 	}
@@ -43,11 +48,29 @@ func (t *template) learn(data []byte, key string) {
 		case '\\':
 			j++
 		case '"':
-			t.around = append(append(t.around, data[:i]...), data[j:]...)
-			t.split = i
+			if after, ok := trimPadding(data[j:]); ok {
+				t.around = append(append(t.around, data[:i]...), after...)
+				t.split = i
+			}
 			return
 		}
 	}
+}
+
+// giveUp is how many events are learnt without a match between them.
+const giveUp = 16
+
+// trimPadding takes off the brace that ends an event, and the spaces before it, of which Anthropic sends some more or
+// less each time.
+func trimPadding(data []byte) (rest []byte, ok bool) {
+	n := len(data) - 1
+	if n < 1 || data[n] != '}' {
+		return nil, false
+	}
+	for n > 0 && data[n-1] == ' ' {
+		n--
+	}
+	return data[:n], true
 }
 
 // literal holds the bytes that stand for themselves in a JSON string.
@@ -62,7 +85,11 @@ var literal = func() (t [256]bool) {
 // text is valid until the next call, and as long as data is.
 func (t *template) match(data []byte) (text []byte, ok bool) {
 	before, after := t.around[:t.split], t.around[t.split:]
-	if len(before) == 0 || len(data) < len(t.around) || !bytes.HasPrefix(data, before) || !bytes.HasSuffix(data, after) {
+	if len(before) == 0 || !bytes.HasPrefix(data, before) {
+		return nil, false
+	}
+	data, ok = trimPadding(data)
+	if !ok || len(data) < len(t.around) || !bytes.HasSuffix(data, after) {
 		return nil, false
 	}
 	raw := data[len(before) : len(data)-len(after)]
@@ -71,30 +98,39 @@ func (t *template) match(data []byte) (text []byte, ok bool) {
 		i++
 	}
 	if i == len(raw) {
+		t.missed = 0
 		return raw, true
 	}
-	t.text = append(t.text[:0], raw[:i]...)
-	for ; i < len(raw); i++ {
-		c := raw[i]
-		if c == '\\' {
-			if i++; i == len(raw) {
-				return nil, false // it escapes the closing quote
-			}
-			switch c = raw[i]; c {
-			case '"', '\\', '/':
-			case 'n':
-				c = '\n'
-			case 'r':
-				c = '\r'
-			case 't':
-				c = '\t'
-			default:
-				return nil, false // \u and the rest are rare, and the decoder's business
-			}
-		} else if !literal[c] {
-			return nil, false
-		}
-		t.text = append(t.text, c)
+	if !isEscaped(raw[i:]) {
+		return nil, false
 	}
+	t.missed = 0
+	t.text = unescape(t.text[:0], raw)
 	return t.text, true
 }
+
+// isEscaped reports whether raw can stand within a JSON string.
+func isEscaped(raw []byte) bool {
+	for i := 0; i < len(raw); i++ {
+		if literal[raw[i]] {
+			continue
+		}
+		if i++; raw[i-1] != '\\' || i == len(raw) { // which would escape the closing quote
+			return false
+		}
+		switch raw[i] {
+		case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		case 'u':
+			for range 4 {
+				if i++; i == len(raw) || !isHex(raw[i]) {
+					return false
+				}
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func isHex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }

@@ -14,11 +14,13 @@ func TestATemplateMatchesWhatDiffersInOneString(t *testing.T) {
 
 	tpl.learn([]byte(`{"id":1,"content": "a \" quote","x":null}`), `"content":`)
 	for in, want := range map[string]string{
-		`{"id":1,"content": "b","x":null}`:                "b",
-		`{"id":1,"content": "","x":null}`:                 "",
-		`{"id":1,"content": "\"\\\/\n\r\t你","x":null}`:    "\"\\/\n\r\t你",
-		`{"id":1,"content": "\\","x":null}`:               `\`,
-		`{"id":1,"content": "{\"content\": 1}","x":null}`: `{"content": 1}`,
+		`{"id":1,"content": "b","x":null}`:                  "b",
+		`{"id":1,"content": "","x":null}`:                   "",
+		`{"id":1,"content": "\"\\\/\n\r\t你","x":null}`:      "\"\\/\n\r\t你",
+		`{"id":1,"content": "\\","x":null}`:                 `\`,
+		`{"id":1,"content": "\u00e9\ud83d\ude00","x":null}`: "é😀",
+		`{"id":1,"content": "b","x":null      }`:            "b",
+		`{"id":1,"content": "{\"content\": 1}","x":null}`:   `{"content": 1}`,
 	} {
 		got, ok := tpl.match([]byte(in))
 		require.True(t, ok, in)
@@ -29,7 +31,8 @@ func TestATemplateMatchesWhatDiffersInOneString(t *testing.T) {
 		`{"id":1,"content": "b","x":1}`,
 		`{"id":1,"content": "b","y":2,"content": "c","x":null}`,
 		`{"id":1,"content": "\",x":null}`,
-		`{"id":1,"content": "\u00e9","x":null}`,
+		`{"id":1,"content": "\u00e","x":null}`,
+		`{"id":1,"content": "\x","x":null}`,
 		"{\"id\":1,\"content\": \"a\nb\",\"x\":null}",
 		`{"id":1,"content": null,"x":null}`,
 		`{"id":1,"content":`,
