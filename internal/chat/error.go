@@ -34,12 +34,17 @@ const (
 	UpstreamTruncated   Code = "upstream_truncated"
 	UpstreamMalformed   Code = "upstream_malformed"
 	ContentFiltered     Code = "content_filtered"
-	ServerShutdown      Code = "server_shutdown"
-	StreamTooLong       Code = "stream_too_long"
-	StreamNotFound      Code = "stream_not_found"
-	CursorExpired       Code = "cursor_expired"
-	ProducerLost        Code = "producer_lost"
-	Internal            Code = "internal"
+
+	// ContextLengthExceeded is apart from UpstreamRejected because clients can do something about it: compact
+	// the conversation.
+	ContextLengthExceeded Code = "context_length_exceeded"
+
+	ServerShutdown Code = "server_shutdown"
+	StreamTooLong  Code = "stream_too_long"
+	StreamNotFound Code = "stream_not_found"
+	CursorExpired  Code = "cursor_expired"
+	ProducerLost   Code = "producer_lost"
+	Internal       Code = "internal"
 )
 
 // codes is the one table behind Code's methods. status is used where the answer is not a stream.
@@ -68,12 +73,15 @@ var codes = map[Code]struct {
 	UpstreamTruncated:   {502, true},
 	UpstreamMalformed:   {502, false},
 	ContentFiltered:     {400, false},
-	ServerShutdown:      {503, true},
-	StreamTooLong:       {502, false},
-	StreamNotFound:      {404, false},
-	CursorExpired:       {410, false},
-	ProducerLost:        {502, true},
-	Internal:            {500, true},
+
+	ContextLengthExceeded: {400, false},
+
+	ServerShutdown: {503, true},
+	StreamTooLong:  {502, false},
+	StreamNotFound: {404, false},
+	CursorExpired:  {410, false},
+	ProducerLost:   {502, true},
+	Internal:       {500, true},
 }
 
 // Status is the HTTP status of an answer that is refused or fails before it became a stream.

@@ -306,7 +306,7 @@ func evidenceOf(err error) evidence {
 		return saysNothing
 	}
 	switch e.Code {
-	case chat.UpstreamRejected, chat.ContentFiltered:
+	case chat.UpstreamRejected, chat.ContentFiltered, chat.ContextLengthExceeded:
 		return saysAlive
 	case chat.UpstreamAuth:
 		return saysDown

@@ -1,6 +1,10 @@
 package upstream
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/websopy/relay/internal/chat"
+)
 
 // SetTransport lets a test stand in for the network.
 func SetTransport(s Streamer, rt http.RoundTripper) { s.(*client).transport = rt }
@@ -19,3 +23,11 @@ func OpenPlaces(l *Limit) int { return len(l.places) }
 
 // Circuits is how many models have a state.
 func (b *Breaker) Circuits() int { return len(b.circuits) }
+
+// ReadReport is the error of a response with a status and a body.
+func ReadReport(status int, body []byte) *chat.Error {
+	var r providerReport
+	r.parse(body)
+	r.status = status
+	return r.err()
+}

@@ -69,9 +69,13 @@ func faults() []faulty {
 	status(401, chat.UpstreamAuth, 1, true)
 	status(403, chat.UpstreamAuth, 1, true)
 	status(302, chat.UpstreamMalformed, 1, true)
-	for _, s := range []int{400, 404, 422} {
+	for _, s := range []int{400, 422} {
 		status(s, chat.UpstreamRejected, 1, false)
 	}
+	for _, s := range []int{404, 413} {
+		status(s, chat.UpstreamRejected, 1, true)
+	}
+	status(424, chat.UpstreamError, 2, true)
 	return all
 }
 

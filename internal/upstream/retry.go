@@ -29,7 +29,7 @@ func worth(e *chat.Error) (again, another bool) {
 	case chat.UpstreamAuth, chat.UpstreamMalformed, chat.Overloaded:
 		return false, true
 	}
-	return false, false
+	return false, worthAnother(e)
 }
 
 // backoff is how long to wait after a failed attempt. What the provider asks for is a minimum.

@@ -116,6 +116,9 @@ func newClient(o Options, f format, fr framing) *client {
 func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
 		err := c.stream(ctx, req, yield)
+		if err != nil {
+			err = c.teller(req).explain(err)
+		}
 		traceAttempt(ctx, c.Name, err)
 		if err != nil {
 			yield(chat.Chunk{}, err)

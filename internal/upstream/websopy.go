@@ -96,7 +96,7 @@ func (d *websopyDecoder) err() error {
 		RetryAfter: time.Duration(min(d.retryAfter, 24*60*60)) * time.Second}
 	switch e.Code {
 	case chat.UpstreamUnreachable, chat.UpstreamTimeout, chat.UpstreamAuth, chat.UpstreamRateLimited, chat.UpstreamRejected,
-		chat.UpstreamError, chat.UpstreamTruncated, chat.UpstreamMalformed, chat.ContentFiltered, chat.StreamTooLong:
+		chat.UpstreamError, chat.UpstreamTruncated, chat.UpstreamMalformed, chat.ContentFiltered, chat.ContextLengthExceeded, chat.StreamTooLong:
 	default:
 		e.Code = chat.UpstreamError
 	}
