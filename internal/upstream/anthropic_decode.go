@@ -31,6 +31,7 @@ type anthropicEvent struct {
 	typ, model     []byte
 	index          int
 	text, thinking []byte // of delta
+	signature      []byte // likewise
 	partialJSON    []byte
 	stopReason     []byte
 	failed         bool
@@ -38,7 +39,10 @@ type anthropicEvent struct {
 }
 
 // anthropicBlock is a content block.
-type anthropicBlock struct{ typ, id, name, input, text, thinking []byte }
+type anthropicBlock struct {
+	typ, id, name, input, text, thinking []byte
+	signature, data                      []byte // of thinking, and redacted_thinking
+}
 
 // end takes OpenRouter's [DONE], which says nothing.
 func (d *anthropicDecoder) end(*output) error { return nil }
@@ -80,7 +84,7 @@ func (d *anthropicDecoder) decode(object, typ []byte, out *output) error {
 func (d *anthropicDecoder) parse(object, typ []byte) error {
 	e := &d.event
 	*e = anthropicEvent{
-		typ: e.typ[:0], model: e.model[:0], text: e.text[:0], thinking: e.thinking[:0], partialJSON: e.partialJSON[:0],
+		typ: e.typ[:0], model: e.model[:0], text: e.text[:0], thinking: e.thinking[:0], signature: e.signature[:0], partialJSON: e.partialJSON[:0],
 		stopReason: e.stopReason[:0], index: noIndex,
 	}
 	d.jx.ResetBytes(object)
@@ -110,13 +114,15 @@ func (d *anthropicDecoder) message(out *output) error {
 	}
 	for i := range d.parts[:d.event.parts] {
 		switch b := &d.parts[i]; string(b.typ) {
-		case "text", "thinking":
-			out.text(chat.Reasoning, b.thinking)
+		case "text":
 			out.text(chat.Content, b.text)
+		case "thinking", "redacted_thinking":
+			b.hidden(out)
 		case "tool_use":
 			if err := out.wholeTool(b.id, b.name, b.input); err != nil {
 				return err
 			}
+			out.keep.call(len(out.tools)-1, nil)
 		}
 	}
 	if len(d.event.stopReason) == 0 {
@@ -133,15 +139,31 @@ func (d *anthropicDecoder) start(out *output) error {
 	}
 	switch b := &d.parts[0]; string(b.typ) {
 	case "thinking", "redacted_thinking":
-		out.text(chat.Reasoning, b.thinking)
+		b.hidden(out)
 		out.think()
 	case "text":
 		out.text(chat.Content, b.text)
 	case "tool_use":
 		d.startInput, d.startIndex = append(d.startInput[:0], b.input...), d.event.index
-		return out.toolFragment(fragment{index: d.event.index, id: b.id, name: b.name})
+		if err := out.toolFragment(fragment{index: d.event.index, id: b.id, name: b.name}); err != nil {
+			return err
+		}
+		out.keep.call(out.callAt(d.event.index), nil)
 	}
 	return nil
+}
+
+// hidden begins a block of thinking, which has to come back as it is.
+func (b *anthropicBlock) hidden(out *output) {
+	if string(b.typ) == "redacted_thinking" {
+		out.keep.hidden(item{kind: itemRedacted, seal: string(b.data)})
+		return
+	}
+	out.keep.as = asItem
+	out.keep.mark() // two blocks are never one
+	out.keep.openThinking()
+	out.text(chat.Reasoning, b.thinking)
+	out.keep.sign(b.signature)
 }
 
 func (d *anthropicDecoder) delta(out *output) error {
@@ -156,7 +178,7 @@ func (d *anthropicDecoder) delta(out *output) error {
 		out.text(chat.Reasoning, e.thinking)
 		out.text(chat.Content, e.text)
 	}
-	if len(e.partialJSON) == 0 {
+	if out.keep.sign(e.signature); len(e.partialJSON) == 0 {
 		return nil
 	}
 	if e.index == d.startIndex {
@@ -231,7 +253,7 @@ func (d *anthropicDecoder) block(j *jx.Decoder) error {
 	}
 	d.event.parts++
 	b := &d.parts[n]
-	*b = anthropicBlock{b.typ[:0], b.id[:0], b.name[:0], b.input[:0], b.text[:0], b.thinking[:0]}
+	*b = anthropicBlock{b.typ[:0], b.id[:0], b.name[:0], b.input[:0], b.text[:0], b.thinking[:0], b.signature[:0], b.data[:0]}
 	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		var text *[]byte
 		switch string(key) {
@@ -245,6 +267,10 @@ func (d *anthropicDecoder) block(j *jx.Decoder) error {
 			text = &b.text
 		case "thinking":
 			text = &b.thinking
+		case "signature":
+			text = &b.signature
+		case "data":
+			text = &b.data
 		case "input":
 			if j.Next() == jx.Object {
 				return appendArguments(j, &b.input)
@@ -262,6 +288,8 @@ func (d *anthropicDecoder) deltaField(j *jx.Decoder, key []byte) error {
 		text = &e.text
 	case "thinking":
 		text = &e.thinking
+	case "signature":
+		text = &e.signature
 	case "partial_json":
 		text = &e.partialJSON
 	case "stop_reason":

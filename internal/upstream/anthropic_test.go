@@ -157,7 +157,7 @@ func TestAnthropicRequestVariants(t *testing.T) {
 		},
 		"a budget is below the caller's limit": {
 			chat.Request{Model: "claude-haiku-4-5", Messages: []chat.Message{user}, ReasoningEffort: "high", MaxTokens: "4000", Temperature: "1"},
-			`{"model":"claude-haiku-4-5","messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}],"max_tokens":4000,"temperature":1,"thinking":{"type":"enabled","budget_tokens":2000},"stream":true}`,
+			`{"model":"claude-haiku-4-5","messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}],"max_tokens":4000,"thinking":{"type":"enabled","budget_tokens":2000},"stream":true}`,
 		},
 		"a limit with no room for a budget leaves none": {
 			chat.Request{Model: "claude-haiku-4-5", Messages: []chat.Message{user}, ReasoningEffort: "high", MaxTokens: "1500", Temperature: "0"},
@@ -196,7 +196,6 @@ func TestAnthropicRefusals(t *testing.T) {
 		"messages[1].content[0].image_url: want data:<media type>;base64,<data>":                {Messages: image(chat.RoleUser, "data:,x")},
 		"messages[0].tool_calls[0].function.arguments: want the text of a JSON object":          {Messages: []chat.Message{{Role: chat.RoleAssistant, ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `[1]`}}}}},
 		"temperature: this provider takes 0 to 1":                                               {Messages: user, Temperature: "1.5"},
-		"temperature: this provider takes none together with reasoning_effort":                  {Messages: user, Temperature: "0.5", ReasoningEffort: "low"},
 		"reasoning_effort: want none, minimal, low, medium, high, xhigh or max":                 {Messages: user, ReasoningEffort: "huge"},
 		"response_format.type: this provider has no json_object; use json_schema":               {Messages: user, ResponseFormat: []byte(`{"type":"json_object"}`)},
 		"response_format.type: want text, json_object or json_schema":                           {Messages: user, ResponseFormat: []byte(`{"type":"yaml"}`)},

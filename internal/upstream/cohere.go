@@ -18,17 +18,18 @@ func (f *cohere) target(string) string { return f.BaseURL + "/v2/chat" }
 
 func (f *cohere) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
 
-func (f *cohere) encode(e *jx.Encoder, model string, req *chat.Request) error {
+func (f *cohere) encode(e *jx.Encoder, q *query) error {
+	req := q.Request
 	budget, known, err := thinkingBudget(req.ReasoningEffort)
 	if err != nil {
 		return err
 	}
 	e.ObjStart()
-	optionalString(e, "model", model)
+	optionalString(e, "model", q.model)
 	e.FieldStart("messages")
 	e.ArrStart()
 	for i := range req.Messages {
-		if err := encodeCohereMessage(e, i, &req.Messages[i]); err != nil {
+		if err := encodeCohereMessage(e, q, i); err != nil {
 			return err
 		}
 	}
@@ -60,7 +61,8 @@ func (f *cohere) encode(e *jx.Encoder, model string, req *chat.Request) error {
 	return nil
 }
 
-func encodeCohereMessage(e *jx.Encoder, i int, m *chat.Message) error {
+func encodeCohereMessage(e *jx.Encoder, q *query, i int) error {
+	m := &q.Messages[i]
 	parts := partsOf(m)
 	images := m.Role == chat.RoleUser && len(m.Parts) > 0
 	if !images {
@@ -73,10 +75,14 @@ func encodeCohereMessage(e *jx.Encoder, i int, m *chat.Message) error {
 	e.ObjStart()
 	optionalString(e, "role", string(m.Role))
 	optionalString(e, "tool_call_id", m.ToolCallID)
+	s := q.stateOf(m)
 	switch {
+	case s != nil:
+		e.FieldStart("content")
+		encodeCohereAnswer(e, m, s)
 	case images:
 		e.FieldStart("content")
-		encodeParts(e, parts)
+		encodeParts(e, parts, false, nil)
 	case parts[0].Text != "" || len(m.ToolCalls) == 0:
 		e.FieldStart("content")
 		e.Str(parts[0].Text)
@@ -84,6 +90,25 @@ func encodeCohereMessage(e *jx.Encoder, i int, m *chat.Message) error {
 	encodeToolCalls(e, m.ToolCalls)
 	e.ObjEnd()
 	return nil
+}
+
+// encodeCohereAnswer writes an answer as it came, with its thinking.
+func encodeCohereAnswer(e *jx.Encoder, m *chat.Message, s *parsedState) {
+	rest := contentOf(m)
+	e.ArrStart()
+	for _, it := range s.items {
+		switch it.kind {
+		case itemThinking, itemField:
+			e.ObjStart()
+			optionalString(e, "type", "thinking")
+			optionalString(e, "thinking", it.text)
+			e.ObjEnd()
+		case itemText:
+			encodeTextPart(e, rest[:it.n])
+			rest = rest[it.n:]
+		}
+	}
+	e.ArrEnd()
 }
 
 func encodeCohereFormat(e *jx.Encoder, req *chat.Request) error {
@@ -118,7 +143,7 @@ func encodeCohereTools(e *jx.Encoder, req *chat.Request) {
 		if t.Parameters == nil {
 			t.Parameters = []byte(`{"type":"object","properties":{}}`)
 		}
-		encodeTool(e, &t)
+		encodeTool(e, &t, false)
 	}
 	e.ArrEnd()
 	switch req.ToolChoice.Mode {

@@ -41,6 +41,7 @@ func (d *cohereDecoder) decode(object, typ []byte, out *output) error {
 	if e.failed || e.message && len(e.typ) == 0 || string(typ) == "error" {
 		return reportIn(object)
 	}
+	out.keep.as = asItem
 	switch string(e.typ) {
 	case "content-start", "content-delta":
 		if len(e.text) > 0 && len(e.thinking) == 0 {

@@ -14,7 +14,8 @@ import (
 // furtherField is what the relay knows of fields that are none of its own (chat.Request.Extra).
 type furtherField struct {
 	names           string // separated by spaces
-	chat, responses bool   // whether they reach these formats. Others have no place for any of them
+	chat, responses bool   // whether they reach these formats. Others have no place for them
+	anthropic       bool   // but for these
 
 	// members are the only ones of an object that reach the Responses format; the relay writes the others.
 	members string
@@ -37,7 +38,8 @@ var furtherFields = []furtherField{
 	{names: "chat_template_kwargs reasoning_format reasoning_split include_reasoning prompt_mode", chat: true},
 	{names: "add_generation_prompt continue_final_message cache_prompt return_progress tool_stream safe_prompt", chat: true},
 	{names: "verbosity", chat: true, responses: true},
-	{names: "reasoning parallel_tool_calls metadata", chat: true, responses: true},
+	{names: "reasoning metadata", chat: true, responses: true},
+	{names: "parallel_tool_calls", chat: true, responses: true, anthropic: true},
 	{names: "prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier", chat: true, responses: true},
 	{names: "include", responses: true},
 	{names: "text", responses: true, members: "verbosity", instead: "use response_format"},
@@ -83,6 +85,8 @@ func (f *Fields) listed(known *furtherField) bool {
 		return known.chat
 	case "openai-responses":
 		return known.responses
+	case "anthropic":
+		return known.anthropic
 	}
 	return false
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"mime"
 	"net/http"
 	"net/url"
@@ -23,8 +24,12 @@ func (f *gemini) target(model string) string {
 
 func (f *gemini) setHeaders(h http.Header) { setKey(h, "X-Goog-Api-Key", f.APIKey) }
 
-func (f *gemini) encode(e *jx.Encoder, model string, req *chat.Request) error {
-	system, err := systemText(req.Messages)
+func (f *gemini) encode(e *jx.Encoder, q *query) error {
+	system, err := q.leadingText()
+	if err != nil {
+		return err
+	}
+	turns, err := q.turns()
 	if err != nil {
 		return err
 	}
@@ -34,92 +39,146 @@ func (f *gemini) encode(e *jx.Encoder, model string, req *chat.Request) error {
 		e.ObjStart()
 		e.FieldStart("parts")
 		e.ArrStart()
-		encodeGeminiText(e, system)
+		encodeGeminiText(e, system, "")
 		e.ArrEnd()
 		e.ObjEnd()
 	}
 	e.FieldStart("contents")
 	e.ArrStart()
-	err = encodeTurns(e, req.Messages, "model", "parts", func(i int, m *chat.Message) error { return encodeGeminiParts(e, model, req.Messages, i) })
-	if err != nil {
+	if err := encodeTurns(e, turns, "model", "parts", func(i int) error { return encodeGeminiMessage(e, q, i) }); err != nil {
 		return err
 	}
 	e.ArrEnd()
-	encodeGeminiTools(e, req)
-	if err := encodeGenerationConfig(e, model, req); err != nil {
+	encodeGeminiTools(e, q.Request)
+	if err := encodeGenerationConfig(e, q); err != nil {
 		return err
 	}
 	e.ObjEnd()
 	return nil
 }
 
-func encodeGeminiText(e *jx.Encoder, text string) {
+// encodeGeminiText writes text with its signature, if it has one. Signed text can be empty.
+func encodeGeminiText(e *jx.Encoder, text, seal string) {
 	e.ObjStart()
-	optionalString(e, "text", text)
+	e.Field("text", func(e *jx.Encoder) { e.Str(text) })
+	optionalString(e, "thoughtSignature", seal)
 	e.ObjEnd()
 }
 
-func encodeGeminiParts(e *jx.Encoder, model string, messages []chat.Message, i int) error {
-	m := &messages[i]
-	if m.Role == chat.RoleTool {
-		return encodeFunctionResponse(e, messages, i)
+func encodeGeminiMessage(e *jx.Encoder, q *query, i int) error {
+	m := &q.Messages[i]
+	switch m.Role {
+	case chat.RoleTool:
+		return encodeFunctionResponse(e, q, i)
+	case chat.RoleAssistant:
+		if s := q.stateOf(m); s != nil {
+			return encodeGeminiState(e, q, i, s)
+		}
 	}
 	for j, p := range partsOf(m) {
-		if p.Type == chat.PartText {
-			encodeGeminiText(e, p.Text)
+		if p.Type != chat.PartText {
+			if err := encodeGeminiImage(e, i, j, p); err != nil {
+				return err
+			}
 			continue
 		}
-		img, err := imageOf(i, j, p)
-		if err != nil {
-			return err
+		if m.Role == chat.RoleSystem {
+			p.Text = asUser(p.Text)
 		}
-		e.ObjStart()
-		if img.url != "" {
-			e.FieldStart("fileData")
-			e.ObjStart()
-			optionalString(e, "mimeType", mediaTypeByName(img.url))
-			optionalString(e, "fileUri", img.url)
-		} else {
-			e.FieldStart("inlineData")
-			e.ObjStart()
-			optionalString(e, "mimeType", img.mediaType)
-			optionalString(e, "data", img.base64)
-		}
-		e.ObjEnd()
-		e.ObjEnd()
+		encodeGeminiText(e, p.Text, "")
 	}
 	for j := range m.ToolCalls {
-		c := &m.ToolCalls[j]
-		args, err := arguments(i, j, c)
-		if err != nil {
+		if err := encodeGeminiCall(e, q, i, j, ""); err != nil {
 			return err
 		}
-		e.ObjStart()
-		if j == 0 && !geminiWithBudget(model) {
-			optionalString(e, "thoughtSignature", noThoughtSignature)
-		}
-		e.FieldStart("functionCall")
-		e.ObjStart()
-		optionalString(e, "id", c.ID)
-		optionalString(e, "name", c.Name)
-		e.FieldStart("args")
-		e.Raw(args)
-		e.ObjEnd()
-		e.ObjEnd()
 	}
+	return nil
+}
+
+// encodeGeminiState writes an answer as it came: each signature on its own part, and none of them merged.
+func encodeGeminiState(e *jx.Encoder, q *query, i int, s *parsedState) error {
+	m := &q.Messages[i]
+	rest := contentOf(m)
+	for _, it := range s.items {
+		switch it.kind {
+		case itemThinking:
+			if it.seal != "" {
+				e.ObjStart()
+				e.Field("text", func(e *jx.Encoder) { e.Str(it.text) })
+				e.Field("thought", func(e *jx.Encoder) { e.Bool(true) })
+				optionalString(e, "thoughtSignature", it.seal)
+				e.ObjEnd()
+			}
+		case itemText:
+			if it.n > 0 || it.seal != "" {
+				encodeGeminiText(e, rest[:it.n], it.seal)
+			}
+			rest = rest[it.n:]
+		case itemCall:
+			if err := encodeGeminiCall(e, q, i, it.n, it.seal); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func encodeGeminiImage(e *jx.Encoder, i, j int, p chat.Part) error {
+	img, err := imageOf(i, j, p)
+	if err != nil {
+		return err
+	}
+	e.ObjStart()
+	if img.url != "" {
+		e.FieldStart("fileData")
+		e.ObjStart()
+		optionalString(e, "mimeType", mediaTypeByName(img.url))
+		optionalString(e, "fileUri", img.url)
+		e.ObjEnd()
+	} else {
+		encodeInlineData(e, img)
+	}
+	e.ObjEnd()
+	return nil
+}
+
+func encodeInlineData(e *jx.Encoder, img image) {
+	e.FieldStart("inlineData")
+	e.ObjStart()
+	optionalString(e, "mimeType", img.mediaType)
+	optionalString(e, "data", img.base64)
+	e.ObjEnd()
+}
+
+// encodeGeminiCall writes a call. Models since Gemini 3 refuse the first call of an answer without a signature.
+func encodeGeminiCall(e *jx.Encoder, q *query, i, j int, seal string) error {
+	c := &q.Messages[i].ToolCalls[j]
+	args, err := arguments(i, j, c)
+	if err != nil {
+		return err
+	}
+	if seal == "" && j == 0 && (q.thinks != onBudget || q.fillSignature) {
+		seal = noThoughtSignature
+	}
+	e.ObjStart()
+	optionalString(e, "thoughtSignature", seal)
+	e.FieldStart("functionCall")
+	e.ObjStart()
+	if !q.noIDs && !q.noCallIDs {
+		optionalString(e, "id", c.ID)
+	}
+	optionalString(e, "name", c.Name)
+	e.FieldStart("args")
+	e.Raw(args)
+	e.ObjEnd()
+	e.ObjEnd()
 	return nil
 }
 
 // noThoughtSignature is "skip_thought_signature_validator" in base64, which Google documents for calls
-// whose signature is not at hand: the contract does not carry them.
+// whose signature is not at hand: a client that does not keep the state, another model's call.
 // https://ai.google.dev/gemini-api/docs/thought-signatures
 const noThoughtSignature = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
-
-// geminiWithBudget tells models before Gemini 3 from those since: the later ones refuse calls without a
-// signature, and think on levels instead of a budget.
-func geminiWithBudget(model string) bool {
-	return strings.Contains(model, "gemini-1") || strings.Contains(model, "gemini-2")
-}
 
 // mediaTypeByName guesses a media type, which Vertex wants to be told, by the name's extension.
 func mediaTypeByName(rawURL string) string {
@@ -132,19 +191,21 @@ func mediaTypeByName(rawURL string) string {
 
 // encodeFunctionResponse writes a tool result. It must be an object, under whose "output" the model
 // looks for one that is not.
-func encodeFunctionResponse(e *jx.Encoder, messages []chat.Message, i int) error {
-	text, err := textOf(i, &messages[i])
+func encodeFunctionResponse(e *jx.Encoder, q *query, i int) error {
+	text, images, err := resultOf(q, i)
 	if err != nil {
 		return err
 	}
-	name, err := calledName(messages, i)
+	name, err := calledName(q.Messages, i)
 	if err != nil {
 		return err
 	}
 	e.ObjStart()
 	e.FieldStart("functionResponse")
 	e.ObjStart()
-	optionalString(e, "id", messages[i].ToolCallID)
+	if !q.noIDs && !q.noCallIDs {
+		optionalString(e, "id", q.Messages[i].ToolCallID)
+	}
 	optionalString(e, "name", name)
 	e.FieldStart("response")
 	if object := bytes.TrimSpace([]byte(text)); len(object) > 0 && object[0] == '{' && jx.Valid(object) {
@@ -152,9 +213,43 @@ func encodeFunctionResponse(e *jx.Encoder, messages []chat.Message, i int) error
 	} else {
 		e.Obj(func(e *jx.Encoder) { e.Field("output", func(e *jx.Encoder) { e.Str(text) }) })
 	}
+	if len(images) > 0 {
+		e.FieldStart("parts")
+		e.ArrStart()
+		for _, img := range images {
+			e.Obj(func(e *jx.Encoder) { encodeInlineData(e, img) })
+		}
+		e.ArrEnd()
+	}
 	e.ObjEnd()
 	e.ObjEnd()
 	return nil
+}
+
+// resultOf gives the text and the images of a tool's result.
+func resultOf(q *query, i int) (string, []image, error) {
+	m := &q.Messages[i]
+	if !q.images {
+		text, err := textOf(i, m)
+		return text, nil, err
+	}
+	var texts []string
+	var images []image
+	for j, p := range partsOf(m) {
+		if p.Type == chat.PartText {
+			texts = append(texts, p.Text)
+			continue
+		}
+		img, err := imageOf(i, j, p)
+		if err != nil {
+			return "", nil, err
+		}
+		if img.url != "" {
+			return "", nil, refuse(imageField(i, j), "this provider takes no URLs in results; use a data URL")
+		}
+		images = append(images, img)
+	}
+	return strings.Join(texts, "\n"), images, nil
 }
 
 func encodeGeminiTools(e *jx.Encoder, req *chat.Request) {
@@ -196,7 +291,8 @@ func encodeGeminiTools(e *jx.Encoder, req *chat.Request) {
 	}
 }
 
-func encodeGenerationConfig(e *jx.Encoder, model string, req *chat.Request) error {
+func encodeGenerationConfig(e *jx.Encoder, q *query) error {
+	req := q.Request
 	format, err := responseFormatOf(req)
 	if err != nil {
 		return err
@@ -220,7 +316,7 @@ func encodeGenerationConfig(e *jx.Encoder, model string, req *chat.Request) erro
 		e.FieldStart("responseJsonSchema")
 		e.Raw(format.JSONSchema.Schema)
 	}
-	if err := encodeThinkingConfig(e, model, req.ReasoningEffort); err != nil {
+	if err := encodeThinkingConfig(e, q); err != nil {
 		return err
 	}
 	e.ObjEnd()
@@ -230,28 +326,29 @@ func encodeGenerationConfig(e *jx.Encoder, model string, req *chat.Request) erro
 // maxGeminiBudget is the most that every model with a budget takes, in tokens.
 const maxGeminiBudget = 24576
 
-// encodeThinkingConfig writes the effort in the model's terms. Levels can't be none, and only the Pro
-// models lack the lowest.
-func encodeThinkingConfig(e *jx.Encoder, model, effort string) error {
-	budget, known, err := thinkingBudget(effort)
-	if err != nil || !known {
+// encodeThinkingConfig writes the effort in the model's terms, and asks for thoughts, which are all that shows of
+// minutes of thinking. Levels can't be none.
+func encodeThinkingConfig(e *jx.Encoder, q *query) error {
+	budget, known, err := thinkingBudget(q.ReasoningEffort)
+	if err != nil {
 		return err
+	}
+	shown := (q.shows && !known || budget > 0) && q.adds(addThoughts)
+	if !known && !shown {
+		return nil
 	}
 	e.FieldStart("thinkingConfig")
 	e.ObjStart()
 	switch {
-	case geminiWithBudget(model):
-		e.Field("thinkingBudget", func(e *jx.Encoder) { e.Int(min(budget, maxGeminiBudget)) })
-	case budget > thinkingBudgets["medium"]:
-		optionalString(e, "thinkingLevel", "HIGH")
-	case budget > thinkingBudgets["low"]:
-		optionalString(e, "thinkingLevel", "MEDIUM")
-	case budget > thinkingBudgets["minimal"] || strings.Contains(model, "pro"):
-		optionalString(e, "thinkingLevel", "LOW")
+	case !known:
+	case q.thinks == onBudget:
+		e.Field("thinkingBudget", func(e *jx.Encoder) { e.Int(max(q.least, min(budget, maxGeminiBudget))) })
 	default:
-		optionalString(e, "thinkingLevel", "MINIMAL")
+		levels := q.modelRule
+		levels.efforts = cmp.Or(levels.efforts, "low medium high")
+		optionalString(e, "thinkingLevel", strings.ToUpper(levels.effort(q.ReasoningEffort)))
 	}
-	if budget > 0 {
+	if shown {
 		e.Field("includeThoughts", func(e *jx.Encoder) { e.Bool(true) })
 	}
 	e.ObjEnd()

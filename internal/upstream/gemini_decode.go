@@ -34,6 +34,7 @@ type geminiUsage struct {
 type geminiPart struct {
 	text    []byte
 	thought bool
+	seal    []byte // thoughtSignature
 
 	call           bool
 	id, name, args []byte
@@ -72,20 +73,32 @@ func (d *geminiDecoder) part(p *geminiPart, out *output) error {
 	switch {
 	case !p.call && p.thought:
 		out.text(chat.Reasoning, p.text)
+		if len(p.seal) > 0 {
+			out.keep.hidden(item{kind: itemThinking, text: string(p.text), seal: string(p.seal)})
+		}
 		return nil
 	case !p.call:
+		if len(p.seal) > 0 {
+			out.keep.mark() // a signed part is never one with its neighbour
+		}
 		out.text(chat.Content, p.text)
+		out.keep.sealText(p.seal)
 		return nil
 	case len(p.name) > 0 && !p.willContinue && len(p.partial) == 0:
 		if err := d.call.end(out); err != nil {
 			return err
 		}
-		return out.wholeTool(p.id, p.name, p.args)
+		if err := out.wholeTool(p.id, p.name, p.args); err != nil {
+			return err
+		}
+		out.keep.call(len(out.tools)-1, p.seal)
+		return nil
 	}
 	if len(p.name) > 0 {
 		if err := d.call.begin(p.id, p.name, p.args, out); err != nil {
 			return err
 		}
+		d.call.seal = append(d.call.seal[:0], p.seal...)
 	}
 	out.progress = true
 	if err := d.call.add(p.partial); err != nil || p.willContinue {
@@ -179,13 +192,15 @@ func (d *geminiDecoder) readPart(j *jx.Decoder) error {
 	}
 	p := &d.parts[d.event.parts]
 	d.event.parts++
-	*p = geminiPart{text: p.text[:0], id: p.id[:0], name: p.name[:0], args: p.args[:0], partial: p.partial[:0]}
+	*p = geminiPart{text: p.text[:0], seal: p.seal[:0], id: p.id[:0], name: p.name[:0], args: p.args[:0], partial: p.partial[:0]}
 	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		switch string(key) {
 		case "text":
 			return appendStringTo(j, &p.text)
 		case "thought":
 			return boolean(j, &p.thought)
+		case "thoughtSignature", "thought_signature":
+			return appendStringTo(j, &p.seal)
 		case "functionCall":
 			p.call = j.Next() == jx.Object
 			return eachMember(j, p.functionCall)

@@ -16,6 +16,7 @@ type partialCall struct {
 	open     bool
 	size     int // of the partialArgs so far, in bytes
 	id, name []byte
+	seal     []byte // the call's thoughtSignature
 	args     any
 }
 
@@ -87,7 +88,11 @@ func (c *partialCall) end(out *output) error {
 	if err := enc.Encode(c.args); err != nil {
 		return err
 	}
-	return out.wholeTool(c.id, c.name, bytes.TrimSpace(args.Bytes()))
+	if err := out.wholeTool(c.id, c.name, bytes.TrimSpace(args.Bytes())); err != nil {
+		return err
+	}
+	out.keep.call(len(out.tools)-1, c.seal)
+	return nil
 }
 
 // place puts a value into the tree at have, and returns the tree. Lists grow by one at a time, so that a

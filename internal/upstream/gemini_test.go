@@ -271,7 +271,7 @@ func TestGeminiRequestVariants(t *testing.T) {
 			`{` + hi + `,"generationConfig":{"thinkingConfig":{"thinkingLevel":"HIGH","includeThoughts":true}}}`,
 		},
 		"no effort is the lowest level": {
-			chat.Request{Messages: []chat.Message{user}, ReasoningEffort: "none"},
+			chat.Request{Model: "gemini-3.5-flash", Messages: []chat.Message{user}, ReasoningEffort: "none"},
 			`{` + hi + `,"generationConfig":{"thinkingConfig":{"thinkingLevel":"MINIMAL"}}}`,
 		},
 		"which is a higher one for the large models": {
@@ -288,7 +288,7 @@ func TestGeminiRequestVariants(t *testing.T) {
 		},
 		"earlier models want no signature": {
 			chat.Request{Model: "models/gemini-2.5-flash", Messages: []chat.Message{{Role: chat.RoleAssistant, ToolCalls: []chat.ToolCall{{ID: "a", Name: "f"}}}}},
-			`{"contents":[{"role":"model","parts":[{"functionCall":{"id":"a","name":"f","args":{}}}]}],"generationConfig":{}}`,
+			`{"contents":[{"role":"model","parts":[{"functionCall":{"name":"f","args":{}}}]}],"generationConfig":{"thinkingConfig":{"includeThoughts":true}}}`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) { require.JSONEq(t, tc.want, ask(t, "gemini", &tc.req).body) })

@@ -58,21 +58,35 @@ func (c *client) newHeader() http.Header {
 	return h
 }
 
-// newRequest makes the HTTP request that asks for req as a stream. Its body is q's.
-func (c *client) newRequest(ctx context.Context, q *question, req *chat.Request) (*http.Request, error) {
+// newQuery makes the query that asks for req.
+func (c *client) newQuery(req *chat.Request) (*query, error) {
 	model := cmp.Or(req.Model, c.Model)
-	u, err := c.urlFor(model)
+	at, err := c.endpointFor(model)
+	if err != nil {
+		return nil, err
+	}
+	q := &query{Request: req, rules: at.rules, model: model, place: at.place, kind: c.Kind, without: addition(c.refused.Load())}
+	if c.NoStreamUsage {
+		q.without |= addUsage
+	}
+	return q, nil
+}
+
+// newRequest makes the HTTP request that asks for a stream. Its body is asked's.
+func (c *client) newRequest(ctx context.Context, asked *question, q *query) (*http.Request, error) {
+	at, err := c.endpointFor(q.model)
 	if err != nil {
 		return nil, err
 	}
 	var e jx.Encoder
-	e.Grow(bodySize(req))
-	if err := c.format.encode(&e, model, req); err != nil {
+	e.Grow(bodySize(q.Request))
+	if err := c.format.encode(&e, q); err != nil {
 		return nil, err
 	}
+	body := c.Edits.apply(e.Bytes())
 	hreq := c.post.WithContext(ctx)
-	hreq.URL, hreq.Host = u, u.Host
-	q.attach(hreq, e.Bytes())
+	hreq.URL, hreq.Host = at.url, at.url.Host
+	asked.attach(hreq, body)
 	return hreq, nil
 }
 
@@ -89,22 +103,26 @@ func bodySize(req *chat.Request) int {
 	return size
 }
 
-// endpoint is where requests for a model go.
+// endpoint is where requests for a model go, and what is known of it there.
 type endpoint struct {
 	model string
 	url   *url.URL
+	rules *rules
+	place string
 }
 
-// urlFor gives the URL for a model. Most requests want the one that the last request wanted.
-func (c *client) urlFor(model string) (*url.URL, error) {
+// endpointFor gives the endpoint of a model. Most requests want the one that the last request wanted.
+func (c *client) endpointFor(model string) (*endpoint, error) {
 	if last := c.last.Load(); last != nil && last.model == model {
-		return last.url, nil
+		return last, nil
 	}
 	u, err := url.Parse(c.format.target(model))
-	if err == nil {
-		c.last.Store(&endpoint{model, u})
+	if err != nil {
+		return nil, err
 	}
-	return u, err
+	at := &endpoint{model, u, c.rulesOf(model), c.Options.place(model)}
+	c.last.Store(at)
+	return at, nil
 }
 
 // roundTripError says why there is no response.

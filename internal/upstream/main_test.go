@@ -141,6 +141,14 @@ func requireStreams(t *testing.T, kind string, streams map[string]stream) {
 			if kind != "ollama" { // whose lines are no event stream's
 				variants["CR"] = strings.ReplaceAll(tc.body, "\n", "\r")
 			}
+			var first *string // the same state, however the answer is cut
+			state := func(done *chat.Completion) string {
+				if first == nil {
+					state := done.State
+					first = &state
+				}
+				return *first
+			}
 			for ending, body := range variants {
 				reads := []func() io.Reader{func() io.Reader { return strings.NewReader(body) }}
 				if ending == "LF" || len(body) < 1<<10 { // the others differ in line ends only
@@ -154,6 +162,10 @@ func requireStreams(t *testing.T, kind string, streams map[string]stream) {
 						require.Equal(t, tc.code, chat.AsError(got.err).Code, "%s, read %d: %v", ending, i, got.err)
 					} else {
 						require.NoError(t, got.err, "%s, read %d", ending, i)
+					}
+					if got.done != nil { // what it has to be stands in state_test.go
+						require.Equal(t, state(got.done), got.done.State, "%s, read %d", ending, i)
+						got.done.State = ""
 					}
 					got.err, got.chunks = nil, 0
 					require.Equal(t, tc.want, got, "%s, read %d", ending, i)

@@ -17,17 +17,18 @@ func (f *ollama) target(string) string { return f.BaseURL + "/api/chat" }
 
 func (f *ollama) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
 
-func (f *ollama) encode(e *jx.Encoder, model string, req *chat.Request) error {
+func (f *ollama) encode(e *jx.Encoder, q *query) error {
+	req := q.Request
 	format, err := responseFormatOf(req)
 	if err != nil {
 		return err
 	}
 	e.ObjStart()
-	optionalString(e, "model", model)
+	optionalString(e, "model", q.model)
 	e.FieldStart("messages")
 	e.ArrStart()
 	for i := range req.Messages {
-		if err := encodeOllamaMessage(e, req.Messages, i); err != nil {
+		if err := encodeOllamaMessage(e, q, i); err != nil {
 			return err
 		}
 	}
@@ -64,7 +65,8 @@ func (f *ollama) encode(e *jx.Encoder, model string, req *chat.Request) error {
 }
 
 // encodeOllamaMessage writes a message, whose images lie beside its text.
-func encodeOllamaMessage(e *jx.Encoder, messages []chat.Message, i int) error {
+func encodeOllamaMessage(e *jx.Encoder, q *query, i int) error {
+	messages := q.Messages
 	m := &messages[i]
 	var texts, images []string
 	for j, p := range partsOf(m) {
@@ -84,6 +86,9 @@ func encodeOllamaMessage(e *jx.Encoder, messages []chat.Message, i int) error {
 	e.ObjStart()
 	optionalString(e, "role", string(m.Role))
 	e.Field("content", func(e *jx.Encoder) { e.Str(strings.Join(texts, "\n")) })
+	if _, thinking := q.stateOf(m).field(); thinking != "" {
+		optionalString(e, "thinking", thinking)
+	}
 	if len(images) > 0 {
 		e.FieldStart("images")
 		encodeStrings(e, images)
@@ -140,7 +145,7 @@ func encodeOllamaTools(e *jx.Encoder, req *chat.Request) error {
 		if t.Parameters == nil {
 			t.Parameters = []byte(`{"type":"object","properties":{}}`)
 		}
-		encodeTool(e, &t)
+		encodeTool(e, &t, false)
 	}
 	e.ArrEnd()
 	return nil
@@ -155,8 +160,10 @@ func encodeThink(e *jx.Encoder, effort string) error {
 		optionalString(e, "think", "low")
 	case "medium":
 		optionalString(e, "think", "medium")
-	case "high", "xhigh", "max":
+	case "high", "xhigh":
 		optionalString(e, "think", "high")
+	case "max":
+		optionalString(e, "think", "max")
 	default:
 		_, _, err := thinkingBudget(effort)
 		return err

@@ -35,6 +35,7 @@ func (d *ollamaDecoder) decode(object, typ []byte, out *output) error {
 		return reportIn(object)
 	}
 	out.model(l.model)
+	out.keep.as = "thinking"
 	out.text(chat.Reasoning, l.thinking)
 	out.text(chat.Content, l.text)
 	for _, c := range d.calls[:l.calls] {

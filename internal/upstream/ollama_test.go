@@ -117,7 +117,7 @@ func TestOllamaRequestVariants(t *testing.T) {
 		hi + `}`:                 {Messages: user, Tools: []chat.ToolSpec{{Name: "f"}}, ToolChoice: chat.ToolChoice{Mode: chat.ChooseNone}, Seed: "15092511270073158000"},
 		hi + `,"think":false}`:   {Messages: user, ReasoningEffort: "none"},
 		hi + `,"think":"low"}`:   {Messages: user, ReasoningEffort: "minimal"},
-		hi + `,"think":"high"}`:  {Messages: user, ReasoningEffort: "max"},
+		hi + `,"think":"max"}`:   {Messages: user, ReasoningEffort: "max"},
 		hi + `,"format":"json"}`: {Messages: user, ResponseFormat: []byte(`{"type":"json_object"}`)},
 	} {
 		require.JSONEq(t, want, ask(t, "ollama", &req).body)

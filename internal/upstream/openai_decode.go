@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"bytes"
+
 	"github.com/go-faster/jx"
 
 	"github.com/websopy/relay/internal/chat"
@@ -32,6 +34,9 @@ type openaiChunk struct {
 	reasoning        []byte
 	reasoningText    []byte // Copilot's
 	details          []byte // of reasoning_details
+	rawDetails       []byte // themselves, a line each
+	opaque           []byte // Copilot's reasoning_opaque
+	seal             []byte // Google's signature, of the text
 	finish           []byte
 	usage            tokenCounts
 	failed           bool
@@ -80,7 +85,15 @@ func (d *openaiDecoder) decode(object, typ []byte, out *output) error {
 func (d *openaiDecoder) text(out *output) {
 	c := &d.chunk
 	reasoning, key := c.anyReasoning()
-	plain := len(c.refusal)+len(c.finish)+c.tools == 0 && !c.usage.known && !c.whole && c.progress == 0
+	if len(reasoning) > 0 {
+		out.keep.as = c.reasoningName()
+	}
+	for raw := range bytes.SplitSeq(c.rawDetails, []byte("\n")) {
+		if len(raw) > 0 {
+			out.keep.detail(raw)
+		}
+	}
+	plain := len(c.refusal)+len(c.finish)+len(c.rawDetails)+len(c.seal)+len(c.opaque)+c.tools == 0 && !c.usage.known && !c.whole && c.progress == 0
 	d.begun = d.begun || len(c.content)+len(reasoning)+len(c.refusal)+c.tools > 0
 	switch {
 	case plain && len(reasoning) == 0 && len(c.content) > 0:
@@ -91,6 +104,23 @@ func (d *openaiDecoder) text(out *output) {
 		out.text(chat.Reasoning, reasoning)
 		out.text(chat.Content, c.content)
 	}
+	out.keep.sealText(c.seal)
+	out.keep.opaque(c.opaque)
+}
+
+// reasoningName is the name under which the reasoning goes back that anyReasoning picks. Details have their own.
+func (c *openaiChunk) reasoningName() string {
+	switch {
+	case len(c.reasoningContent) > 0:
+		return "reasoning_content"
+	case len(c.reasoning) > 0:
+		return "reasoning"
+	case len(c.reasoningText) > 0:
+		return "reasoning_text"
+	case len(c.details) > 0:
+		return ""
+	}
+	return asItem
 }
 
 // anyReasoning picks one of the names that reasoning goes by. Where several are used, they say the same, and there is
@@ -138,6 +168,7 @@ func (d *openaiDecoder) reset() {
 	*c = openaiChunk{
 		model: c.model[:0], content: c.content[:0], refusal: c.refusal[:0], thinking: c.thinking[:0], finish: c.finish[:0],
 		reasoningContent: c.reasoningContent[:0], reasoning: c.reasoning[:0], reasoningText: c.reasoningText[:0], details: c.details[:0],
+		rawDetails: c.rawDetails[:0], opaque: c.opaque[:0], seal: c.seal[:0],
 	}
 }
 
@@ -252,6 +283,10 @@ func (d *openaiDecoder) delta(j *jx.Decoder, key []byte) error {
 		text = &c.reasoning
 	case "reasoning_text":
 		text = &c.reasoningText
+	case "reasoning_opaque":
+		text = &c.opaque
+	case "extra_content":
+		return googleContent(j, &c.seal)
 	case "thinking":
 		text = &c.thinking
 	case "reasoning_details":
@@ -285,7 +320,32 @@ func (d *openaiDecoder) contentPart(j *jx.Decoder) error {
 // reasoningDetail reads OpenRouter's {"type": "reasoning.text", "text": …} and {"type":
 // "reasoning.summary", "summary": …}. Encrypted ones have neither.
 func (d *openaiDecoder) reasoningDetail(j *jx.Decoder) error {
-	return appendText(j, &d.chunk.details, "text", "summary")
+	raw, err := j.Raw()
+	if err != nil {
+		return err
+	}
+	d.chunk.rawDetails = append(appendLine(d.chunk.rawDetails, raw), '\n')
+	return appendText(jx.DecodeBytes(raw), &d.chunk.details, "text", "summary")
+}
+
+// googleContent reads {"google": {"thought_signature": ...}}.
+func googleContent(j *jx.Decoder, seal *[]byte) error {
+	return eachMember(j, func(j *jx.Decoder, key []byte) error {
+		if string(key) == "google" {
+			return appendText(j, seal, "thought_signature")
+		}
+		return j.Skip()
+	})
+}
+
+// appendLine appends JSON without the line breaks that stand between its tokens.
+func appendLine(dst, raw []byte) []byte {
+	for _, c := range raw {
+		if c != '\n' && c != '\r' {
+			dst = append(dst, c)
+		}
+	}
+	return dst
 }
 
 // toolCalls reads a list of fragments. Where none has an index and not all have an id, the place in the list is the
@@ -325,6 +385,8 @@ func (d *openaiDecoder) toolCall(j *jx.Decoder) error {
 			return integer(j, &f.index)
 		case "id":
 			return appendStringTo(j, &f.id)
+		case "extra_content":
+			return googleContent(j, &f.seal)
 		case "function":
 			return eachMember(j, func(j *jx.Decoder, key []byte) error {
 				return readFunction(j, key, &f.name, &f.arguments)
@@ -355,6 +417,6 @@ func (d *openaiDecoder) newFragment() (*fragment, error) {
 	}
 	d.chunk.tools++
 	f := &d.fragments[n]
-	f.index, f.id, f.name, f.arguments = noIndex, f.id[:0], f.name[:0], f.arguments[:0]
+	f.index, f.id, f.name, f.arguments, f.seal = noIndex, f.id[:0], f.name[:0], f.arguments[:0], f.seal[:0]
 	return f, nil
 }

@@ -2,8 +2,10 @@ package upstream
 
 import (
 	"cmp"
+	"encoding/json"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 
 	"github.com/go-faster/jx"
@@ -19,30 +21,39 @@ func (f *openaiResponses) target(string) string { return f.BaseURL + "/responses
 
 func (f *openaiResponses) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
 
-func (f *openaiResponses) encode(e *jx.Encoder, model string, req *chat.Request) error {
+func (f *openaiResponses) encode(e *jx.Encoder, q *query) error {
+	req := q.Request
 	if len(req.Stop) > 0 {
 		return refuse("stop", "this provider has no stop sequences")
 	}
+	if q.noForced && q.forced() {
+		return refuse("tool_choice", "this model can't be made to call a tool; use auto or none")
+	}
 	e.ObjStart()
-	optionalString(e, "model", model)
+	optionalString(e, "model", q.model)
 	e.FieldStart("input")
 	e.ArrStart()
 	for i := range req.Messages {
-		if err := encodeResponsesItems(e, i, &req.Messages[i]); err != nil {
+		if err := encodeResponsesItems(e, q, i); err != nil {
 			return err
 		}
 	}
 	e.ArrEnd()
-	optionalNumber(e, "temperature", req.Temperature)
-	optionalNumber(e, "top_p", req.TopP)
+	effort := q.effort(cmp.Or(req.ReasoningEffort, effortGiven(req)))
+	if q.samples(effort) {
+		optionalNumber(e, "temperature", req.Temperature)
+		optionalNumber(e, "top_p", req.TopP)
+	}
 	optionalNumber(e, "max_output_tokens", req.MaxTokens)
 	optionalString(e, "user", req.User)
 	encodeResponsesTools(e, req)
 
-	if req.ReasoningEffort != "" && extraField(req, "reasoning") == nil {
-		e.Field("reasoning", func(e *jx.Encoder) {
-			e.Obj(func(e *jx.Encoder) { optionalString(e, "effort", req.ReasoningEffort) })
-		})
+	if extraField(req, "reasoning") == nil {
+		encodeResponsesReasoning(e, q, effort)
+	}
+	if q.sealed && effort != "none" && extraField(req, "include") == nil && q.adds(addSealed) {
+		e.FieldStart("include")
+		encodeStrings(e, []string{"reasoning.encrypted_content"})
 	}
 	if err := encodeResponsesText(e, req); err != nil {
 		return err
@@ -63,7 +74,8 @@ func (f *openaiResponses) encode(e *jx.Encoder, model string, req *chat.Request)
 
 // encodeResponsesItems writes a message as the items that it is here: a message, calls and their
 // results are items of their own.
-func encodeResponsesItems(e *jx.Encoder, i int, m *chat.Message) error {
+func encodeResponsesItems(e *jx.Encoder, q *query, i int) error {
+	m := &q.Messages[i]
 	if m.Role == chat.RoleTool {
 		e.ObjStart()
 		optionalString(e, "type", "function_call_output")
@@ -78,12 +90,11 @@ func encodeResponsesItems(e *jx.Encoder, i int, m *chat.Message) error {
 		if err != nil {
 			return err
 		}
-		if text != "" {
-			e.ObjStart()
-			optionalString(e, "role", "assistant")
-			optionalString(e, "content", text)
-			e.ObjEnd()
+		if s := q.stateOf(m); s != nil {
+			encodeResponsesState(e, m, s)
+			return nil
 		}
+		encodeAnswerText(e, text, "")
 	} else {
 		e.ObjStart()
 		optionalString(e, "role", string(m.Role))
@@ -92,14 +103,101 @@ func encodeResponsesItems(e *jx.Encoder, i int, m *chat.Message) error {
 		e.ObjEnd()
 	}
 	for _, c := range m.ToolCalls {
-		e.ObjStart()
-		optionalString(e, "type", "function_call")
-		optionalString(e, "call_id", c.ID)
-		optionalString(e, "name", c.Name)
-		e.Field("arguments", func(e *jx.Encoder) { e.Str(cmp.Or(c.Arguments, "{}")) })
-		e.ObjEnd()
+		encodeResponsesCall(e, &c)
 	}
 	return nil
+}
+
+// encodeResponsesState writes an answer as it came: reasoning, messages with their phase, and calls. A reasoning
+// item that nothing follows is refused, and so is a call with its id but without its reasoning: calls have none.
+func encodeResponsesState(e *jx.Encoder, m *chat.Message, s *parsedState) {
+	rest := contentOf(m)
+	last := len(s.items)
+	for last > 0 && s.items[last-1].kind == itemReasoning {
+		last--
+	}
+	for _, it := range s.items[:last] {
+		switch it.kind {
+		case itemReasoning:
+			encodeReasoningItem(e, &it)
+		case itemText:
+			encodeAnswerText(e, rest[:it.n], it.seal)
+			rest = rest[it.n:]
+		case itemCall:
+			encodeResponsesCall(e, &m.ToolCalls[it.n])
+		}
+	}
+}
+
+func encodeReasoningItem(e *jx.Encoder, it *item) {
+	if it.seal == "" {
+		return // there is nothing in it that the provider could read
+	}
+	e.ObjStart()
+	optionalString(e, "type", "reasoning")
+	optionalString(e, "id", it.text)
+	e.FieldStart("summary")
+	e.ArrStart()
+	for _, text := range it.summaries {
+		e.ObjStart()
+		optionalString(e, "type", "summary_text")
+		e.Field("text", func(e *jx.Encoder) { e.Str(text) })
+		e.ObjEnd()
+	}
+	e.ArrEnd()
+	optionalString(e, "encrypted_content", it.seal)
+	e.ObjEnd()
+}
+
+// phaseName is what a phase of an answer looks like: commentary, final_answer.
+var phaseName = regexp.MustCompile(`^[a-z_]{1,32}$`)
+
+func encodeAnswerText(e *jx.Encoder, text, phase string) {
+	if text == "" {
+		return
+	}
+	e.ObjStart()
+	optionalString(e, "role", "assistant")
+	optionalString(e, "content", text)
+	if phaseName.MatchString(phase) {
+		optionalString(e, "phase", phase)
+	}
+	e.ObjEnd()
+}
+
+func encodeResponsesCall(e *jx.Encoder, c *chat.ToolCall) {
+	e.ObjStart()
+	optionalString(e, "type", "function_call")
+	optionalString(e, "call_id", c.ID)
+	optionalString(e, "name", c.Name)
+	e.Field("arguments", func(e *jx.Encoder) { e.Str(cmp.Or(c.Arguments, "{}")) })
+	e.ObjEnd()
+}
+
+// encodeResponsesReasoning says how much the model is to think, and asks for a summary where there is one: it is
+// all that shows of minutes of thinking.
+func encodeResponsesReasoning(e *jx.Encoder, q *query, effort string) {
+	thinks := effort != "none" && (effort != "" || q.unasked != "none")
+	summary := q.shows && thinks && q.adds(addSummary)
+	if effort == "" && !summary {
+		return
+	}
+	e.FieldStart("reasoning")
+	e.ObjStart()
+	optionalString(e, "effort", effort)
+	if summary {
+		optionalString(e, "summary", "auto")
+	}
+	e.ObjEnd()
+}
+
+// effortGiven is the effort of a caller who says it in this format's terms.
+func effortGiven(req *chat.Request) string {
+	var r struct {
+		Effort string `json:"effort"`
+	}
+	_ = json.Unmarshal(extraField(req, "reasoning"), &r)
+	return r.Effort
 }
 
 func encodeResponsesContent(e *jx.Encoder, m *chat.Message) {

@@ -42,10 +42,11 @@ type responsesText struct {
 	text  []byte
 }
 
-// responsesItem is an item of the response. Of others than a function_call the type is all that matters.
+// responsesItem is an item of the response.
 type responsesItem struct {
 	output                       int
 	typ, callID, name, arguments []byte
+	id, sealed, phase            []byte // what comes back with it
 }
 
 // end takes OpenRouter's [DONE], which says nothing.
@@ -168,11 +169,11 @@ func (d *responsesDecoder) itemsBegin(out *output) error {
 // itemsEnd takes items that are whole: of their texts and calls what has not come in pieces.
 func (d *responsesDecoder) itemsEnd(out *output) error {
 	out.progress = true
-	if err := d.wholeTexts(out); err != nil {
-		return err
-	}
 	for i := range d.items[:d.event.items] {
 		item := &d.items[i]
+		if err := d.textsOf(item, out); err != nil {
+			return err
+		}
 		if string(item.typ) == "reasoning" {
 			out.thinking = false
 		}
@@ -182,6 +183,45 @@ func (d *responsesDecoder) itemsEnd(out *output) error {
 		}
 		if err != nil {
 			return err
+		}
+		d.keep(item, at, out)
+	}
+	return d.wholeTexts(out)
+}
+
+// keep notes what has to come back of an item. Only one that is whole is complete.
+func (d *responsesDecoder) keep(item *responsesItem, call int, out *output) {
+	switch string(item.typ) {
+	case "reasoning":
+		if len(item.sealed) > 0 && !out.keep.has(item.id) {
+			out.keep.hidden(d.reasoningOf(item))
+		}
+	case "message":
+		if out.keep.n > out.keep.marked {
+			out.keep.sealText(item.phase)
+		}
+	case "function_call":
+		out.keep.call(call, nil)
+	}
+}
+
+func (d *responsesDecoder) reasoningOf(from *responsesItem) item {
+	it := item{kind: itemReasoning, text: string(from.id), seal: string(from.sealed)}
+	for _, t := range d.texts[:d.event.texts] {
+		if t.place.output == from.output && t.place.kind == summaryText {
+			it.summaries = append(it.summaries, string(t.text))
+		}
+	}
+	return it
+}
+
+// textsOf passes on what has not been seen of an item's texts, so that its answer keeps its order.
+func (d *responsesDecoder) textsOf(item *responsesItem, out *output) error {
+	for _, t := range d.texts[:d.event.texts] {
+		if t.place.output == item.output {
+			if err := d.seen.whole(t.place, t.text, out); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -327,7 +367,8 @@ func (d *responsesDecoder) item(j *jx.Decoder, place int) error {
 	}
 	d.event.items++
 	item := &d.items[n]
-	*item = responsesItem{output: place, typ: item.typ[:0], callID: item.callID[:0], name: item.name[:0], arguments: item.arguments[:0]}
+	*item = responsesItem{output: place, typ: item.typ[:0], callID: item.callID[:0], name: item.name[:0], arguments: item.arguments[:0],
+		id: item.id[:0], sealed: item.sealed[:0], phase: item.phase[:0]}
 	first := d.event.texts
 	err := j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		var text *[]byte
@@ -336,6 +377,12 @@ func (d *responsesDecoder) item(j *jx.Decoder, place int) error {
 			text = &item.typ
 		case "call_id":
 			text = &item.callID
+		case "id":
+			text = &item.id
+		case "encrypted_content":
+			text = &item.sealed
+		case "phase":
+			text = &item.phase
 		case "name":
 			text = &item.name
 		case "arguments":

@@ -33,6 +33,7 @@ type output struct {
 	complete bool // the provider said that nothing follows
 	called   bool // a tool call was sent
 	yield    func(chat.Chunk, error) bool
+	keep     keeper // gathers the state
 
 	half half // a character that two events share
 
@@ -48,6 +49,7 @@ type output struct {
 
 	tools     []toolCall // from sent on, in order of appearance
 	sent      int
+	calls     int // that were sent: some are repetitions
 	toolBytes int
 }
 
@@ -56,6 +58,12 @@ func (o *output) emit(c chat.Chunk) {
 		return
 	}
 	o.progress, o.begun = true, true
+	switch c.Type {
+	case chat.Content:
+		o.keep.add(c.Text)
+	case chat.Reasoning:
+		o.keep.reasoned(c.Text)
+	}
 	c.More = o.more
 	o.pending = o.more
 	o.gone = !o.yield(c, nil)
@@ -168,7 +176,7 @@ func (o *output) model(name []byte) {
 }
 
 // end sends what is left, all at once, and the done chunk. It reports whether anybody took it.
-func (o *output) end() bool {
+func (o *output) end(kind string) bool {
 	o.more = true
 	o.sendRefusal()
 	o.flushHalf()
@@ -180,6 +188,7 @@ func (o *output) end() bool {
 	if *reason == chat.FinishStop && o.called {
 		*reason = chat.FinishToolCalls // several providers say stop in both cases
 	}
+	o.done.State = o.keep.state(kind, *reason, o.tools)
 	o.more = false
 	o.emit(chat.Chunk{Type: chat.Done, Done: &o.done})
 	return !o.gone

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -66,58 +67,20 @@ func textOf(i int, m *chat.Message) (string, error) {
 	return strings.Join(texts, "\n"), nil
 }
 
-// systemText gives all system messages as one, for providers that have one place for them.
-func systemText(messages []chat.Message) (string, error) {
+// leadingText gives the system messages that the conversation begins with as one, for providers that have one
+// place for them.
+func (q *query) leadingText() (string, error) {
 	var texts []string
-	for i := range messages {
-		if messages[i].Role != chat.RoleSystem {
-			continue
-		}
-		text, err := textOf(i, &messages[i])
+	for i := range q.leading() {
+		text, err := textOf(i, &q.Messages[i])
 		if err != nil {
 			return "", err
 		}
-		if text != "" {
+		if strings.TrimSpace(text) != "" {
 			texts = append(texts, text)
 		}
 	}
 	return strings.Join(texts, "\n\n"), nil
-}
-
-// encodeTurns writes the messages, less the system's, as turns: a turn is an object with a role and a
-// list of content, and neighbours of a role share one, because tool results must come in one turn.
-func encodeTurns(e *jx.Encoder, messages []chat.Message, assistant, content string, encode func(i int, m *chat.Message) error) error {
-	open := ""
-	for i := range messages {
-		m := &messages[i]
-		if m.Role == chat.RoleSystem || m.Role != chat.RoleTool && len(m.ToolCalls) == 0 && len(partsOf(m)) == 0 {
-			continue
-		}
-		role := "user"
-		if m.Role == chat.RoleAssistant {
-			role = assistant
-		}
-		if role != open {
-			if open != "" {
-				e.ArrEnd()
-				e.ObjEnd()
-			}
-			e.ObjStart()
-			optionalString(e, "role", role)
-			e.FieldStart(content)
-			e.ArrStart()
-			open = role
-		}
-		if err := encode(i, m); err != nil {
-			return err
-		}
-	}
-	if open == "" {
-		return refuse("messages", "this provider needs a message that is not the system's")
-	}
-	e.ArrEnd()
-	e.ObjEnd()
-	return nil
 }
 
 // arguments gives the arguments of a call as the JSON object that providers other than OpenAI want.
@@ -223,4 +186,16 @@ func thinkingBudget(effort string) (budget int, known bool, err error) {
 func fits(n chat.Number, bits int) bool {
 	_, err := strconv.ParseInt(string(n), 10, bits)
 	return err == nil
+}
+
+const alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+// shortID makes an id of n letters and digits of another one.
+func shortID(id string, n int) string {
+	sum := sha256.Sum256([]byte(id))
+	short := make([]byte, n)
+	for i := range short {
+		short[i] = alphanumeric[int(sum[i])%len(alphanumeric)]
+	}
+	return string(short)
 }

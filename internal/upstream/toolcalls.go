@@ -22,6 +22,7 @@ const noIndex = -1 << 31
 type fragment struct {
 	index               int // the provider's, or noIndex
 	id, name, arguments []byte
+	seal                []byte // Google's signature of the call
 }
 
 // opens reports whether the fragment's arguments begin an object.
@@ -42,6 +43,9 @@ type toolCall struct {
 	// their own. They are another call, or the same again.
 	again int
 	sent  string // the arguments, once the call was sent
+
+	number int    // that the call was sent as, from 1; 0 if it was not
+	seal   string // see fragment
 }
 
 func (t *toolCall) whole() bool { return t.ended || t.scan.whole }
@@ -74,6 +78,9 @@ func (o *output) toolFragment(f fragment) error {
 	}
 	if err := o.describe(i, &f); err != nil {
 		return err
+	}
+	if len(f.seal) > 0 && o.keep.room(len(f.seal)) {
+		o.tools[i].seal = string(f.seal)
 	}
 	return o.addArguments(i, &f)
 }
@@ -330,7 +337,11 @@ func (o *output) sendTools(n int) {
 		}
 		t.id, t.arguments = o.freshID(t.id), nil
 		o.called = true
-		o.emit(chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: t.id, Name: t.name, Arguments: t.sent}})
+		o.calls++
+		t.number = o.calls
+		call := &chat.ToolCall{ID: t.id, Name: t.name, Arguments: t.sent}
+		o.keep.addCall(call)
+		o.emit(chat.Chunk{Type: chat.Tool, Tool: call})
 	}
 }
 

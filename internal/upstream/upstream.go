@@ -44,6 +44,18 @@ type Options struct {
 
 	RootCAs *x509.CertPool // whose certificates are trusted; nil: those that the system trusts
 	Headers http.Header    // of every request, beside and before those of the format
+
+	Families      []Family // what the operator says of models' names; the first that matches counts
+	Edits         *Edits   // what the operator changes in bodies; nil: nothing
+	NoStreamUsage bool     // stream_options is not sent
+	ThinkTags     bool     // <think> at the beginning of an answer is reasoning
+}
+
+// Family says what the models are whose names match: a family or a provider of rules.go, or a model whose rules
+// hold for them as well.
+type Family struct {
+	Match func(model string) bool // nil: all
+	Name  string
 }
 
 // New returns the upstream that o describes.
@@ -75,8 +87,8 @@ type format interface {
 	target(model string) string
 	// setHeaders sets the headers that the format adds to every request: the key, for one.
 	setHeaders(h http.Header)
-	// encode writes the body that asks model for req as a stream.
-	encode(e *jx.Encoder, model string, req *chat.Request) error
+	// encode writes the body that asks for a stream.
+	encode(e *jx.Encoder, q *query) error
 	// newDecoder returns the state that reads one answer.
 	newDecoder() decoder
 }
@@ -105,6 +117,7 @@ type client struct {
 	transport http.RoundTripper
 	post      *http.Request            // what all requests have in common
 	last      atomic.Pointer[endpoint] // that a request went to
+	refused   atomic.Uint32            // additions that the provider takes from nobody
 }
 
 func newClient(o Options, f format, fr framing) *client {
@@ -128,10 +141,31 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 
 // stream is one attempt: it returns nil when the answer is complete or nobody wants it any more.
 func (c *client) stream(parent context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) error {
-	x := exchange{out: output{yield: yield}}
+	q, err := c.newQuery(req)
+	if err != nil {
+		return chat.AsError(err)
+	}
+	err = c.try(parent, q, yield)
+	for err != nil && c.reconsider(q, err) {
+		err = c.try(parent, q, yield)
+	}
+	return err
+}
+
+// try is one request. It lets q go as soon as it passes anything on.
+func (c *client) try(parent context.Context, q *query, yield func(chat.Chunk, error) bool) error {
+	var x exchange
+	x.out.yield = func(chunk chat.Chunk, err error) bool {
+		if chunk.Type != chat.Pause {
+			q.letGo()
+			x.out.yield = yield
+		}
+		return yield(chunk, err)
+	}
+	x.out.keep.rules, x.out.keep.place = q.rules, q.place
 	ctx, stop := x.clock.start(parent, c.FirstChunkTimeout)
 	defer stop()
-	res, err := c.open(parent, ctx, req)
+	res, err := c.open(parent, ctx, q)
 	if err != nil {
 		return err
 	}
@@ -149,7 +183,7 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 	if err := c.read(ctx, &x, events); err != nil {
 		return waitAsTold(err, res.Header)
 	}
-	if x.out.end() && !events.Ended() && res.ProtoMajor == 1 {
+	if x.out.end(c.Kind) && !events.Ended() && res.ProtoMajor == 1 {
 		x.clock.set(drainTime, errGraceOver)
 		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
 	}
@@ -157,13 +191,13 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 }
 
 // open asks for a stream.
-func (c *client) open(parent, ctx context.Context, req *chat.Request) (*http.Response, error) {
-	q := new(question)
-	hreq, err := c.newRequest(ctx, q, req)
+func (c *client) open(parent, ctx context.Context, q *query) (*http.Response, error) {
+	asked := new(question)
+	hreq, err := c.newRequest(ctx, asked, q)
 	if err != nil {
 		return nil, chat.AsError(err)
 	}
-	defer q.letGo()
+	defer asked.letGo()
 	res, err := c.transport.RoundTrip(hreq)
 	if err != nil {
 		return nil, c.roundTripError(parent, ctx, err)

@@ -18,10 +18,31 @@ func (f *websopy) target(string) string { return f.BaseURL + "/v1/ai/chat/stream
 
 func (f *websopy) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
 
-func (f *websopy) encode(e *jx.Encoder, model string, req *chat.Request) error {
+func (f *websopy) encode(e *jx.Encoder, q *query) error {
+	req := q.Request
 	e.ObjStart()
-	optionalString(e, "model", model)
-	encodeOpenAIRequest(e, req, cmp.Or(req.MaxTokensName, "max_tokens"))
+	optionalString(e, "model", q.model)
+	e.FieldStart("messages")
+	e.ArrStart()
+	for i := range req.Messages {
+		encodeWebsopyMessage(e, q, &req.Messages[i])
+	}
+	e.ArrEnd()
+	optionalNumber(e, "temperature", req.Temperature)
+	optionalNumber(e, "top_p", req.TopP)
+	optionalNumber(e, cmp.Or(req.MaxTokensName, "max_tokens"), req.MaxTokens)
+	optionalNumber(e, "seed", req.Seed)
+	optionalString(e, "user", req.User)
+	optionalString(e, "reasoning_effort", req.ReasoningEffort)
+	if len(req.Stop) > 0 {
+		e.FieldStart("stop")
+		encodeStrings(e, req.Stop)
+	}
+	if req.ResponseFormat != nil {
+		e.FieldStart("response_format")
+		e.Raw(req.ResponseFormat)
+	}
+	encodeChatTools(e, req, true)
 	e.FieldStart("stream")
 	e.Bool(true)
 	for _, x := range req.Extra {
@@ -32,12 +53,51 @@ func (f *websopy) encode(e *jx.Encoder, model string, req *chat.Request) error {
 	return nil
 }
 
+// encodeWebsopyMessage writes a message with all that came back with it: the other relay knows its provider.
+func encodeWebsopyMessage(e *jx.Encoder, q *query, m *chat.Message) {
+	e.ObjStart()
+	optionalString(e, "role", string(m.Role))
+	optionalString(e, "name", m.Name)
+	optionalString(e, "tool_call_id", m.ToolCallID)
+	e.FieldStart("content")
+	switch {
+	case len(m.Parts) > 0:
+		encodeParts(e, m.Parts, true, nil)
+	case m.Content == "" && len(m.ToolCalls) > 0:
+		e.Null()
+	default:
+		e.Str(m.Content)
+	}
+	if len(m.ToolCalls) > 0 {
+		e.FieldStart("tool_calls")
+		e.ArrStart()
+		for i := range m.ToolCalls {
+			e.ObjStart()
+			encodeCall(e, &m.ToolCalls[i])
+			optionalRaw(e, "extra_content", m.ToolCalls[i].ExtraContent)
+			e.ObjEnd()
+		}
+		e.ArrEnd()
+	}
+	optionalRaw(e, "cache_control", m.CacheControl)
+	if s := q.stateOf(m); s != nil {
+		optionalString(e, "state", s.inner)
+	}
+	if m.Reasoning != "" {
+		optionalString(e, m.ReasoningName, m.Reasoning)
+	}
+	optionalRaw(e, "reasoning_details", m.ReasoningDetails)
+	optionalRaw(e, "extra_content", m.ExtraContent)
+	e.ObjEnd()
+}
+
 func (f *websopy) newDecoder() decoder { return new(websopyDecoder) }
 
 type websopyDecoder struct {
 	jx                     jx.Decoder
 	typ, content, model    []byte
 	finish, id, name, args []byte
+	state                  []byte
 	message, code, phase   []byte
 	usage                  chat.Usage
 	usageKnown             bool
@@ -54,7 +114,7 @@ func (d *websopyDecoder) end(out *output) error {
 func (d *websopyDecoder) decode(object, typ []byte, out *output) error {
 	*d = websopyDecoder{
 		typ: d.typ[:0], content: d.content[:0], model: d.model[:0], finish: d.finish[:0], id: d.id[:0],
-		name: d.name[:0], args: d.args[:0], message: d.message[:0], code: d.code[:0], phase: d.phase[:0],
+		name: d.name[:0], args: d.args[:0], state: d.state[:0], message: d.message[:0], code: d.code[:0], phase: d.phase[:0],
 	}
 	d.jx.ResetBytes(object)
 	if err := d.jx.ObjBytes(d.field); err != nil {
@@ -71,6 +131,9 @@ func (d *websopyDecoder) decode(object, typ []byte, out *output) error {
 		out.model(d.model)
 		if d.usageKnown {
 			out.usage(d.usage)
+		}
+		if len(d.state) > 0 {
+			out.keep.inner = string(d.state)
 		}
 		out.finish(finishWebsopy(d.finish))
 	case "error":
@@ -112,6 +175,8 @@ func (d *websopyDecoder) field(j *jx.Decoder, key []byte) error {
 		text = &d.content
 	case "model":
 		text = &d.model
+	case "state":
+		text = &d.state
 	case "finishReason":
 		text = &d.finish
 	case "error":
