@@ -26,6 +26,9 @@ test: test-go test-peers test-sdk ## all tests that this machine can run; says w
 test-go: ## the Go tests
 	@$(if $(RACE),:,echo "SKIPPED: the race detector, because there is no C compiler")
 	@command -v redis-server >/dev/null || echo "SKIPPED: the tests with Redis, because redis-server is not installed"
+	@for found in redis-server-6.2:$$RELAY_TEST_REDIS_62 valkey-server:$$RELAY_TEST_VALKEY; do name=$${found%%:*}; \
+		[ -n "$${found#*:}" ] || command -v $$name >/dev/null || \
+		echo "SKIPPED: the log in another Redis, because $$name is not installed"; done
 	@command -v nginx >/dev/null || echo "SKIPPED: the rolling restart behind nginx, because nginx is not installed"
 	$(GO) test $(RACE) $(GOTESTFLAGS) ./...
 

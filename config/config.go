@@ -42,13 +42,16 @@ type Config struct {
 	ShutdownDelay time.Duration `env:"RELAY_SHUTDOWN_DELAY" envDefault:"0s" help:"on SIGTERM, time between not ready and closing the listener"`
 	ShutdownGrace time.Duration `env:"RELAY_SHUTDOWN_GRACE" envDefault:"25s" help:"time that running streams then get to finish"`
 
-	Store           string        `env:"RELAY_STORE" envDefault:"memory" group:"Resumable streams" help:"where they are kept: memory, of this process alone; redis, for many replicas; off"`
-	RedisURL        Secret        `env:"RELAY_REDIS_URL" help:"redis://, rediss:// or unix:// URL, with ?addr= for further nodes and ?master_set= for Sentinel"`
-	ResumeGrace     time.Duration `env:"RELAY_RESUME_GRACE" envDefault:"60s" help:"how long an answer is generated on without anybody reading it; at least 5s with redis"`
-	ResumeRetention time.Duration `env:"RELAY_RESUME_RETENTION" envDefault:"10m" help:"how long a finished stream can be read again"`
-	ResumeBytes     ByteSize      `env:"RELAY_RESUME_BYTES" envDefault:"256MiB" help:"memory for all streams of this process, beyond it new ones get 503 overloaded; 0: no cap"`
-	ResumePerStream ByteSize      `env:"RELAY_RESUME_BYTES_PER_STREAM" envDefault:"8MiB" help:"one stream's log, beyond it the stream ends; 0: no cap"`
-	ResumePerCaller int           `env:"RELAY_RESUME_PER_CALLER" envDefault:"0" help:"running streams of one API key on this process, beyond it 503 overloaded; 0: no cap"`
+	Store            string        `env:"RELAY_STORE" envDefault:"memory" group:"Resumable streams" help:"where they are kept: memory, of this process alone; redis, for many replicas; off"`
+	RedisURL         Secret        `env:"RELAY_REDIS_URL" help:"redis://, rediss:// or unix:// URL, with ?addr= for further nodes and ?master_set= for Sentinel"`
+	RedisCAFile      string        `env:"RELAY_REDIS_CA_FILE" help:"file of PEM certificates to trust beside the system's, for a rediss:// URL"`
+	SentinelUser     string        `env:"RELAY_REDIS_SENTINEL_USER" help:"user at the Sentinels; the URL's is that of Redis itself"`
+	SentinelPassword Secret        `env:"RELAY_REDIS_SENTINEL_PASSWORD" help:"password at the Sentinels"`
+	ResumeGrace      time.Duration `env:"RELAY_RESUME_GRACE" envDefault:"60s" help:"how long an answer is generated on without anybody reading it; at least 5s with redis"`
+	ResumeRetention  time.Duration `env:"RELAY_RESUME_RETENTION" envDefault:"10m" help:"how long a finished stream can be read again"`
+	ResumeBytes      ByteSize      `env:"RELAY_RESUME_BYTES" envDefault:"256MiB" help:"memory for all streams of this process, beyond it new ones get 503 overloaded; 0: no cap"`
+	ResumePerStream  ByteSize      `env:"RELAY_RESUME_BYTES_PER_STREAM" envDefault:"8MiB" help:"one stream's log, beyond it the stream ends; 0: no cap"`
+	ResumePerCaller  int           `env:"RELAY_RESUME_PER_CALLER" envDefault:"0" help:"running streams of one API key on this process, beyond it 503 overloaded; 0: no cap"`
 
 	LogLevel  string `env:"RELAY_LOG_LEVEL" envDefault:"info" group:"Logging" help:"trace, debug, info, warn or error"`
 	LogFormat string `env:"RELAY_LOG_FORMAT" envDefault:"auto" help:"json, console or auto: console on a terminal, JSON otherwise"`

@@ -33,18 +33,24 @@ func certificate(t *testing.T) (certFile, keyFile string) {
 
 func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 	const (
-		noAddress = "is not an address; use host:port or :port, e.g. :8080"
-		noOrigin  = "is not an origin; use * or scheme://host[:port] without a path, e.g. https://app.example.com"
-		noURL     = "UPSTREAM_BASE_URL: not an absolute http or https URL; use e.g. https://llm.example.com/v1"
-		extraURL  = "UPSTREAM_BASE_URL: must not have a user, query or fragment"
-		noSize    = "is not a size; use e.g. 1MiB, 512KiB or 1048576"
-		noNetwork = "is neither an address nor a network, e.g. 192.0.2.7, 10.0.0.0/8 or private"
-		noModel   = "is neither a name nor name=other, where other has no *"
-		noHeader  = "is not of the form Name: value or Name=value"
-		tokenOnly = "has characters other than printable ASCII without spaces"
-		allKinds  = "use one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, websopy"
-		goodKey   = "UPSTREAM_API_KEY=sk-1"
-		azureURL  = "UPSTREAM_BASE_URL=https://x.openai.azure.com"
+		noAddress   = "is not an address; use host:port or :port, e.g. :8080"
+		noOrigin    = "is not an origin; use * or scheme://host[:port] without a path, e.g. https://app.example.com"
+		noURL       = "UPSTREAM_BASE_URL: not an absolute http or https URL; use e.g. https://llm.example.com/v1"
+		extraURL    = "UPSTREAM_BASE_URL: must not have a user, query or fragment"
+		noSize      = "is not a size; use e.g. 1MiB, 512KiB or 1048576"
+		noNetwork   = "is neither an address nor a network, e.g. 192.0.2.7, 10.0.0.0/8 or private"
+		noModel     = "is neither a name nor name=other, where other has no *"
+		noHeader    = "is not of the form Name: value or Name=value"
+		tokenOnly   = "has characters other than printable ASCII without spaces"
+		allKinds    = "use one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, websopy"
+		goodKey     = "UPSTREAM_API_KEY=sk-1"
+		redis       = "RELAY_STORE=redis;RELAY_REDIS_URL="
+		parameters  = "addr, client_name, db, dial_timeout, master_set, protocol, skip_verify, write_timeout"
+		noCert      = "is not a rediss:// URL: there is no certificate to check"
+		noSentinel  = ": set, but RELAY_REDIS_URL has no master_set: there is no Sentinel"
+		encodedOnly = "characters of a password other than letters and digits must be percent-encoded"
+		encoded     = "such as redis://user:password@host:6379/0; " + encodedOnly
+		azureURL    = "UPSTREAM_BASE_URL=https://x.openai.azure.com"
 	)
 	certFile, keyFile := certificate(t)
 	_, otherKey := certificate(t)
@@ -131,6 +137,65 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 
 		"a provider's key with a line end inside": {"UPSTREAM_KIND=openai;UPSTREAM_API_KEY_FILE=" + file(t, "do-not\nshow"), "UPSTREAM_API_KEY: " + tokenOnly},
 		"an OpenAI key with a space inside":       {"OPENAI_API_KEY=do-not show", "OPENAI_API_KEY: " + tokenOnly},
+
+		"a misspelt parameter of Redis": {redis + "redis://h?adr=h2",
+			`RELAY_REDIS_URL: has an unknown parameter "adr"; known are ` + parameters},
+		"a parameter that has no effect": {
+			redis + "redis://h?max_retries=3",
+			`RELAY_REDIS_URL: has an unknown parameter "max_retries"; known are ` + parameters,
+		},
+		"a parameter that is no name": {
+			redis + "redis://h?DO-not-show=1",
+			"RELAY_REDIS_URL: has an unknown parameter; known are " + parameters,
+		},
+		"half of a password taken for parameters": {
+			redis + "redis://me:do?not-show@h/0",
+			"RELAY_REDIS_URL: not a URL " + encoded,
+		},
+		"a whole password taken for one": {
+			redis + "redis://do?show@h",
+			"RELAY_REDIS_URL: its parameters can't be read; " + encodedOnly,
+		},
+		"a password with a per cent": {
+			redis + "redis://me:do-not%show@h",
+			"RELAY_REDIS_URL: not a URL " + encoded,
+		},
+		"parameters that can't be read": {
+			redis + "redis://h?addr=%zz",
+			"RELAY_REDIS_URL: its parameters can't be read; " + encodedOnly,
+		},
+		"a database that is no number": {
+			redis + "redis://h?db=a",
+			"RELAY_REDIS_URL: db must be a number",
+		},
+		"a time-out without a unit": {
+			redis + "redis://h?dial_timeout=5",
+			"RELAY_REDIS_URL: dial_timeout must be a duration such as 1s",
+		},
+		"a master twice": {
+			redis + "redis://h?master_set=a&master_set=b",
+			"RELAY_REDIS_URL: has master_set more than once",
+		},
+		"no check of no certificate": {
+			redis + "redis://h?skip_verify=true",
+			"RELAY_REDIS_URL: has skip_verify, but " + noCert,
+		},
+		"an authority for no certificate": {
+			redis + "redis://h;RELAY_REDIS_CA_FILE=" + certFile,
+			"RELAY_REDIS_CA_FILE: set, but RELAY_REDIS_URL " + noCert,
+		},
+		"an authority of Redis that is none": {
+			redis + "rediss://h;RELAY_REDIS_CA_FILE=" + keyFile,
+			"RELAY_REDIS_CA_FILE: the file has no PEM certificate",
+		},
+		"a user of no Sentinel": {
+			redis + "redis://h;RELAY_REDIS_SENTINEL_USER=do-not-show",
+			"RELAY_REDIS_SENTINEL_USER" + noSentinel,
+		},
+		"a password of no Sentinel": {
+			redis + "redis://h;RELAY_REDIS_SENTINEL_PASSWORD=do-not-show",
+			"RELAY_REDIS_SENTINEL_PASSWORD" + noSentinel,
+		},
 
 		"an unknown kind":                   {"UPSTREAM_KIND=llama", `UPSTREAM_KIND: "llama" is not a kind; ` + allKinds},
 		"a base URL without a kind":         {"UPSTREAM_BASE_URL=http://localhost:8000", "UPSTREAM_KIND: not set, but UPSTREAM_BASE_URL is; " + allKinds},

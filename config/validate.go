@@ -57,15 +57,7 @@ const redisGrace = 5 * time.Second
 
 func (l *loader) checkResume(c *Config) {
 	c.Store = l.oneOf("RELAY_STORE", c.Store, "memory", "redis", "off")
-	scheme, _, _ := strings.Cut(c.RedisURL.Reveal(), "://")
-	switch {
-	case c.Store == "redis" && c.RedisURL == "":
-		l.problem("RELAY_REDIS_URL", "must be set for RELAY_STORE=redis, e.g. redis://localhost:6379")
-	case c.RedisURL != "" && !slices.Contains([]string{"redis", "rediss", "unix"}, scheme):
-		l.problem("RELAY_REDIS_URL", "not a redis://, rediss:// or unix:// URL")
-	case c.RedisURL != "" && c.Store != "redis":
-		l.warn("RELAY_REDIS_URL is set, but RELAY_STORE is %s: Redis is not used", c.Store)
-	}
+	l.checkRedis(c)
 	l.checkNotNegative("RELAY_RESUME_GRACE", c.ResumeGrace)
 	if c.Store == "redis" && c.ResumeGrace >= 0 && c.ResumeGrace < redisGrace {
 		l.problem("RELAY_RESUME_GRACE", "must be at least %v with RELAY_STORE=redis, not %v", redisGrace, c.ResumeGrace)

@@ -109,7 +109,7 @@ func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, 
 		return nil, err
 	}
 	u := cfg.Upstreams[0]
-	secrets := append(upstreamSecrets(cfg), cfg.RedisURL.Reveal())
+	secrets := append(upstreamSecrets(cfg), cfg.RedisURL.Reveal(), cfg.SentinelPassword.Reveal())
 	var keys []identity.APIKey
 	for _, k := range cfg.APIKeys {
 		keys = append(keys, identity.APIKey{Name: k.Name, Key: k.Key.Reveal()})
@@ -145,6 +145,17 @@ func newHub(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics) (*
 					Msg("Redis is away: streams go on, but new ones are not resumable")
 			}
 		},
+		Evicts: func(policy string) {
+			log.Warn().Str("maxmemory_policy", policy).
+				Msg("a full Redis drops running streams: set its maxmemory-policy to noeviction")
+		},
+		SentinelUser: cfg.SentinelUser, SentinelPassword: cfg.SentinelPassword.Reveal(),
+	}
+	if cfg.RedisCAFile != "" {
+		var err error
+		if o.RootCAs, err = trust(cfg.RedisCAFile); err != nil {
+			return nil, fmt.Errorf("RELAY_REDIS_CA_FILE: %w", err)
+		}
 	}
 	switch cfg.Store {
 	case "off":

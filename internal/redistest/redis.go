@@ -1,7 +1,8 @@
-// Package redistest runs a redis-server of a test's own on a free port of the loopback interface.
+// Package redistest runs Redis servers of a test's own on free ports of the loopback interface.
 package redistest
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"os"
@@ -16,40 +17,71 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Server is a redis-server, or what RELAY_TEST_REDIS names instead, such as valkey-server. It keeps
-// nothing on disk.
+// Kind is a server that the store has to work with, as this machine has it: the command that its variable
+// names, or else Command on the PATH.
+type Kind struct{ Name, Variable, Command string }
+
+// Kinds are all of them. The first is what Start runs.
+var Kinds = []Kind{
+	{"Redis", "RELAY_TEST_REDIS", "redis-server"},
+	{"Redis 6.2", "RELAY_TEST_REDIS_62", "redis-server-6.2"},
+	{"Valkey", "RELAY_TEST_VALKEY", "valkey-server"},
+}
+
+// Each runs a test with each of Kinds. It is skipped for those that this machine does not have, and fails for
+// them in CI.
+func Each(t *testing.T, test func(t *testing.T, k Kind)) {
+	for _, k := range Kinds {
+		t.Run(k.Name, func(t *testing.T) {
+			t.Parallel()
+			k.path(t)
+			test(t, k)
+		})
+	}
+}
+
+// Start runs a server of this kind until the test ends.
+func (k Kind) Start(t testing.TB, args ...string) *Server {
+	t.Helper()
+	return k.start(t, append([]string{"--save", "", "--appendonly", "no"}, args...))
+}
+
+func (k Kind) path(t testing.TB) string {
+	t.Helper()
+	name := cmp.Or(os.Getenv(k.Variable), k.Command)
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			require.NoError(t, err)
+		}
+		t.Skipf("no %s here: install it or set %s to test the log in %s", name, k.Variable, k.Name)
+	}
+	return path
+}
+
+// Server is a server of some Kind. It keeps nothing on disk.
 type Server struct {
 	Addr string
 	args []string
 	cmd  *exec.Cmd
 }
 
-// Start runs a server until the test ends. The test is skipped when there is none on this machine,
-// and fails for it in CI.
+// Start runs a server of the first kind until the test ends. The test is skipped when there is none on this
+// machine, and fails for it in CI.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return start(t, append([]string{"--save", "", "--appendonly", "no"}, args...))
+	return Kinds[0].Start(t, args...)
 }
 
 // StartSentinel runs a Sentinel with its configuration file, which it writes to.
 func StartSentinel(t testing.TB, conf string) *Server {
 	t.Helper()
-	return start(t, []string{conf, "--sentinel"})
+	return Kinds[0].start(t, []string{conf, "--sentinel"})
 }
 
-func start(t testing.TB, args []string) *Server {
+func (k Kind) start(t testing.TB, args []string) *Server {
 	t.Helper()
-	name := os.Getenv("RELAY_TEST_REDIS")
-	if name == "" {
-		name = "redis-server"
-	}
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			require.NoError(t, err)
-		}
-		t.Skipf("no %s here: install it to test the log in Redis", name)
-	}
+	path := k.path(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addr := ln.Addr().String()

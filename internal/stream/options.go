@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"crypto/x509"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -28,11 +29,18 @@ type Options struct {
 
 	// Panicked, when set, is called with what went wrong in a Request's Ended.
 	Panicked func(err error)
+
+	// How to reach Redis, where its URL can't say it.
+	RootCAs                        *x509.CertPool // whom to trust with a rediss URL; nil: the system's
+	SentinelUser, SentinelPassword string         // at the Sentinels; those in the URL are for Redis itself
+
 	// Appended, when set, is called for each round of writing to Redis with the time it took.
 	Appended func(took time.Duration, err error)
 	// Availability, when set, is called when Redis goes away, with the reason, and with nil when it
 	// is back.
 	Availability func(err error)
+	// Evicts, when set, is called once with the maxmemory-policy of a Redis that drops streams when it is full.
+	Evicts func(policy string)
 }
 
 // Outcome is what there is to say about a generation at its end.

@@ -60,24 +60,9 @@ type store struct {
 // scheme; further nodes as `addr` and a Sentinel's `master_set` are parameters of it. Redis need not
 // be there yet. The error is about the URL.
 func Open(o Options, url string) (*Hub, error) {
-	opt, err := rueidis.ParseURL(url)
+	opt, err := connection(o, url)
 	if err != nil {
-		// The parser's message may quote the URL, and so a password.
-		return nil, errors.New("not a Redis URL such as redis://user:password@host:6379/0")
-	}
-	opt.DisableCache = true // nothing is read twice
-	opt.DisableRetry = true // what to do again is decided here
-	opt.PipelineMultiplex = 1
-	opt.ReadBufferEachConn, opt.WriteBufferEachConn = 64<<10, 64<<10
-	if opt.Dialer.Timeout == 0 {
-		opt.Dialer.Timeout = callTimeout
-	}
-	if opt.ConnWriteTimeout == 0 {
-		opt.ConnWriteTimeout = 2 * callTimeout
-	}
-	if opt.Sentinel.MasterSet != "" {
-		opt.Sentinel.TLSConfig, opt.Sentinel.Dialer = opt.TLSConfig, opt.Dialer
-		opt.Sentinel.TopologyRefreshInterval = 5 * time.Second
+		return nil, err
 	}
 	h := New(o)
 	s := &store{
@@ -89,6 +74,9 @@ func Open(o Options, url string) (*Hub, error) {
 	s.probe()
 	s.running.Go(s.write)
 	s.running.Go(s.listen)
+	if o.Evicts != nil {
+		s.running.Go(s.askPolicy)
+	}
 	return h, nil
 }
 

@@ -22,9 +22,11 @@ func open(t *testing.T, o stream.Options, url string) *stream.Hub {
 
 func TestRedisLog(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
-	conformance(t, func(t *testing.T, o stream.Options) (a, b *stream.Hub) {
-		return open(t, o, s.URL()), open(t, o, s.URL())
+	redistest.Each(t, func(t *testing.T, k redistest.Kind) {
+		s := k.Start(t)
+		conformance(t, func(t *testing.T, o stream.Options) (a, b *stream.Hub) {
+			return open(t, o, s.URL()), open(t, o, s.URL())
+		})
 	})
 }
 

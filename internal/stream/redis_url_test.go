@@ -19,12 +19,18 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/redistest"
+	"github.com/websopy/relay/internal/stream"
 )
 
 // serves checks that two replicas share streams at url.
 func serves(t *testing.T, url string) {
 	t.Helper()
-	a, b := open(t, options(), url), open(t, options(), url)
+	servesWith(t, options(), url)
+}
+
+func servesWith(t *testing.T, o stream.Options, url string) {
+	t.Helper()
+	a, b := open(t, o, url), open(t, o, url)
 	unavailable(t, a, false)
 	unavailable(t, b, false)
 	f := start(t, a, words(10))
@@ -42,7 +48,15 @@ func TestRedisOverTLS(t *testing.T) {
 	cert, key := certificate(t)
 	port := freePort(t)
 	redistest.Start(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
-	serves(t, "rediss://127.0.0.1:"+port+"?skip_verify=true")
+	url := "rediss://127.0.0.1:" + port
+	serves(t, url+"?skip_verify=true")
+	unavailable(t, open(t, options(), url), true)
+	o := options()
+	o.RootCAs = x509.NewCertPool()
+	pem, err := os.ReadFile(cert)
+	require.NoError(t, err)
+	require.True(t, o.RootCAs.AppendCertsFromPEM(pem))
+	servesWith(t, o, url)
 }
 
 func TestRedisOnASocket(t *testing.T) {
@@ -57,22 +71,60 @@ func TestRedisWithTheDocumentedACLAndNoMore(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("../../docs/resume.md")
 	require.NoError(t, err)
-	rules := regexp.MustCompile(`(?m)^\+@connection .*$`).FindString(string(doc))
+	rules := strings.Fields(regexp.MustCompile(`(?m)^resetchannels .*$`).FindString(string(doc)))
 	require.NotEmpty(t, rules)
-	s := redistest.Start(t)
-	require.Equal(t, "OK", s.Do(append([]string{"ACL", "SETUSER", "relay", "on", ">p4ss"}, strings.Fields(rules)...)...))
-	require.Equal(t, "OK", s.Do("ACL", "SETUSER", "default", "nopass", "-@all", "+ping"))
-	serves(t, "redis://relay:p4ss@"+s.Addr)
+	redistest.Each(t, func(t *testing.T, k redistest.Kind) {
+		s := k.Start(t, "--maxmemory-policy", "allkeys-lru")
+		require.Equal(t, "OK", s.Do(append([]string{"ACL", "SETUSER", "relay", "on", ">p4ss"}, rules...)...))
+		require.Equal(t, "OK", s.Do("ACL", "SETUSER", "default", "nopass", "-@all", "+ping"))
+		url := "redis://relay:p4ss@" + s.Addr
+		serves(t, url)
+		require.Equal(t, "allkeys-lru", <-policyAt(t, url))
+	})
+}
+
+// policyAt gives what Options.Evicts is told of the Redis at url.
+func policyAt(t *testing.T, url string) <-chan string {
+	o := options()
+	told := make(chan string, 1)
+	o.Evicts = func(policy string) { told <- policy }
+	unavailable(t, open(t, o, url), false)
+	return told
+}
+
+func TestARedisThatKeepsItsStreamsOrDoesNotSayIsNotWarnedOf(t *testing.T) {
+	t.Parallel()
+	keeps := policyAt(t, redistest.Start(t, "--maxmemory-policy", "noeviction").URL())
+	mute := redistest.Start(t, "--maxmemory-policy", "allkeys-lru")
+	require.Equal(t, "OK", mute.Do("ACL", "SETUSER", "default", "-info"))
+	silent := policyAt(t, mute.URL())
+	node := redistest.Start(t, "--cluster-enabled", "yes", "--maxmemory-policy", "volatile-ttl")
+	require.Equal(t, "OK", node.Do("CLUSTER", "ADDSLOTSRANGE", "0", "16383"))
+	select {
+	case policy := <-policyAt(t, node.URL()): // by then the others would have told, too
+		require.Equal(t, "volatile-ttl", policy)
+	case <-time.After(patience):
+		require.Fail(t, "a Cluster says nothing")
+	}
+	require.Empty(t, keeps)
+	require.Empty(t, silent)
 }
 
 func TestRedisBehindASentinel(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
+	require.Equal(t, "OK", s.Do("ACL", "SETUSER", "relay", "on", ">of-redis", "~*", "&*", "+@all"))
+	require.Equal(t, "OK", s.Do("ACL", "SETUSER", "default", "-@all", "+ping"))
 	_, port, _ := net.SplitHostPort(s.Addr)
 	conf := filepath.Join(t.TempDir(), "sentinel.conf") // it writes to it
-	require.NoError(t, os.WriteFile(conf, []byte("sentinel monitor main 127.0.0.1 "+port+" 1\n"), 0o600))
+	require.NoError(t, os.WriteFile(conf, []byte("sentinel monitor main 127.0.0.1 "+port+" 1\n"+
+		"sentinel auth-user main relay\nsentinel auth-pass main of-redis\n"), 0o600))
 	sentinel := redistest.StartSentinel(t, conf)
-	serves(t, "redis://"+sentinel.Addr+"?master_set=main")
+	require.Equal(t, "OK", sentinel.Do("ACL", "SETUSER", "watcher", "on", ">of-sentinel", "allchannels", "+@all"))
+	require.Equal(t, "OK", sentinel.Do("ACL", "SETUSER", "default", "-@all", "+ping"))
+	o := options()
+	o.SentinelUser, o.SentinelPassword = "watcher", "of-sentinel"
+	servesWith(t, o, "redis://relay:of-redis@"+sentinel.Addr+"?master_set=main")
 }
 
 func freePort(t *testing.T) string {
@@ -89,7 +141,10 @@ func certificate(t *testing.T) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true,
+	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
