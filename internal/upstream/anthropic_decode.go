@@ -74,6 +74,8 @@ func (d *anthropicDecoder) decode(object, typ []byte, out *output) error {
 			return err
 		}
 		return errNothing()
+	case "":
+		return failureIn(object)
 	}
 	return nil
 }

@@ -37,6 +37,23 @@ var anthropicStreams = map[string]stream{
 		body: sse(messageStart, `{"delta":{"text":"Hi","type":"text_delta"},"index":0,"type":"content_block_delta"}        `, messageDelta("stop_sequence"), messageStop),
 		want: answer{text: "Hi", done: done("stop")},
 	},
+	"blocks and deltas without an index": {
+		body: sse(messageStart, `{"type":"content_block_start","content_block":{"type":"text","text":""}}`, `{"type":"content_block_delta","delta":{"type":"text_delta","text":"Hi"}}`, `{"type":"content_block_stop"}`,
+			`{"type":"content_block_start","content_block":{"type":"tool_use","id":"a","name":"f","input":{}}}`, `{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"{\"x\""}}`,
+			`{"type":"content_block_start","content_block":{"type":"server_tool_use","id":"no","name":"no","input":{}}}`, `{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"no"}}`,
+			`{"type":"content_block_start","content_block":{"type":"tool_use","id":"b","name":"g","input":{"y":2}}}`, `{"type":"content_block_stop"}`, messageDelta("tool_use"), messageStop),
+		want: answer{text: "Hi", tools: []chat.ToolCall{call("a", "f", `{"x"`), call("b", "g", `{"y":2}`)}, done: done("tool_calls")},
+	},
+	"two calls on one index": {
+		body: sse(messageStart, blockStart(`"type":"tool_use","id":"a","name":"f","input":{}`), blockDelta(`"type":"input_json_delta","partial_json":"{\"x\":1}"`), blockStop,
+			blockStart(`"type":"tool_use","id":"b","name":"f","input":{}`), blockDelta(`"type":"input_json_delta","partial_json":"{\"x\":2}"`), blockStop, messageDelta("tool_use"), messageStop),
+		want: answer{tools: []chat.ToolCall{call("a", "f", `{"x":1}`), call("b", "f", `{"x":2}`)}, done: done("tool_calls")},
+	},
+	"events whose type is their name only": {
+		body: "event: content_block_delta\ndata: {\"index\":0,\"delta\":{\"text\":\"Hi\"}}\n\n" + sse(messageDelta("end_turn")) + "event: message_stop\ndata: {}\n\n",
+		want: answer{text: "Hi", done: &chat.Completion{FinishReason: "stop", Usage: &chat.Usage{CompletionTokens: 2}}},
+	},
+	"a terminator after nothing": {body: sse(messageStart, messageStop), code: chat.UpstreamTruncated},
 	"a stop reason is enough": {
 		body: sse(messageStart, blockDelta(`"type":"text_delta","text":"Hi"`), messageDelta("max_tokens")),
 		want: answer{text: "Hi", done: done("length")},

@@ -104,7 +104,7 @@ func decompress(res *http.Response) error {
 	switch encoding := strings.ToLower(strings.TrimSpace(res.Header.Get("Content-Encoding"))); encoding {
 	case "", "identity", "none", "utf-8":
 	case "gzip", "x-gzip":
-		res.Body = &unzip{compressed: res.Body, open: func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }}
+		res.Body = &unzip{compressed: res.Body, open: newGunzip}
 	case "deflate":
 		res.Body = &unzip{compressed: res.Body, open: newInflater}
 	default:
@@ -141,6 +141,15 @@ func waitAsTold(err error, h http.Header) error {
 		e.RetryAfter = retryAfter(h, time.Now())
 	}
 	return err
+}
+
+// newGunzip reads gzip, or what only claims to be.
+func newGunzip(r io.Reader) (io.Reader, error) {
+	buffered := bufio.NewReader(r)
+	if head, err := buffered.Peek(2); err != nil || head[0] != 0x1f || head[1] != 0x8b {
+		return buffered, nil
+	}
+	return gzip.NewReader(buffered)
 }
 
 // newInflater reads HTTP's deflate, which is zlib's format, or with some servers the data without its header.

@@ -173,7 +173,7 @@ func failureIn(value []byte) error {
 		switch string(key) {
 		case "error":
 			failed = failed || d.Next() == jx.Object || d.Next() == jx.String
-		case "message", "detail", "msg", "error_message":
+		case "message", "detail", "msg", "error_message", "error_msg":
 			failed = failed || d.Next() == jx.String
 		case "choices", "candidates", "output", "content", "delta":
 			answers = answers || d.Next() != jx.Null

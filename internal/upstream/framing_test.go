@@ -26,6 +26,17 @@ var framingStreams = map[string]stream{
 		body: sse(delta(`"content":"Red"`)+delta(`"content":", green"`)+" "+finished("stop"), usage+"[DONE]"),
 		want: answer{text: "Red, green", done: done("stop")},
 	},
+	"several events on a line": {
+		body: "data: " + delta(`"content":"Red"`) + "data: " + delta(`"content":", green"`) + "data: " + finished("stop") + "data: " + usage + "data: [DONE]\n\n",
+		want: answer{text: "Red, green", done: done("stop")},
+	},
+	"errors that are none": {
+		body: sse(strings.Replace(delta(`"content":"Hi"`), `{"id"`, `{"error":"","id"`, 1), strings.Replace(finished("stop"), `{"model"`, `{"error":{},"model"`, 1), usage),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+	"an error that says so by its members only": {
+		body: sse(delta(`"content":"Hi"`), `{"code":429,"message":"slow down","request_id":"q-1"}`), want: answer{text: "Hi"}, code: chat.UpstreamRateLimited,
+	},
 	"a list of values": {
 		body: sse("["+delta(`"content":"Red"`)+","+delta(`"content":", green"`)+"]", finished("stop"), usage),
 		want: answer{text: "Red, green", done: done("stop")},
@@ -276,7 +287,11 @@ func TestAnAnswerThatIsCompressedAllTheSame(t *testing.T) {
 				got.chunks = 0
 				require.Equal(t, answer{text: "Hi", done: done("stop")}, got, "read %d", i)
 			}
-			got := respond(t, "openai", 200, header, func() io.Reader { return bytes.NewReader(packed.Bytes()[:packed.Len()/2]) })
+			got := respond(t, "openai", 200, header, func() io.Reader { return strings.NewReader(body) })
+			if encoding == "gzip" {
+				require.NoError(t, got.err, "it is not compressed at all")
+			}
+			got = respond(t, "openai", 200, header, func() io.Reader { return bytes.NewReader(packed.Bytes()[:packed.Len()/2]) })
 			require.Equal(t, chat.UpstreamTruncated, chat.AsError(got.err).Code)
 		})
 	}

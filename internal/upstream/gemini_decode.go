@@ -23,7 +23,8 @@ type geminiEvent struct {
 	model, finish, blocked []byte
 	usage                  geminiUsage
 	failed                 bool
-	parts                  int // of geminiDecoder.parts in use
+	answers                bool // there are candidates, or there is usage
+	parts                  int  // of geminiDecoder.parts in use
 }
 
 type geminiUsage struct {
@@ -52,6 +53,11 @@ func (d *geminiDecoder) decode(object, typ []byte, out *output) error {
 	e := &d.event
 	if e.failed || string(typ) == "error" {
 		return reportIn(object)
+	}
+	if !e.answers {
+		if err := failureIn(object); err != nil {
+			return err
+		}
 	}
 	if len(e.blocked) > 0 {
 		return &chat.Error{Code: chat.ContentFiltered, Message: "the provider blocked the prompt", Err: errors.New("block reason " + string(e.blocked))}
@@ -136,8 +142,10 @@ func (d *geminiDecoder) field(j *jx.Decoder, key []byte) error {
 	e := &d.event
 	switch string(key) {
 	case "candidates":
+		e.answers = true
 		return eachItem(j, d.candidate)
 	case "usageMetadata":
+		e.answers = true
 		return e.usage.decode(j)
 	case "modelVersion":
 		return appendStringTo(j, &e.model)

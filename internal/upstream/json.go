@@ -78,19 +78,15 @@ func boolean(d *jx.Decoder, b *bool) (err error) {
 	return err
 }
 
-// present notes a member that is there and not null, and passes over it.
+// present notes a member that says something, and passes over it: some servers write all the members that they know,
+// empty.
 func present(d *jx.Decoder, b *bool) error {
-	*b = *b || d.Next() != jx.Null
-	return d.Skip()
-}
-
-// presentString notes a member that is a string with something in it.
-func presentString(d *jx.Decoder, b *bool) error {
-	if d.Next() != jx.String {
-		return d.Skip()
+	raw, err := d.Raw()
+	switch string(raw) {
+	case `null`, `false`, `""`, `{}`, `[]`, `0`:
+	default:
+		*b = true
 	}
-	s, err := d.StrBytes()
-	*b = *b || len(s) > 0
 	return err
 }
 

@@ -40,6 +40,7 @@ type openaiChunk struct {
 	finish           []byte
 	usage            tokenCounts
 	failed           bool
+	choices          bool  // there are some, or there is usage
 	whole            bool  // it is the whole answer
 	progress         int64 // of reading the prompt, in tokens
 	tools            int   // of fragments in use
@@ -160,6 +161,9 @@ func (d *openaiDecoder) parse(object, typ []byte) error {
 	if d.chunk.failed || string(typ) == "error" {
 		return reportIn(object)
 	}
+	if !d.chunk.choices {
+		return failureIn(object)
+	}
 	return nil
 }
 
@@ -176,8 +180,10 @@ func (d *openaiDecoder) field(j *jx.Decoder, key []byte) error {
 	c := &d.chunk
 	switch string(key) {
 	case "choices":
+		c.choices = c.choices || j.Next() == jx.Array
 		return eachItem(j, d.choice)
 	case "usage":
+		c.choices = c.choices || j.Next() == jx.Object
 		return c.usage.decode(j)
 	case "x_groq":
 		return eachMember(j, func(j *jx.Decoder, key []byte) error {
@@ -191,8 +197,6 @@ func (d *openaiDecoder) field(j *jx.Decoder, key []byte) error {
 		return appendStringTo(j, &c.model)
 	case "error":
 		return present(j, &c.failed)
-	case "error_message", "error_msg": // beside "choices": null
-		return presentString(j, &c.failed)
 	case "prompt_progress": // llama.cpp, when asked with return_progress
 		return eachMember(j, func(j *jx.Decoder, key []byte) error {
 			if string(key) == "processed" {

@@ -93,6 +93,7 @@ func (d *responsesDecoder) decode(object, typ []byte, out *output) error {
 		if e.failed {
 			return reportIn(object)
 		}
+		return failureIn(object)
 	}
 	return nil
 }
@@ -159,7 +160,11 @@ func (d *responsesDecoder) itemsBegin(out *output) error {
 		if string(item.typ) == "reasoning" {
 			out.think()
 		}
-		if _, err := d.call(item, out); err != nil {
+		at, err := d.call(item, out)
+		if err == nil && at >= 0 {
+			err = out.toolMoreAt(at, item.arguments)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -240,7 +245,7 @@ func (d *responsesDecoder) call(item *responsesItem, out *output) (int, error) {
 		}
 	}
 	if i >= 0 {
-		return i, nil
+		return i, out.describe(i, &fragment{id: item.callID, name: item.name})
 	}
 	err := out.openCall(toolCall{index: item.output, id: string(item.callID), name: string(item.name)})
 	return len(out.tools) - 1, err

@@ -17,6 +17,11 @@ func responseDelta(kind, text string) string {
 	return `{"type":"response.` + kind + `.delta","item_id":"msg_1","output_index":0,"content_index":0,"delta":"` + text + `","sequence_number":4,"logprobs":[]}`
 }
 
+func responseWhole(text string) string {
+	return `{"type":"response.completed","response":{"model":"m-1","status":"completed","output":[{"type":"message","content":[{"type":"output_text","text":"` + text +
+		`"}]}],"usage":{"input_tokens":7,"output_tokens":2}}}`
+}
+
 func responseItem(event, index, item string) string {
 	return `{"type":"response.output_item.` + event + `","output_index":` + index + `,"item":{` + item + `}}`
 }
@@ -31,6 +36,66 @@ var responsesStreams = map[string]stream{
 			responseDelta("output_text", "Hel"), responseDelta("output_text", `lo \u4f60\ud83d\ude00`), `{"type":"response.output_text.done","text":"Hello"}`,
 			responseItem("done", "0", `"type":"message","content":[{"type":"output_text","text":"Hello"}]`), responseCompleted),
 		want: answer{reasoning: "hm", text: "Hello 你😀", done: done("stop")},
+	},
+	"text that comes in .done only": {
+		body: sse(responseCreated, `{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"Hi"}`, responseWhole("Hi")),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+	"text that comes in a part only": {
+		body: sse(`{"type":"response.content_part.done","output_index":0,"content_index":0,"part":{"type":"output_text","text":"Hi"}}`, responseWhole("Hi")),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+	"text that comes in an item only": {
+		body: sse(responseItem("done", "0", `"type":"message","content":[{"type":"output_text","text":"H"},{"type":"output_text","text":"i"}]`), responseCompleted),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+	"text that comes at the end only": {body: sse(responseCreated, responseWhole("Hi")), want: answer{text: "Hi", done: done("stop")}},
+	"the rest of a text comes at the end only": {
+		body: sse(responseDelta("output_text", "H"), responseWhole("Hi")), want: answer{text: "Hi", done: done("stop")},
+	},
+	"a text that is another at the end": {
+		body: sse(responseDelta("output_text", "Hi"), responseWhole("No")), want: answer{text: "Hi", done: done("stop")},
+	},
+	"everything four times": {
+		body: sse(responseItem("added", "0", `"type":"reasoning","summary":[]`), `{"type":"response.reasoning_summary_part.added","output_index":0,"summary_index":0,"part":{"type":"summary_text","text":""}}`,
+			`{"type":"response.reasoning_summary_text.delta","output_index":0,"summary_index":0,"delta":"Hm."}`, `{"type":"response.reasoning_summary_text.done","output_index":0,"summary_index":0,"text":"Hm."}`,
+			`{"type":"response.reasoning_summary_part.done","output_index":0,"summary_index":0,"part":{"type":"summary_text","text":"Hm."}}`,
+			`{"type":"response.reasoning_summary_text.delta","output_index":0,"summary_index":1,"delta":"Well."}`,
+			responseItem("done", "0", `"summary":[{"type":"summary_text","text":"Hm."},{"type":"summary_text","text":"Well."}],"type":"reasoning"`),
+			`{"type":"response.output_text.delta","output_index":1,"content_index":0,"delta":"Hi"}`, `{"type":"response.output_text.done","output_index":1,"content_index":0,"text":"Hi"}`,
+			responseItem("done", "1", `"type":"message","content":[{"type":"output_text","text":"Hi"}]`),
+			`{"type":"response.completed","response":{"model":"m-1","output":[{"type":"reasoning","summary":[{"type":"summary_text","text":"Hm."},{"type":"summary_text","text":"Well."}]},{"type":"message","content":[{"type":"output_text","text":"Hi"}]}],"usage":{"input_tokens":7,"output_tokens":2}}}`),
+		want: answer{reasoning: "Hm.\n\nWell.", text: "Hi", done: done("stop")},
+	},
+	"deltas without an index": {
+		body: sse(`{"type":"response.output_text.delta","delta":"Hi"}`, `{"type":"response.output_text.done","output_index":1,"content_index":0,"text":"Hi"}`, responseWhole("Hi")),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+	"a .done that comes too early": {
+		body: sse(responseDelta("output_text", "H"), `{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"H"}`,
+			responseItem("done", "0", `"type":"message","content":[{"type":"output_text","text":"H"}]`), responseDelta("output_text", "i"), responseCompleted),
+		want: answer{text: "Hi", done: done("stop")},
+	},
+	"events whose type is their name only": {
+		body: "event: response.output_text.delta\ndata: {\"output_index\":0,\"delta\":\"Hi\"}\n\n" + sse(responseCompleted), want: answer{text: "Hi", done: done("stop")},
+	},
+	"a refusal that comes in .done only": {
+		body: sse(`{"type":"response.refusal.done","output_index":0,"content_index":0,"refusal":"No."}`, responseCompleted), want: answer{text: "No.", done: done("stop")},
+	},
+	"a call that comes at the end only": {
+		body: sse(`{"type":"response.completed","response":{"model":"m-1","output":[{"type":"function_call","call_id":"a","name":"f","arguments":"{\"x\":1}"},{"type":"function_call","call_id":"b","name":"f","arguments":"{\"x\":1}"}],"usage":{"input_tokens":7,"output_tokens":2}}}`),
+		want: answer{tools: []chat.ToolCall{call("a", "f", `{"x":1}`), call("b", "f", `{"x":1}`)}, done: done("tool_calls")},
+	},
+	"calls without an index, and whole at the end": {
+		body: sse(`{"type":"response.output_item.added","item":{"type":"function_call","call_id":"a","name":"f"}}`, `{"type":"response.function_call_arguments.delta","delta":"{\"x\":"}`, `{"type":"response.function_call_arguments.delta","delta":"1}"}`,
+			`{"type":"response.output_item.added","item":{"type":"function_call","call_id":"b","name":""}}`, `{"type":"response.function_call_arguments.done","arguments":"{\"x\":2}"}`, `{"type":"response.output_item.done","item":{"type":"function_call","call_id":"b","name":"g","arguments":"{\"x\":2}"}}`,
+			`{"type":"response.completed","response":{"model":"m-1","output":[{"type":"function_call","call_id":"a","name":"f","arguments":"{\"x\":1}"},{"type":"function_call","call_id":"b","name":"g","arguments":"{\"x\":2}"}],"usage":{"input_tokens":7,"output_tokens":2}}}`),
+		want: answer{tools: []chat.ToolCall{call("a", "f", `{"x":1}`), call("b", "g", `{"x":2}`)}, done: done("tool_calls")},
+	},
+	"a call whose arguments are there from the start": {
+		body: sse(responseItem("added", "0", `"type":"function_call","call_id":"a","name":"f","arguments":"{\"x\":1}"`), `{"type":"response.function_call_arguments.delta","output_index":0,"delta":"{\"x\""}`,
+			`{"type":"response.function_call_arguments.delta","output_index":0,"delta":":1}"}`, `{"type":"response.function_call_arguments.done","output_index":0,"arguments":"{\"x\":1}"}`, responseCompleted),
+		want: answer{tools: []chat.ToolCall{call("a", "f", `{"x":1}`)}, done: done("tool_calls")},
 	},
 	"a refusal is content": {
 		body: sse(responseCreated, responseDelta("refusal", "No."), `{"type":"response.refusal.done","refusal":"No."}`, responseCompleted),

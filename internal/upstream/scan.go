@@ -77,15 +77,20 @@ func isOne(data []byte) bool {
 			return true
 		}
 		i += next
-		before := i - 1
-		for data[before] == ' ' || data[before] == '\n' || data[before] == '\r' || data[before] == '\t' {
-			before--
-		}
-		if data[before] == '}' || data[before] == ',' {
+		before := trimSpaceRight(data[:i])
+		switch before[len(before)-1] {
+		case '[', '{':
+		case ':': // of a member, whose name is in quotes, or of a field that lacks its line break
+			if name := trimSpaceRight(before[:len(before)-1]); len(name) == 0 || name[len(name)-1] != '"' {
+				return false
+			}
+		default:
 			return false
 		}
 	}
 }
+
+func trimSpaceRight(b []byte) []byte { return bytes.TrimRight(b, " \t\r\n") }
 
 // valueEnd is where the object or list at the beginning of data ends, -1 when it does not.
 func valueEnd(data []byte) int {

@@ -294,6 +294,9 @@ func (o *output) endCall(i int, arguments []byte) error {
 
 // wholeTool sends a call that came in one piece.
 func (o *output) wholeTool(id, name, arguments []byte) error {
+	if i := o.callWithID(id); i >= 0 && o.tools[i].name == string(name) && o.tools[i].is(arguments) {
+		return nil // once more
+	}
 	if err := o.countTool(len(name) + len(arguments)); err != nil {
 		return err
 	}
@@ -313,10 +316,10 @@ func (o *output) countTool(n int) error {
 }
 
 // sendWholeTools sends the calls that are complete, now that another one begins. A call whose arguments
-// are not whole yet, because fragments of several calls interleave, holds back those after it.
+// or name are not whole yet, because fragments of several calls interleave, holds back those after it.
 func (o *output) sendWholeTools() {
 	n := o.sent
-	for n < len(o.tools) && o.tools[n].whole() {
+	for n < len(o.tools) && o.tools[n].whole() && o.tools[n].name != "" { // which may come late
 		n++
 	}
 	o.sendTools(n)
