@@ -71,15 +71,22 @@ type Upstream struct {
 	Name   string `env:"-"`
 	Number int    `env:"-"` // of the prefix, 0 for the first
 
-	Kind       string   `env:"KIND" unset:"by key, else demo" group:"Provider" help:"what the provider speaks, see below"`
-	BaseURL    string   `env:"BASE_URL" unset:"the provider's own" help:"http or https URL that the provider's paths are appended to; required where the kind has none"`
-	APIKey     Secret   `env:"API_KEY" help:"the relay's own key at the provider"`
-	Model      string   `env:"MODEL" help:"model for requests that name none; of a fallback: for all that its MODELS don't have"`
-	Models     []string `env:"MODELS" help:"models that requests may name, comma-separated, * matches any run of characters, name=other asks the provider for other; empty: all"`
-	APIVersion string   `env:"API_VERSION" envDefault:"2024-10-21" help:"the azure kind's api-version; empty for the others"`
-	Pass       []string `env:"PASS" help:"further fields of requests that reach the provider beside the relay's list, comma-separated; *: all. docs/providers.md has the list"`
-	CAFile     string   `env:"CA_FILE" help:"file of PEM certificates to trust beside the system's, for a provider with a private authority"`
-	Headers    []Header `env:"HEADERS,-" help:"further headers of each request, Name: value or Name=value, comma-separated; or one a line, then values may have commas"`
+	Kind         string   `env:"KIND" unset:"by key, else demo" group:"Provider" help:"what the provider speaks, see below"`
+	BaseURL      string   `env:"BASE_URL" unset:"the provider's own" help:"http or https URL that the provider's paths are appended to; required where the kind has none"`
+	APIKey       Secret   `env:"API_KEY" help:"the relay's own key at the provider"`
+	Model        string   `env:"MODEL" help:"model for requests that name none; of a fallback: for all that its MODELS don't have"`
+	Models       []string `env:"MODELS" help:"models that requests may name, comma-separated, * matches any run of characters, name=other asks the provider for other; empty: all"`
+	APIVersion   string   `env:"API_VERSION" envDefault:"2024-10-21" help:"the azure kind's api-version; empty for the others"`
+	Pass         []string `env:"PASS" help:"further fields of requests that reach the provider beside the relay's list, comma-separated; *: all. docs/providers.md has the list"`
+	Family       []string `env:"FAMILY" help:"whose rules hold for models whose names don't say it, comma-separated: a family (claude, gpt, gemini), a provider (deepseek, kimi, ...), another model's name, or none; name=family for some, * matches any run of characters. docs/providers.md has the rules"`
+	DropFields   []string `env:"DROP_FIELDS" help:"fields that are left out of requests to the provider, comma-separated; a.b is a field of an object"`
+	RenameFields []string `env:"RENAME_FIELDS" help:"fields that the provider has by another name, name=other, comma-separated"`
+	AddFields    string   `env:"ADD_FIELDS" help:"a JSON object of fields that each request gets, in place of those of the same names; applied last"`
+	StreamUsage  bool     `env:"STREAM_OPTIONS" envDefault:"true" help:"ask for usage with stream_options, where the format has it"`
+	ThinkTags    bool     `env:"THINK_TAGS" envDefault:"false" help:"tell thinking from text where an answer begins with <think>"`
+
+	CAFile  string   `env:"CA_FILE" help:"file of PEM certificates to trust beside the system's, for a provider with a private authority"`
+	Headers []Header `env:"HEADERS,-" help:"further headers of each request, Name: value or Name=value, comma-separated; or one a line, then values may have commas"`
 
 	ConnectTimeout    time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" help:"DNS and TCP together, and then TLS"`
 	FirstChunkTimeout time.Duration `env:"FIRST_CHUNK_TIMEOUT" envDefault:"60s" help:"wait for the first piece of the answer"`

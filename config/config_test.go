@@ -41,7 +41,7 @@ func TestWithoutAnySettingTheDemoServesWithTheDocumentedDefaults(t *testing.T) {
 
 		LogLevel: "info", LogFormat: "auto",
 		Upstreams: []config.Upstream{{
-			Name: "demo", Kind: "demo", Retries: 2,
+			Name: "demo", Kind: "demo", Retries: 2, StreamUsage: true,
 			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute, ThinkingTimeout: 10 * time.Minute,
 			QueueTimeout: 5 * time.Second,
 		}},
@@ -66,6 +66,8 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"RELAY_LOG_LEVEL=DEBUG", "RELAY_LOG_FORMAT=json",
 		"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/", "UPSTREAM_API_KEY=az-key",
 		"UPSTREAM_MODEL=gpt-4o", "UPSTREAM_MODELS=gpt-4*,o3", "UPSTREAM_API_VERSION=2025-01-01-preview",
+		"UPSTREAM_FAMILY=my-*=gpt-5.5,none", "UPSTREAM_DROP_FIELDS=user,a.b", "UPSTREAM_RENAME_FIELDS=seed=random_seed",
+		`UPSTREAM_ADD_FIELDS={"x":{"y":1}}`, "UPSTREAM_STREAM_OPTIONS=false", "UPSTREAM_THINK_TAGS=true",
 		"UPSTREAM_CONNECT_TIMEOUT=1s", "UPSTREAM_FIRST_CHUNK_TIMEOUT=2m", "UPSTREAM_IDLE_TIMEOUT=30s", "UPSTREAM_THINKING_TIMEOUT=20m", "UPSTREAM_RETRIES=0",
 		"UPSTREAM_CA_FILE="+certFile, "UPSTREAM_HEADERS=X-Team: a b,X-Key=k:=", "UPSTREAM_MAX_STREAMS=100", "UPSTREAM_QUEUE_TIMEOUT=0",
 		"RELAY_HEDGE_AFTER=2s", "UPSTREAM_9_KIND=demo", "UPSTREAM_9_MODEL=demo-fast", "UPSTREAM_9_QUEUE_TIMEOUT=1s",
@@ -84,10 +86,12 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		Upstreams: []config.Upstream{{
 			Name: "azure", Kind: "azure", BaseURL: "https://x.openai.azure.com/openai", APIKey: "az-key",
 			Model: "gpt-4o", Models: []string{"gpt-4*", "o3"}, APIVersion: "2025-01-01-preview",
+			Family: []string{"my-*=gpt-5.5", "none"}, DropFields: []string{"user", "a.b"}, RenameFields: []string{"seed=random_seed"},
+			AddFields: `{"x":{"y":1}}`, ThinkTags: true,
 			ConnectTimeout: time.Second, FirstChunkTimeout: 2 * time.Minute, IdleTimeout: 30 * time.Second, ThinkingTimeout: 20 * time.Minute,
 			CAFile: certFile, Headers: []config.Header{{Name: "X-Team", Value: "a b"}, {Name: "X-Key", Value: "k:="}}, MaxStreams: 100,
 		}, {
-			Name: "demo-9", Number: 9, Kind: "demo", Model: "demo-fast", Retries: 2,
+			Name: "demo-9", Number: 9, Kind: "demo", Model: "demo-fast", Retries: 2, StreamUsage: true,
 			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute, ThinkingTimeout: 10 * time.Minute, QueueTimeout: time.Second,
 		}},
 	}, c)
@@ -137,7 +141,7 @@ func TestSecretsComeFromFiles(t *testing.T) {
 	require.Empty(t, c.Warnings)
 
 	c = load(t, "OPENAI_API_KEY_FILE="+file(t, "sk-openai"))
-	require.Equal(t, "openai", c.Upstreams[0].Kind)
+	require.Equal(t, "openai-responses", c.Upstreams[0].Kind)
 	require.Equal(t, "sk-openai", c.Upstreams[0].APIKey.Reveal())
 }
 

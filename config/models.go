@@ -43,6 +43,24 @@ func (c *Config) ModelAt(i int, model string) (name string, ok bool) {
 	return u.Model, u.Model != ""
 }
 
+// Families are the entries of FAMILY: what a name matches, and whose rules hold for it.
+func (u Upstream) Families() (all []struct {
+	Match  func(model string) bool
+	Family string
+}) {
+	for _, entry := range u.Family {
+		glob, family, some := strings.Cut(entry, "=")
+		if !some {
+			glob, family = "*", entry
+		}
+		all = append(all, struct {
+			Match  func(model string) bool
+			Family string
+		}{func(model string) bool { return matchGlob(glob, model) }, family})
+	}
+	return all
+}
+
 // matchGlob is not path.Match, whose * stops at the slash that many model names have.
 func matchGlob(glob, s string) bool {
 	head, rest, starred := strings.Cut(glob, "*")

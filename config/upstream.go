@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,12 +16,13 @@ type kind struct {
 	keyVar    string // the provider's own key variable; without KIND it chooses the kind
 	model     string // for requests that name none, at the provider's own base URL
 	versioned bool   // has an API_VERSION
+	alone     string // the kind that keyVar chooses without a BASE_URL; "" this one
 }
 
 // kinds are in the order in which their key variables choose one.
 var kinds = []kind{
 	{name: demo},
-	{name: "openai", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-6-luna"},
+	{name: "openai", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-6-luna", alone: "openai-responses"},
 	{name: "anthropic", baseURL: "https://api.anthropic.com", keyVar: "ANTHROPIC_API_KEY", model: "claude-haiku-5-5"},
 	{name: "gemini", baseURL: "https://generativelanguage.googleapis.com/v1beta", keyVar: "GEMINI_API_KEY", model: "gemini-flash-latest"},
 	{name: "openai-responses", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-6-luna"},
@@ -56,12 +58,24 @@ func (l *loader) upstreams() []Upstream {
 	all := []Upstream{first}
 	for _, n := range l.fallbacks() {
 		u := l.upstream(n)
-		if u.Kind != first.Kind && u.Kind != demo && u.Model == "" && len(u.Models) == 0 {
+		if !sameNames(u.Kind, first.Kind) && u.Kind != demo && u.Model == "" && len(u.Models) == 0 {
 			l.warn("%sMODEL is not set: kind %s will be asked for models by the names they have at kind %s", u.prefix(), u.Kind, first.Kind)
 		}
 		all = append(all, u)
 	}
 	return all
+}
+
+// sameNames tells whether two kinds are formats of one provider.
+func sameNames(a, b string) bool {
+	maker := func(name string) string {
+		i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })
+		if i < 0 {
+			return name
+		}
+		return cmp.Or(kinds[i].keyVar, name)
+	}
+	return maker(a) == maker(b)
 }
 
 // fallbacks are the numbers that any setting is set of.
@@ -111,6 +125,9 @@ func (l *loader) kind(u Upstream) string {
 	}
 	for _, k := range kinds {
 		if k.keyVar != "" && l.given(k.keyVar) {
+			if k.alone != "" && l.env[prefix+"BASE_URL"] == "" {
+				return k.alone // compatible servers may not have it
+			}
 			return k.name
 		}
 	}
@@ -158,6 +175,10 @@ func (l *loader) complete(prefix string, u *Upstream, k kind) {
 		l.problem(prefix+"API_KEY", "not set, and neither is %s; %s needs a key", k.keyVar, k.baseURL)
 	}
 
+	// https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle
+	if k.versioned && l.env[prefix+"API_VERSION"] == "" && strings.HasSuffix(u.BaseURL, "/openai/v1") {
+		u.APIVersion = ""
+	}
 	if !k.versioned {
 		if l.env[prefix+"API_VERSION"] != "" {
 			l.warn("%sAPI_VERSION has no effect: kind %s has no versions", prefix, k.name)

@@ -15,7 +15,7 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 	}{
 		"an OpenAI key alone is enough": {
 			[]string{"OPENAI_API_KEY=sk-1"},
-			config.Upstream{Kind: "openai", BaseURL: "https://api.openai.com/v1", Model: "gpt-6-luna", APIKey: "sk-1"},
+			config.Upstream{Kind: "openai-responses", BaseURL: "https://api.openai.com/v1", Model: "gpt-6-luna", APIKey: "sk-1"},
 		},
 		"an Anthropic key alone is enough": {
 			[]string{"ANTHROPIC_API_KEY=sk-1"},
@@ -47,7 +47,7 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 		},
 		"the upstream's own key comes before OpenAI's": {
 			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_API_KEY=sk-2"},
-			config.Upstream{Kind: "openai", BaseURL: "https://api.openai.com/v1", Model: "gpt-6-luna", APIKey: "sk-2"},
+			config.Upstream{Kind: "openai-responses", BaseURL: "https://api.openai.com/v1", Model: "gpt-6-luna", APIKey: "sk-2"},
 		},
 		"an OpenAI key goes to the base URL that is set with it": {
 			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_BASE_URL=https://api.deepseek.com/"},
@@ -61,6 +61,14 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 			[]string{"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com", "UPSTREAM_API_KEY=k"},
 			config.Upstream{Kind: "azure", BaseURL: "https://x.openai.azure.com", APIKey: "k", APIVersion: "2024-10-21"},
 		},
+		"Azure's newer address has no version": {
+			[]string{"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/v1/", "UPSTREAM_API_KEY=k"},
+			config.Upstream{Kind: "azure", BaseURL: "https://x.openai.azure.com/openai/v1", APIKey: "k"},
+		},
+		"unless one is set": {
+			[]string{"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/v1", "UPSTREAM_API_KEY=k", "UPSTREAM_API_VERSION=preview"},
+			config.Upstream{Kind: "azure", BaseURL: "https://x.openai.azure.com/openai/v1", APIKey: "k", APIVersion: "preview"},
+		},
 		"another relay does not get the OpenAI key": {
 			[]string{"UPSTREAM_KIND=websopy", "UPSTREAM_BASE_URL=https://relay.example.com", "OPENAI_API_KEY=sk-1"},
 			config.Upstream{Kind: "websopy", BaseURL: "https://relay.example.com"},
@@ -73,7 +81,7 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 			tc.want.Name = tc.want.Kind
 			tc.want.ConnectTimeout, tc.want.FirstChunkTimeout = defaults.ConnectTimeout, defaults.FirstChunkTimeout
 			tc.want.IdleTimeout, tc.want.Retries, tc.want.QueueTimeout = defaults.IdleTimeout, defaults.Retries, defaults.QueueTimeout
-			tc.want.ThinkingTimeout = defaults.ThinkingTimeout
+			tc.want.ThinkingTimeout, tc.want.StreamUsage = defaults.ThinkingTimeout, true
 			require.Equal(t, tc.want, got)
 			require.Empty(t, c.Warnings)
 		})
@@ -82,7 +90,7 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 
 func TestAVersionWithoutEffectGetsAWarning(t *testing.T) {
 	c := load(t, "OPENAI_API_KEY=sk-1", "UPSTREAM_API_VERSION=2024-10-21")
-	require.Equal(t, []string{"UPSTREAM_API_VERSION has no effect: kind openai has no versions"}, c.Warnings)
+	require.Equal(t, []string{"UPSTREAM_API_VERSION has no effect: kind openai-responses has no versions"}, c.Warnings)
 	require.Empty(t, c.Upstreams[0].APIVersion)
 }
 

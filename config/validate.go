@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"net"
 	"net/url"
 	"os"
@@ -84,6 +85,19 @@ func (l *loader) checkUpstream(prefix string, u Upstream) {
 	l.checkNotNegative(prefix+"QUEUE_TIMEOUT", u.QueueTimeout)
 	if u.CAFile != "" {
 		l.checkCA(prefix+"CA_FILE", u.CAFile)
+	}
+	for _, entry := range u.Family {
+		if from, to, pair := strings.Cut(entry, "="); from == "" || pair && to == "" {
+			l.problem(prefix+"FAMILY", "%q is neither a family nor name=family", entry)
+		}
+	}
+	for _, entry := range u.RenameFields {
+		if from, to, _ := strings.Cut(entry, "="); from == "" || to == "" || strings.Contains(to, ".") {
+			l.problem(prefix+"RENAME_FIELDS", "%q is not name=other, where other has no dot", entry)
+		}
+	}
+	if u.AddFields != "" && json.Unmarshal([]byte(u.AddFields), &map[string]any{}) != nil {
+		l.problem(prefix+"ADD_FIELDS", "is not a JSON object")
 	}
 	for _, entry := range u.Models {
 		if from, to, pair := strings.Cut(entry, "="); from == "" || pair && to == "" || strings.Contains(to, "*") {

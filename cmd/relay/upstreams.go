@@ -40,7 +40,14 @@ func newProvider(u config.Upstream) (upstream.Streamer, error) {
 	o := upstream.Options{
 		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion, Model: u.Model,
 		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout, ThinkingTimeout: u.ThinkingTimeout,
-		Headers: make(http.Header),
+		Headers:       make(http.Header),
+		NoStreamUsage: !u.StreamUsage, ThinkTags: u.ThinkTags, Edits: editsOf(u),
+	}
+	for _, f := range u.Families() {
+		if !upstream.KnowsFamily(f.Family) {
+			return nil, fmt.Errorf("FAMILY of %s: %q is neither a family, a provider, a model of a family, nor none", u.Name, f.Family)
+		}
+		o.Families = append(o.Families, upstream.Family{Match: f.Match, Name: f.Family})
 	}
 	for _, h := range u.Headers {
 		o.Headers.Add(h.Name, h.Value.Reveal())
@@ -56,6 +63,16 @@ func newProvider(u config.Upstream) (upstream.Streamer, error) {
 		return provider, err
 	}
 	return upstream.NewLimit(provider, u.MaxStreams, u.QueueTimeout), nil
+}
+
+// editsOf are the operator's changes to requests.
+func editsOf(u config.Upstream) *upstream.Edits {
+	edits := &upstream.Edits{Drop: u.DropFields, Rename: make(map[string]string), Add: []byte(u.AddFields)}
+	for _, entry := range u.RenameFields {
+		from, to, _ := strings.Cut(entry, "=")
+		edits.Rename[from] = to
+	}
+	return edits
 }
 
 // trust returns the system's certificates and those of a file.

@@ -17,9 +17,14 @@ import (
 // https://platform.openai.com/docs/api-reference/responses-streaming
 type openaiResponses struct{ Options }
 
-func (f *openaiResponses) target(string) string { return f.BaseURL + "/responses" }
+func (f *openaiResponses) target(string) string {
+	if v1 := f.azureV1(); v1 != "" {
+		return v1 + "/responses" + f.azureVersion()
+	}
+	return f.BaseURL + "/responses"
+}
 
-func (f *openaiResponses) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
+func (f *openaiResponses) setHeaders(h http.Header) { f.setOpenAIKey(h) }
 
 func (f *openaiResponses) encode(e *jx.Encoder, q *query) error {
 	req := q.Request

@@ -33,6 +33,7 @@ type output struct {
 	complete bool // the provider said that nothing follows
 	called   bool // a tool call was sent
 	yield    func(chat.Chunk, error) bool
+	tags     *tags  // tells thinking from text; nil: the server does
 	keep     keeper // gathers the state
 
 	half half // a character that two events share
@@ -108,6 +109,10 @@ func (o *output) text(typ chat.Type, text []byte) {
 		}
 	}
 	o.thinking = typ == chat.Reasoning
+	if o.tags != nil && typ == chat.Content && o.tags.state != behindTags {
+		o.untag(text)
+		return
+	}
 	o.emit(chat.Chunk{Type: typ, Text: text})
 }
 
@@ -180,6 +185,7 @@ func (o *output) end(kind string) bool {
 	o.more = true
 	o.sendRefusal()
 	o.flushHalf()
+	o.flushTags()
 	o.sendTools(len(o.tools))
 	reason := &o.done.FinishReason
 	if *reason == "" {

@@ -200,6 +200,9 @@ func (o *Options) rulesOf(model string) *rules {
 	r := &rules{hostRule: o.hostRule()}
 	name := strings.TrimPrefix(strings.TrimPrefix(model, "models/"), "ft:")
 	said := o.familyOf(model)
+	if said == noFamily {
+		return new(rules)
+	}
 	if said != "" {
 		if i := slices.IndexFunc(hostRules, func(h hostRule) bool { return h.family == said }); i >= 0 {
 			r.hostRule = hostRules[i]
@@ -220,6 +223,16 @@ func (o *Options) rulesOf(model string) *rules {
 		}
 	}
 	return r
+}
+
+// noFamily is the operator's word for models for which no rule holds.
+const noFamily = "none"
+
+// KnowsFamily reports whether a name can be a Family's.
+func KnowsFamily(name string) bool {
+	return name == noFamily ||
+		slices.ContainsFunc(hostRules, func(h hostRule) bool { return h.family == name }) ||
+		slices.ContainsFunc(modelFamilies, func(f modelFamily) bool { return f.name == name || f.member.MatchString(name) })
 }
 
 // speaks tells whether the family's rules are about a format. Behind another one stands a gateway with rules of

@@ -63,10 +63,8 @@ func New(o Options) (Streamer, error) {
 	switch o.Kind {
 	case "demo":
 		return demo{o.Name, o.IdleTimeout}, nil
-	case "openai", "azure":
-		return newClient(o, &openai{o}, eventStream), nil
-	case "openai-responses":
-		return newClient(o, &openaiResponses{o}, eventStream), nil
+	case "openai", "azure", "openai-responses":
+		return newOpenAI(o), nil
 	case "anthropic":
 		return newClient(o, &anthropic{o}, eventStream), nil
 	case "gemini":
@@ -163,6 +161,9 @@ func (c *client) try(parent context.Context, q *query, yield func(chat.Chunk, er
 		return yield(chunk, err)
 	}
 	x.out.keep.rules, x.out.keep.place = q.rules, q.place
+	if c.ThinkTags {
+		x.out.tags = new(tags)
+	}
 	ctx, stop := x.clock.start(parent, c.FirstChunkTimeout)
 	defer stop()
 	res, err := c.open(parent, ctx, q)
