@@ -10,7 +10,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RACE := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null && echo -race)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-go test-peers test-sdk lint bench fuzz conformance docker
+.PHONY: help run build test test-go test-peers test-sdk lint bench fuzz chaos conformance docker
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -40,9 +40,15 @@ test-sdk: ## the SDK's tests, if npm is there
 	elif command -v npm >/dev/null; then cd sdk && npm ci --silent && npm test; \
 	else echo "SKIPPED: the SDK's tests, because npm is not installed"; fi
 
+CHURN ?= 20m
+CHAOS ?= .
+chaos: ## replicas and Redis on bad days, half an hour (CHURN=20m, CHAOS=a test's name)
+	RELAY_CHURN=$(CHURN) $(GO) test -tags chaos -run 'TestChaos.*$(CHAOS)' -v -count=1 -timeout 3h ./test/replicas
+
 lint: ## gofmt, go vet, go mod tidy and golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags chaos ./test/replicas
 	$(GO) mod tidy -diff
 	cd internal/upstream/sdktest && $(GO) vet ./... && $(GO) mod tidy -diff
 	$(GO) run $(GOLANGCI) run ./...

@@ -24,6 +24,7 @@ type client struct {
 	t        *testing.T
 	question string
 	hasty    bool // it is done after three attempts in vain, also when the answer has begun
+	leaves   int  // its network fails once behind so many words; 0: never
 
 	http   *http.Client
 	id     string // of the stream
@@ -69,7 +70,7 @@ func (r *refusal) Error() string { return fmt.Sprintf("%d: %s", r.status, r.body
 func (c *client) run(ctx context.Context, next func() string) error {
 	c.since = time.Now()
 	for {
-		err := c.connect(ctx, next(), func() bool { return false })
+		err := c.connect(ctx, next(), c.offline)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -83,6 +84,15 @@ func (c *client) run(ctx context.Context, next func() string) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// offline says whether the network fails now. Where the answer can't be resumed it does not.
+func (c *client) offline() bool {
+	if c.leaves == 0 || c.id == "" || strings.Count(c.text, "词") < c.leaves {
+		return false
+	}
+	c.leaves = 0
+	return true
 }
 
 // patient says after which time there is another attempt, if there is.

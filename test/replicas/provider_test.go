@@ -56,10 +56,10 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	p.calls[question]++
 	gone, begin, silent := p.signal(p.gone, question), p.signal(p.begin, question), p.silent
 	p.mu.Unlock()
-	close(begin)
+	p.note(begin)
 	defer func() {
 		if req.Context().Err() != nil {
-			close(gone)
+			p.note(gone)
 		}
 	}()
 	if silent {
@@ -78,6 +78,17 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.(http.Flusher).Flush()
 	}
 	fmt.Fprint(w, "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
+}
+
+// note closes a channel, also when a question was asked again.
+func (p *provider) note(c chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
 }
 
 // signal gives the channel of a question. The caller holds mu.
