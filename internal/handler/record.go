@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -225,11 +226,23 @@ func (rec *record) model() string {
 	return rec.asked
 }
 
-// tried is what every attempt came to, in order.
+// tried is what every attempt came to, in order. Those that came to the same are one entry: a server that starts is
+// asked many times.
 func tried(attempts []upstream.Attempt) []string {
 	var all []string
-	for _, a := range attempts {
-		all = append(all, a.Upstream+" "+outcome(a.Err))
+	for i := 0; i < len(attempts); {
+		a, same := attempts[i], 1
+		for i+same < len(attempts) && attempts[i+same].Upstream == a.Upstream && outcome(attempts[i+same].Err) == outcome(a.Err) {
+			same++
+		}
+		entry := a.Upstream + " " + outcome(a.Err)
+		if same > 2 {
+			entry += " ×" + strconv.Itoa(same)
+		} else if same == 2 {
+			all = append(all, entry)
+		}
+		all = append(all, entry)
+		i += same
 	}
 	return all
 }

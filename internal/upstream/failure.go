@@ -3,6 +3,7 @@ package upstream
 import (
 	"cmp"
 	"errors"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -222,6 +223,15 @@ func statusOf(err error) int {
 		return f.report.status
 	}
 	return 0
+}
+
+var loading = anyOf(`\bloading\b`, `not (yet )?(ready|loaded)`, `starting up`, `warming up`, `initializing`)
+
+// isLoading reports whether a provider says that it will be there soon: llama.cpp's 503 "Loading model" and its like.
+func isLoading(err error) bool {
+	f, ok := errors.AsType[*providerFailure](err)
+	return ok && f.report.status == http.StatusServiceUnavailable &&
+		(slices.ContainsFunc(f.report.messages, loading.MatchString) || loading.MatchString(f.report.kind))
 }
 
 // worthAnother reports whether another provider may do what this one refused.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -32,6 +33,8 @@ type Candidate struct {
 	// Model gives the name of the model that the request names, or none (""), at this upstream. ok is
 	// false when it does not have it; then it is not asked. Nil: all have the same names.
 	Model func(asked string) (name string, ok bool)
+
+	seen atomic.Bool // it has answered something, sometime
 }
 
 // Screen gives the names of the fields of a request that do not reach the candidate that is asked first. The
@@ -153,8 +156,13 @@ func (s *search) try(ctx context.Context, c *Candidate, model string, yield func
 	defer pass.report(errLost) // unless it has been told better, also when the provider's code panics
 	for attempt := 0; ; attempt++ {
 		err := s.attempt(ctx, c, model, pass, yield)
+		c.noteLife(err)
 		if err == nil {
 			return true
+		}
+		if wait := startPause(); s.isStarting(c, err) && sleep(ctx, wait) {
+			attempt-- // it has not been asked yet
+			continue
 		}
 		wait := backoff(attempt, retryAfterOf(err))
 		if attempt >= c.Retries || !s.worthRetry(err, wait) || !sleep(ctx, wait) {
@@ -227,8 +235,15 @@ func (s *search) worthRetry(err error, wait time.Duration) bool {
 	if again, _ := worth(e); !again || time.Until(s.giveUp) < wait {
 		return false
 	}
-	// A time-out has cost the client its patience once, and need not again.
-	return e.Code != chat.UpstreamTimeout && e.RetryAfter <= maxPatience || !s.hasNext()
+	switch {
+	case e.Phase == chat.PhaseConnect:
+		return !s.hasNext() // it has cost the client its patience once, and need not again
+	case e.Code == chat.UpstreamTimeout:
+		return false // the request would only stand at the end of the server's queue once more
+	case e.RetryAfter > maxPatience:
+		return e.RetryAfter <= maxLonePatience && !s.hasNext()
+	}
+	return true
 }
 
 // hasNext reports whether there is another candidate, and a chance that it answers.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,7 @@ type scripted struct {
 	asked []string // models
 	open  int
 	see   func(*chat.Request) // nil: nobody looks
+	actAt func() act          // in the place of acts
 }
 
 // act is what a provider does with a request: wait, then say the words and end with err or done.
@@ -63,7 +65,12 @@ func (p *scripted) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat
 func (p *scripted) begin(req *chat.Request) act {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a := p.acts[min(len(p.asked), len(p.acts)-1)]
+	var a act
+	if p.actAt != nil {
+		a = p.actAt()
+	} else {
+		a = p.acts[min(len(p.asked), len(p.acts)-1)]
+	}
 	p.asked = append(p.asked, req.Model)
 	if p.see != nil {
 		p.see(req)
@@ -229,6 +236,93 @@ func TestOneBudgetHoldsForAllProvidersAndEndsWithTheFirstChunk(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		require.Equal(t, "abc", text)
+	})
+}
+
+var (
+	refused503 = act{err: upstream.ReadReport(503, []byte(`{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`))}
+	refusedTCP = act{err: &chat.Error{Code: chat.UpstreamUnreachable, Err: syscall.ECONNREFUSED}}
+)
+
+func TestAServerThatStartsAgainIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &scripted{acts: []act{says("Hi")}}
+		f, b := withBreaker(p)
+		require.NoError(t, fold(t, f, t.Context(), question()).err)
+
+		begin := time.Now()
+		p.actAt = func() act {
+			switch since := time.Since(begin); {
+			case since < 30*time.Second:
+				return refusedTCP
+			case since < 60*time.Second:
+				return refused503
+			}
+			return says("Hi again")
+		}
+		require.Equal(t, "Hi again", fold(t, f, t.Context(), question()).text, "without any retry")
+		require.Less(t, time.Since(begin), 61*time.Second)
+		require.Equal(t, upstream.BreakerClosed, b.State())
+	})
+}
+
+func TestAServerThatDoesNotStartIsGivenUpWithinTheBudget(t *testing.T) {
+	for name, tc := range map[string]struct {
+		seen bool
+		act  act
+		code chat.Code
+		wait time.Duration
+	}{
+		"it was there, and refuses":   {true, refusedTCP, chat.UpstreamUnreachable, 90 * time.Second},
+		"it was never there":          {false, refusedTCP, chat.UpstreamUnreachable, 11 * time.Second},
+		"it loads its model for ever": {false, refused503, chat.UpstreamError, 90 * time.Second},
+		"it is overloaded":            {true, act{err: upstream.ReadReport(503, []byte(`{"error":"overloaded"}`))}, chat.UpstreamError, 0},
+		"it has no address": {true, act{err: &chat.Error{Code: chat.UpstreamUnreachable, Err: syscall.EHOSTUNREACH}},
+			chat.UpstreamUnreachable, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{acts: []act{says("Hi")}}
+			f, b := withBreaker(p)
+			if tc.seen {
+				require.NoError(t, fold(t, f, t.Context(), question()).err)
+			}
+			p.acts = []act{tc.act}
+			begin := time.Now()
+			require.Equal(t, tc.code, chat.AsError(fold(t, f, t.Context(), question()).err).Code, name)
+			require.InDelta(t, tc.wait.Seconds(), time.Since(begin).Seconds(), 2, name)
+			require.Equal(t, upstream.BreakerClosed, b.State(), "it was one request")
+		})
+	}
+}
+
+func TestAServerThatStartsIsNotWaitedForWhereThereIsAnother(t *testing.T) {
+	for _, a := range []act{refusedTCP, refused503} {
+		synctest.Test(t, func(t *testing.T) {
+			begin := time.Now()
+			require.Equal(t, "Hi", fold(t, chain(&scripted{acts: []act{a}}, &scripted{acts: []act{says("Hi")}}), t.Context(), question()).text)
+			require.Zero(t, time.Since(begin))
+			last := chain(&scripted{acts: []act{fails(chat.UpstreamError)}}, &scripted{acts: []act{a}})
+			require.Equal(t, chat.UpstreamError, chat.AsError(fold(t, last, t.Context(), question()).err).Code)
+			require.Zero(t, time.Since(begin), "nor when another one has failed")
+		})
+	}
+}
+
+func TestATimeOutIsNotWaitedForTwice(t *testing.T) {
+	p := &scripted{acts: []act{{err: &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseFirstChunk}}}}
+	f := chain(p)
+	f.Candidates[0].Retries = 5
+	require.Error(t, fold(t, f, t.Context(), question()).err)
+	require.Len(t, p.asked, 1, "it would stand in the server's queue once more")
+}
+
+func TestAWaitThatNobodySitsThroughIsNotBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := chain(&scripted{acts: []act{{err: &chat.Error{Code: chat.UpstreamRateLimited, RetryAfter: 31 * time.Second}}}})
+		f.Candidates[0].Retries = 2
+		begin := time.Now()
+		require.Equal(t, 31*time.Second, chat.AsError(fold(t, f, t.Context(), question()).err).RetryAfter)
+		require.Zero(t, time.Since(begin))
 	})
 }
 

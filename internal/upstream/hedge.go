@@ -92,6 +92,13 @@ func (s *search) race(ctx context.Context, yield func(chat.Chunk, error) bool) b
 	return true
 }
 
+// hasFailed reports whether a candidate has failed before.
+func (s *search) hasFailed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failure != nil
+}
+
 func (s *search) isOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -42,7 +42,7 @@ func faults() []faulty {
 	status := func(status int, code chat.Code, attempts int, another bool) {
 		all = append(all, faulty{upstreamtest.Fault{What: upstreamtest.BadStatus, Status: status}, code, attempts, another, ""})
 	}
-	early(upstreamtest.Stalled, chat.UpstreamTimeout, 2, header, before, at)
+	early(upstreamtest.Stalled, chat.UpstreamTimeout, 1, header, before, at)
 	late(upstreamtest.Stalled, chat.UpstreamTimeout)
 	early(upstreamtest.Reset, chat.UpstreamUnreachable, 2, header)
 	early(upstreamtest.Reset, chat.UpstreamTruncated, 2, before, at)

@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"syscall"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -15,8 +17,43 @@ const (
 	maxBackoff   = 4 * time.Second
 )
 
-// maxPatience is how long a provider may ask the relay to wait while there is another one to ask.
-const maxPatience = 2 * time.Second
+// maxPatience is how long a provider may ask the relay to wait while there is another one to ask, maxLonePatience how
+// long when there is none: beyond that nobody waits, and the client can decide better.
+const (
+	maxPatience     = 2 * time.Second
+	maxLonePatience = 30 * time.Second
+)
+
+// maxUnseen is how long a server that refuses connections is waited for when it has never answered: it may be
+// starting, like the relay itself, but the address may be wrong as well.
+const maxUnseen = 10 * time.Second
+
+// noteLife notes whether the candidate is there at all.
+func (c *Candidate) noteLife(err error) {
+	if err == nil || statusOf(err) > 0 {
+		c.seen.Store(true)
+	}
+}
+
+// isStarting reports whether the only provider is a server that starts, or starts again, and may yet answer in time:
+// it refuses connections, or says that it loads its model. That it is asked again meanwhile counts neither as a
+// retry nor against it.
+func (s *search) isStarting(c *Candidate, err error) bool {
+	e, ok := errors.AsType[*chat.Error](err)
+	if !ok || time.Until(s.giveUp) < 2*maxStartPause || s.hasNext() || s.hasFailed() {
+		return false
+	}
+	if isLoading(e) {
+		return true
+	}
+	waited := s.Budget - time.Until(s.giveUp)
+	return errors.Is(e, syscall.ECONNREFUSED) && (c.seen.Load() || waited < maxUnseen)
+}
+
+const maxStartPause = 500 * time.Millisecond
+
+// startPause is how long to wait before a server that starts is asked again.
+func startPause() time.Duration { return maxStartPause/2 + rand.N(maxStartPause/2) }
 
 // worth says what can be done about a failure before the first chunk: ask the same provider again, ask
 // another one. What is the request's own fault is worth neither: it would fail everywhere. A key that is
