@@ -4,7 +4,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -95,7 +98,9 @@ func upstreamSecrets(cfg *config.Config) []string {
 	const shortest = 8
 	var secrets []string
 	for _, u := range cfg.Upstreams {
-		secrets = append(secrets, u.APIKey.Reveal())
+		if key := u.APIKey.Reveal(); !isDummy(key, u.BaseURL) {
+			secrets = append(secrets, key)
+		}
 		for _, h := range u.Headers {
 			value := h.Value.Reveal()
 			if _, credential, ok := strings.Cut(value, " "); ok { // Bearer …, Basic …
@@ -107,4 +112,20 @@ func upstreamSecrets(cfg *config.Config) []string {
 		}
 	}
 	return secrets
+}
+
+// dummies are keys that people give to servers of their own, which want one and don't look at it.
+var dummies = regexp.MustCompile(`(?i)^(sk-)?(none?|not?[-_ ]?(key|needed|required|used)([-_]required)?|null|dummy|fake|empty|ollama|lm-?studio|local|` +
+	`placeholder|unused|anything|secret|key|token|test|x+)$`)
+
+// isDummy reports whether a key is no secret: blotted out, it would only make messages hard to read.
+func isDummy(key, baseURL string) bool {
+	u, err := url.Parse(baseURL)
+	if err != nil || !dummies.MatchString(key) {
+		return false
+	}
+	host := u.Hostname()
+	addr, err := netip.ParseAddr(host)
+	isLocal := err == nil && (addr.IsLoopback() || addr.IsPrivate())
+	return isLocal || err != nil && (!strings.Contains(host, ".") || strings.HasSuffix(host, ".local") || strings.HasSuffix(host, ".internal"))
 }

@@ -6,8 +6,6 @@ import (
 	"context"
 	"iter"
 	"net/http"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +58,7 @@ type Options struct {
 // Relay serves the wire contract (docs/protocol.md).
 type Relay struct {
 	Options
-	redact *strings.Replacer
+	redact Redaction
 	bodies *limit.Bytes
 	routes http.Handler
 
@@ -80,19 +78,6 @@ func New(o Options) *Relay {
 	r.Metrics.observeBodies(r.bodies.Used)
 	r.routes = r.newRoutes()
 	return r
-}
-
-// Redactor returns what puts *** in the place of each of the secrets.
-func Redactor(secrets []string) *strings.Replacer {
-	// The longest first: a key may begin with another, and what is left of it would show.
-	secrets = slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return len(b) - len(a) })
-	var pairs []string
-	for _, s := range secrets {
-		if s != "" {
-			pairs = append(pairs, s, "***")
-		}
-	}
-	return strings.NewReplacer(pairs...)
 }
 
 // ServeHTTP implements http.Handler.

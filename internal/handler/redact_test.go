@@ -1,0 +1,30 @@
+package handler_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/handler"
+)
+
+func TestSecretsAreBlottedOut(t *testing.T) {
+	r := handler.Redactor([]string{"", "e", "k-1", "sk-proj-Abc123Def456Ghi789", "sk-proj-Abc123Def456Ghi789-and-more", "+plus+"})
+	for text, want := range map[string]string{
+		"the message has an e in every word":  "the message has an *** in every word",
+		"k-1, (k-1) and k-12 or ak-1":         "***, (***) and k-12 or ak-1",
+		"a +plus+ b":                          "a *** b",
+		"key sk-proj-Abc123Def456Ghi789.":     "key ***.",
+		"key=SK-PROJ-ABC123DEF456GHI789":      "key=***",
+		"sk-proj-Abc123Def456Ghi789-and-more": "***",
+		"xsk-proj-Abc123Def456Ghi789x":        "x***",
+		"Incorrect: sk-proj-****i789.":        "Incorrect: ***.",
+		"Incorrect: sk-pro...i789":            "Incorrect: ***",
+		"Incorrect: sk-proj-Abc1…":            "Incorrect: ***",
+		"cut off: sk-proj-Abc123D":            "cut off: ***",
+		"sk-proj- is how they begin":          "sk-proj- is how they begin",
+	} {
+		require.Equal(t, want, r.Replace(text))
+	}
+	require.Equal(t, "as it is", handler.Redactor(nil).Replace("as it is"))
+}
