@@ -7,7 +7,13 @@ import (
 )
 
 // SetTransport lets a test stand in for the network.
-func SetTransport(s Streamer, rt http.RoundTripper) { s.(*client).transport = rt }
+func SetTransport(s Streamer, rt http.RoundTripper) {
+	if both, ok := s.(*openaiBoth); ok {
+		both.preferred.transport, both.other.transport = rt, rt
+		return
+	}
+	s.(*client).transport = rt
+}
 
 // CloseIdle closes a client's connections that are in no use.
 func CloseIdle(s Streamer) { s.(*client).transport.(*http.Transport).CloseIdleConnections() }

@@ -32,9 +32,9 @@ func (b *openaiBoth) Stream(ctx context.Context, req *chat.Request) iter.Seq2[ch
 	toChat := b.preferred.Kind == "openai-responses"
 	switch {
 	case toChat && needsChat(req) && !r.needsResponses(req) && !(r.noStop && len(req.Stop) > 0):
-		return b.other.Stream(ctx, req)
+		return b.other.Stream(ctx, inFormat(req, func(known *furtherField) bool { return known.chat }))
 	case !toChat && r.needsResponses(req):
-		return b.other.Stream(ctx, inResponses(req))
+		return b.other.Stream(ctx, inFormat(req, func(known *furtherField) bool { return known.responses }))
 	}
 	return b.preferred.Stream(ctx, req)
 }
@@ -60,12 +60,12 @@ func (r *modelRule) needsResponses(req *chat.Request) bool {
 	return false
 }
 
-// inResponses leaves out further fields of chat completions that the other format does not know.
-func inResponses(req *chat.Request) *chat.Request {
+// inFormat leaves out further fields that the one format is known to have and the other is not.
+func inFormat(req *chat.Request, has func(*furtherField) bool) *chat.Request {
 	same := *req
 	same.Extra = nil
 	for _, x := range req.Extra {
-		if known := knownFields[x.Name]; known == nil || known.responses {
+		if known := knownFields[x.Name]; known == nil || has(known) || known.instead != "" && known.members == "" {
 			same.Extra = append(same.Extra, x)
 		}
 	}
