@@ -1,4 +1,4 @@
-import type { ChatCompletion, ContentPart, Message, Role, StreamChunk, ToolCall } from './types.js'
+import type { ChatCompletion, ContentPart, DoneChunk, Message, Role, StreamChunk, ToolCall } from './types.js'
 
 /** A message as the store keeps it: what is sent, and what only people see. */
 export interface UIMessage extends Partial<Omit<ChatCompletion, 'content'>> {
@@ -9,7 +9,7 @@ export interface UIMessage extends Partial<Omit<ChatCompletion, 'content'>> {
   /** Tool only: which call this is the result of. */
   toolCallId?: string
   /** The answer broke off here. */
-  interrupted?: true
+  interrupted?: boolean
 }
 
 /** An answer under way. */
@@ -17,34 +17,56 @@ export class Answer {
   content = ''
   reasoning = ''
   toolCalls: ToolCall[] = []
-  #end: Partial<UIMessage> = { interrupted: true }
+  done: DoneChunk | undefined
 
   add(chunk: StreamChunk): void {
     if (chunk.type === 'content') this.content += chunk.content
     else if (chunk.type === 'reasoning') this.reasoning += chunk.content
     else if (chunk.type === 'tool_call') this.toolCalls = [...this.toolCalls, chunk.tool]
-    else if (chunk.type === 'done') {
-      const { finishReason = 'stop', usage, model } = chunk
-      this.#end = { finishReason, ...(usage && { usage }), ...(model && { model }) }
-    }
+    else if (chunk.type === 'done') this.done = chunk
   }
 
-  /** The stream ended well, whether or not it said how. */
-  complete(): void {
-    if (this.#end.interrupted) this.#end = { finishReason: 'stop' }
-  }
-
-  /** The message to keep; none when nothing has come. */
-  message(): UIMessage | undefined {
-    const { content, reasoning, toolCalls } = this
-    if (!content && !reasoning && !toolCalls.length) return undefined
+  /** The answer as one object. A stream that ended well need not say how. */
+  completion(): ChatCompletion {
+    const { content, reasoning, toolCalls, done } = this
+    const { finishReason = 'stop', model, usage, state } = done ?? {}
     return {
-      role: 'assistant',
       content,
       ...(reasoning && { reasoning }),
       ...(toolCalls.length && { toolCalls }),
-      ...this.#end,
+      finishReason,
+      ...(model && { model }),
+      ...(usage && { usage }),
+      ...(state && { state }),
     }
+  }
+
+  /** The message to keep, `interrupted` or not; none when nothing has come. */
+  message(interrupted: boolean): UIMessage | undefined {
+    const { finishReason, ...rest } = this.completion()
+    if (!rest.content && !rest.reasoning && !rest.toolCalls) return undefined
+    return { role: 'assistant', ...rest, ...(interrupted ? { interrupted } : { finishReason }) }
+  }
+}
+
+const onWire = ({ id, name, arguments: text }: ToolCall) => ({
+  id,
+  type: 'function' as const,
+  function: { name, arguments: text },
+})
+
+/** One message as it is sent, with those of its calls that are `kept`. */
+export function wireMessage(
+  { role, content, parts, toolCalls = [], toolCallId, state }: UIMessage,
+  kept: (call: ToolCall) => boolean = () => true,
+): Message {
+  const calls = toolCalls.filter(kept).map(onWire)
+  return {
+    role,
+    content: parts ?? content,
+    ...(calls.length && { tool_calls: calls }),
+    ...(toolCallId && { tool_call_id: toolCallId }),
+    ...(state && { state }),
   }
 }
 
@@ -54,20 +76,7 @@ export class Answer {
  */
 export function wire(messages: readonly UIMessage[]): Message[] {
   const answered = new Set(messages.map(({ toolCallId }) => toolCallId))
-  return messages.flatMap(({ role, content, parts, toolCalls = [], toolCallId }) => {
-    const calls = toolCalls
-      .filter(({ id }) => answered.has(id))
-      .map(({ id, name, arguments: text }) => ({
-        id,
-        type: 'function' as const,
-        function: { name, arguments: text },
-      }))
-    if (role === 'assistant' && !content && !calls.length) return []
-    return {
-      role,
-      content: parts ?? content,
-      ...(calls.length && { tool_calls: calls }),
-      ...(toolCallId && { tool_call_id: toolCallId }),
-    }
-  })
+  return messages
+    .map((message) => wireMessage(message, ({ id }) => answered.has(id)))
+    .filter(({ role, content, tool_calls }) => role !== 'assistant' || content || tool_calls)
 }

@@ -1,6 +1,5 @@
-import { Retries } from './retries.js'
 import { ChatStream } from './stream.js'
-import { type Call, type ClientOptions, Transport } from './transport.js'
+import { type ClientOptions, Transport } from './transport.js'
 import type { ChatCompletion, ChatParams, ChatStreamParams } from './types.js'
 
 /** The way to a relay, or to the hosted API, which speaks the same contract. */
@@ -24,8 +23,8 @@ export class AI {
    * Starts a streamed answer. Resolves when the server has accepted the request; rejects with an
    * `APIError` when it refuses, a `ConnectionError` when it can't be reached, after retries.
    */
-  async chatStream({ signal, ...body }: ChatStreamParams): Promise<ChatStream> {
-    return ChatStream.open(this.#transport, post({ ...body, stream: true }), signal)
+  async chatStream(params: ChatStreamParams): Promise<ChatStream> {
+    return this.begin(params).opened
   }
 
   /**
@@ -34,34 +33,55 @@ export class AI {
    */
   async resumeStream(
     id: string,
-    { lastEventId, signal }: { lastEventId?: string; signal?: AbortSignal } = {},
+    { lastEventId, signal }: { lastEventId?: string | null; signal?: AbortSignal } = {},
   ): Promise<ChatStream> {
-    return ChatStream.open(this.#transport, { id, lastEventId }, signal)
+    return this.pickUp(id, lastEventId ?? undefined, signal).opened
   }
 
-  /** Asks for a whole answer at once. Fails and retries as `chatStream` does. */
-  async chat({ signal = new AbortController().signal, ...body }: ChatParams): Promise<ChatCompletion> {
-    const { maxRetries, timeout = 600_000 } = this.#transport.options
-    return this.#transport.send<ChatCompletion>(
-      { ...post({ ...body, stream: false }), signal, timeout, accept: ({ response }) => response.json() },
-      new Retries(maxRetries),
+  /**
+   * Asks for a whole answer. It comes as a resumable stream, so that neither a proxy's time-out nor a broken
+   * connection loses it or asks twice.
+   */
+  async chat(params: ChatParams): Promise<ChatCompletion> {
+    return this.begin({ ...params, resumable: true }).opened.then((stream) => stream.completion())
+  }
+
+  /**
+   * As `chatStream`, before the server has accepted.
+   * @internal
+   */
+  begin({ signal, idempotencyKey, lastEventId, ...params }: ChatStreamParams): ChatStream {
+    const body = { ...params, stream: true }
+    return new ChatStream(
+      this.#transport,
+      {
+        body,
+        headers: {
+          'content-type': 'application/json',
+          'idempotency-key': idempotencyKey ?? uniqueKey(),
+        },
+      },
+      lastEventId ?? undefined,
+      signal,
     )
   }
-}
 
-function post(body: object): Call {
-  return {
-    method: 'POST',
-    path: '/v1/ai/chat/stream',
-    headers: { 'content-type': 'application/json', 'idempotency-key': uniqueKey() },
-    body: JSON.stringify(body),
+  /**
+   * As `resumeStream`, before the server has answered.
+   * @internal
+   */
+  pickUp(id: string, lastEventId?: string, signal?: AbortSignal): ChatStream {
+    return new ChatStream(this.#transport, id, lastEventId, signal)
   }
 }
 
-/** `randomUUID` is missing on pages without TLS, and `crypto` in some mini programs. */
-function uniqueKey(): string {
+/**
+ * On an open relay a key counts only if nobody can guess it: a UUID, or at least 32 characters.
+ * `randomUUID` is missing on pages without TLS, and `crypto` in some mini programs.
+ */
+export function uniqueKey(): string {
   return (
     globalThis.crypto?.randomUUID?.() ??
-    Array.from({ length: 3 }, () => Math.random().toString(36).slice(2)).join('')
+    Array.from({ length: 5 }, () => Math.random().toString(36).slice(2)).join('')
   )
 }

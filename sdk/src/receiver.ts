@@ -1,19 +1,31 @@
 import { APIError, ConnectionError, StreamError, WebsopyError } from './errors.js'
 import { Retries } from './retries.js'
 import { EventDecoder } from './sse.js'
-import type { Call, Connection, Transport } from './transport.js'
-import type { StreamChunk } from './types.js'
+import type { Connection, Transport } from './transport.js'
+import type { Message, StreamChunk } from './types.js'
 import { within } from './wait.js'
 
 /** What a finished stream's connection may still send, before it is closed instead of kept. */
 const drainTime = 1000
 
-const chunkTypes = ['content', 'reasoning', 'tool_call', 'done', 'error']
+/** How long a relay keeps a stream that does not say it, in milliseconds. */
+const usualTime = 60_000
 
-/** Where to pick up a resumable stream; without `lastEventId`, from its beginning. */
-export interface Position {
-  id: string
-  lastEventId: string | undefined
+const frameTypes = ['content', 'reasoning', 'tool_call', 'done', 'error', 'start', 'ping']
+
+/** One frame of the stream, with its position where it has one that the relay gave. */
+export interface Frame {
+  chunk:
+    | StreamChunk
+    | { type: 'start'; id: string; graceMs?: number; retentionMs?: number }
+    | { type: 'ping' }
+  id: string | undefined
+}
+
+/** The request that starts a stream. */
+export interface Question {
+  body: { messages: Message[]; resumable?: boolean | undefined }
+  headers: Record<string, string>
 }
 
 /** The path of a resumable stream (docs/protocol.md, 1). */
@@ -22,63 +34,97 @@ export const streamPath = (id: string): string => `/api/chat/stream/${encodeURIC
 /**
  * Receives one stream, over as many connections as it takes: no chunk is lost and none comes twice.
  *
- * Before the first chunk a broken request is sent again. After it the stream can only be resumed: a
- * second answer would be another text, and would be billed again.
+ * Once the server has answered, the stream can only be resumed: a second answer would be another text,
+ * and would be billed again.
  */
 export class Receiver {
   /** The stream's id on the server, once known; only a resumable stream has one. */
   id: string | undefined
-  /** The position of the last chunk received from a resumable stream. */
-  lastEventId: string | undefined
-  #connection: Connection | undefined
+  readonly retries: Retries
+  #keeps = 11 * usualTime
   #started = false
+  #connection: Connection | undefined
+  /** Told of what broke the connection, and of nothing when there is one again. */
+  readonly #notify: (error?: WebsopyError) => void
   readonly #transport: Transport
-  readonly #request: Call | undefined
   readonly #signal: AbortSignal
-  readonly #retries: Retries
+  #question: Question | undefined
 
-  /** Takes the request that starts the stream, or the position in one that was started before. */
-  constructor(transport: Transport, start: Call | Position, signal: AbortSignal) {
+  /** Takes the question, or the id of a stream that was started before, and where to read on in it. */
+  constructor(
+    transport: Transport,
+    start: Question | string,
+    /** The position of the last chunk received from a resumable stream. */
+    public lastEventId: string | undefined,
+    signal: AbortSignal,
+    notify: (error?: WebsopyError) => void,
+  ) {
     this.#transport = transport
     this.#signal = signal
-    this.#retries = new Retries(transport.options.maxRetries)
-    if ('id' in start) Object.assign(this, start)
-    else this.#request = start
+    this.#notify = notify
+    this.retries = new Retries(transport.options.maxRetries)
+    this.retries.onWait = notify
+    if (typeof start === 'string') {
+      this.id = start
+      this.retries.persist(usualTime)
+    } else this.#question = start
     signal.addEventListener('abort', () => this.#drop())
+  }
+
+  /** Whether it may have an id that is not known yet, or has one. */
+  get resumable(): boolean {
+    return Boolean(this.id ?? (!this.#started && this.#question?.body.resumable))
   }
 
   /** Resolves at the response headers. */
   async connect(): Promise<void> {
-    const call: Call = this.id
-      ? {
-          method: 'GET',
-          path: streamPath(this.id),
-          headers: this.lastEventId ? { 'last-event-id': this.lastEventId } : {},
-        }
-      : this.#request!
+    try {
+      await this.#connect()
+    } catch (error) {
+      const messages = this.#question?.body.messages
+      if ((error as APIError).status !== 413 || !messages?.some(({ state }) => state)) throw error
+      // What providers want back makes conversations long, and answers are possible without it.
+      const lean = messages.map(({ state, ...message }) => message)
+      this.#question = { ...this.#question!, body: { ...this.#question!.body, messages: lean } }
+      await this.#connect()
+    }
+  }
+
+  async #connect(): Promise<void> {
+    const { id, lastEventId, retries } = this
+    const question = id ? undefined : this.#question!
     this.#connection = await this.#transport.send(
       {
-        ...call,
-        headers: { ...call.headers, accept: 'text/event-stream' },
+        method: question ? 'POST' : 'GET',
+        path: question ? '/v1/ai/chat/stream' : streamPath(id!),
+        ...(question && { body: JSON.stringify(question.body) }),
+        headers: {
+          ...question?.headers,
+          ...(lastEventId && { 'last-event-id': lastEventId }),
+          accept: 'text/event-stream',
+        },
         signal: this.#signal,
         timeout: this.#transport.options.timeout ?? 60_000,
+        repeatable: !question || question.body.resumable === true || lastEventId !== undefined,
         accept: eventStream,
       },
-      this.#retries,
+      retries,
     )
     if (this.#signal.aborted) this.#drop()
     // Another origin's header is hidden unless exposed; then the `start` frame tells.
-    this.id ??= this.#connection.response.headers.get('x-stream-id') ?? undefined
+    this.id ??= this.#connection.response.headers.get('x-stream-id') ?? lastEventId?.replace(/\.\d+$/, '')
+    this.#notify()
   }
 
-  /** Gives the chunks to the end. Throws when the stream is broken for good. */
-  async *chunks(): AsyncGenerator<StreamChunk, void> {
+  /** Gives the frames to the end. Throws when the stream is broken for good. */
+  async *frames(): AsyncGenerator<Frame, void> {
     for (;;) {
       const broken = yield* this.#read(this.#connection!)
       if (!broken) return
-      if (this.#started && !this.id) throw broken
-      await this.#retries.wait(broken, this.#signal)
-      await this.connect()
+      if (!this.id) throw broken
+      this.retries.persist(this.#keeps)
+      await this.retries.wait(broken, this.#signal)
+      await this.#connect()
     }
   }
 
@@ -89,7 +135,7 @@ export class Receiver {
   }
 
   /** Reads one connection. Returns what broke it, or nothing when the stream is complete. */
-  async *#read({ response, abort }: Connection): AsyncGenerator<StreamChunk, WebsopyError | undefined> {
+  async *#read({ response, abort }: Connection): AsyncGenerator<Frame, WebsopyError | undefined> {
     // The cursor is at the end: everything has been received before.
     if (response.status === 204) return
     const reader = response.body!.getReader()
@@ -105,10 +151,13 @@ export class Receiver {
           cancel: abort,
         })
         if (done) throw new ConnectionError('The connection was closed')
-        for (const { data, id } of decoder.decode(value)) {
+        const events = decoder.decode(value)
+        if (events.length) this.retries.alive()
+        this.retries.pause = Math.min(decoder.retry ?? this.retries.pause, usualTime)
+        for (const { data, id } of events) {
           if (data === '[DONE]') return
-          const chunk = this.#take(data, id)
-          if (chunk) yield chunk
+          const frame = this.#take(data, id)
+          if (frame) yield frame
         }
       }
     } catch (error) {
@@ -123,24 +172,35 @@ export class Receiver {
     }
   }
 
-  /** Turns a frame into a chunk, if it is one and has not been received before. */
-  #take(data: string, id: string | undefined): StreamChunk | undefined {
-    let frame: { type?: string; id?: string } | null
+  /** Reads an event, if it is a frame of ours that has not been received before. */
+  #take(data: string, eventId: string | undefined): Frame | undefined {
+    // A keep-alive of something in between: nothing, or a bare word.
+    if (/^[\w\s:.-]*$/.test(data)) return
+    let chunk: Frame['chunk'] | null
     try {
-      frame = JSON.parse(data)
+      chunk = JSON.parse(data)
     } catch {
       const error = 'The stream holds a frame that is not JSON'
       throw new StreamError({ error, code: 'malformed_frame', retryable: false })
     }
-    if (id !== undefined) {
-      if (this.lastEventId !== undefined && sequence(id) <= sequence(this.lastEventId)) return
+    const type = chunk?.type ?? ''
+    if (!chunk || !frameTypes.includes(type)) return
+    if (chunk.type === 'start' && chunk.id) {
+      this.id = chunk.id
+      this.#keeps = (chunk.graceMs ?? usualTime) + (chunk.retentionMs ?? 10 * usualTime)
+    }
+    // Another server's ids say nothing of what has been seen.
+    const id = this.id && eventId?.startsWith(`${this.id}.`) ? eventId : undefined
+    if (id) {
+      const seen = this.lastEventId !== undefined && sequence(id) <= sequence(this.lastEventId)
+      if (seen && type !== 'done' && type !== 'error') return
       this.lastEventId = id
     }
-    if (frame?.type === 'start') this.id = frame.id
-    if (!chunkTypes.includes(frame?.type ?? '')) return
-    this.#started = true
-    this.#retries.progress()
-    return frame as StreamChunk
+    if (type !== 'start' && type !== 'ping') {
+      this.#started = true
+      this.retries.progress()
+    }
+    return { chunk, id }
   }
 }
 

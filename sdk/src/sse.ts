@@ -7,16 +7,16 @@ export interface ServerSentEvent {
 }
 
 /**
- * The relay's own bound on what a provider may send as one event, in UTF-16 units. A server that
- * never ends a line must not fill the memory.
+ * The longest event, in UTF-16 units: a server that never ends one must not fill the memory. The relay
+ * takes 16 MiB of a tool call's arguments, and JSON escapes may make six characters of one.
  */
-const maxEvent = 16 * 1024 * 1024
+const maxEvent = 100 * 1024 * 1024
 
 /**
  * Decodes an event stream, given in pieces of any size.
  *
  * https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation, less
- * the event names, which the relay never uses, and `retry`.
+ * the event names, which the relay never uses.
  */
 export class EventDecoder {
   /** One decoder for the whole body: a character may be split between two pieces. */
@@ -26,6 +26,8 @@ export class EventDecoder {
   #afterCR = false
   #data: string | undefined
   #id: string | undefined
+  /** The server's word how long to wait before connecting again, in milliseconds. */
+  retry: number | undefined
 
   /** Gives the events that `bytes` completes. An event without its blank line is incomplete. */
   decode(bytes: Uint8Array): ServerSentEvent[] {
@@ -43,7 +45,7 @@ export class EventDecoder {
     }
     if (this.#line.length + (this.#data?.length ?? 0) > maxEvent) {
       throw new StreamError({
-        error: 'An event of the stream is over 16 MiB',
+        error: 'An event of the stream is over 100 MiB',
         code: 'event_too_large',
         retryable: false,
       })
@@ -60,5 +62,6 @@ export class EventDecoder {
     const [, field, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line)!
     if (field === 'data') this.#data = this.#data === undefined ? value : `${this.#data}\n${value}`
     else if (field === 'id' && !value.includes('\0')) this.#id = value
+    else if (field === 'retry' && /^\d+$/.test(value)) this.retry = Number(value)
   }
 }

@@ -1,3 +1,4 @@
+import { Answer, wireMessage } from './answer.js'
 import {
   AbortError,
   APIError,
@@ -6,10 +7,10 @@ import {
   TimeoutError,
   type WebsopyError,
 } from './errors.js'
-import { type Position, Receiver, streamPath } from './receiver.js'
+import { type Frame, type Question, Receiver, streamPath } from './receiver.js'
 import { Retries } from './retries.js'
-import type { Call, Transport } from './transport.js'
-import type { StreamChunk } from './types.js'
+import type { Transport } from './transport.js'
+import type { ChatCompletion, Message, StreamChunk } from './types.js'
 
 export interface StreamEvents {
   /** Every chunk from the first on, however late one listens. Listening makes the stream flow. */
@@ -17,9 +18,19 @@ export interface StreamEvents {
   /** The answer failed or was cut off. An abort is not an error. */
   error: (error: WebsopyError) => void
   abort: (error: AbortError) => void
+  /** The connection broke, or there is none yet, and the stream is being picked up. */
+  reconnecting: (error: WebsopyError) => void
+  /** There is a connection again. */
+  reconnected: () => void
   /** However it ended: once, and last. */
   end: () => void
 }
+
+/** Milliseconds that the headers of a stream that is passed on may wait for its first frame. */
+const headerWait = 100
+
+const isChunk = (chunk: Frame['chunk']): chunk is StreamChunk =>
+  chunk.type !== 'start' && chunk.type !== 'ping'
 
 interface Listener {
   event: keyof StreamEvents
@@ -38,13 +49,19 @@ interface Listener {
 export class ChatStream implements AsyncIterable<StreamChunk> {
   readonly #transport: Transport
   readonly #receiver: Receiver
-  readonly #chunks: AsyncGenerator<StreamChunk, void>
+  readonly #frames: AsyncGenerator<Frame, void>
   /** Ends everything that this stream has under way. */
   readonly #life: AbortController
   /** Takes the listener off the caller's signal. */
   readonly #leave: () => void
-  readonly #log: StreamChunk[] = []
+  /** Everything that came; pings and the like are only for those who pass the stream on. */
+  readonly #log: Frame[] = []
   readonly #listeners = new Set<Listener>()
+  /** Resolves at the response headers, after retries. */
+  readonly #opened: Promise<this>
+  #reconnecting = false
+  /** There is nothing more to read. */
+  #over = false
   #ended = false
   #error: WebsopyError | undefined
   /** The read under way, which all consumers wait for together. */
@@ -54,39 +71,45 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
   /** The loop was left: nobody has to be told that the stream is aborted. */
   #left = false
 
-  private constructor(transport: Transport, receiver: Receiver, life: AbortController, leave: () => void) {
+  /** @internal */
+  constructor(
+    transport: Transport,
+    start: Question | string,
+    lastEventId: string | undefined,
+    signal: AbortSignal | undefined,
+  ) {
+    const life = new AbortController()
+    const abort = (): void => life.abort(signal?.reason)
+    signal?.addEventListener('abort', abort)
+    if (signal?.aborted) abort()
+
     this.#transport = transport
-    this.#receiver = receiver
-    this.#chunks = receiver.chunks()
     this.#life = life
-    this.#leave = leave
+    this.#leave = () => signal?.removeEventListener('abort', abort)
+    this.#receiver = new Receiver(transport, start, lastEventId, life.signal, (error) => this.#tell(error))
+    this.#frames = this.#receiver.frames()
     life.signal.addEventListener('abort', () => this.#end(new AbortError(life.signal.reason)))
+    this.#opened = this.#connect()
+    this.#opened.catch(() => {})
   }
 
   /**
    * Resolves at the response headers, after retries.
    * @internal
    */
-  static async open(
-    transport: Transport,
-    start: Call | Position,
-    signal: AbortSignal | undefined,
-  ): Promise<ChatStream> {
-    const life = new AbortController()
-    const abort = (): void => life.abort(signal?.reason)
-    const leave = (): void => signal?.removeEventListener('abort', abort)
-    signal?.addEventListener('abort', abort)
-    if (signal?.aborted) abort()
+  get opened(): Promise<this> {
+    return this.#opened
+  }
 
-    const receiver = new Receiver(transport, start, life.signal)
+  async #connect(): Promise<this> {
     try {
-      await receiver.connect()
-      if (life.signal.aborted) throw new AbortError(life.signal.reason)
+      await this.#receiver.connect()
+      if (this.#life.signal.aborted) throw new AbortError(this.#life.signal.reason)
     } catch (error) {
-      leave()
+      this.#end(error as WebsopyError)
       throw error
     }
-    return new ChatStream(transport, receiver, life, leave)
+    return this
   }
 
   /** The stream's id on the server, if it is resumable: what `resumeStream` takes. */
@@ -107,8 +130,10 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
     this.#loops++
     try {
       for (let next = 0; ; ) {
-        if (next < this.#log.length) yield this.#log[next++]!
-        else if (!this.#ended) await this.#pull()
+        if (next < this.#log.length) {
+          const { chunk } = this.#log[next++]!
+          if (isChunk(chunk)) yield chunk
+        } else if (!this.#ended) await this.#pull()
         else if (this.#error) throw this.#error
         else return
       }
@@ -134,8 +159,18 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
 
   /** The whole text of the answer; rejects when it fails or is aborted. */
   async text(): Promise<string> {
+    return (await this.completion()).content
+  }
+
+  /** The whole answer; rejects when it fails or is aborted. */
+  async completion(): Promise<ChatCompletion> {
     for await (const _ of this);
-    return this.#text()
+    return this.#answer().completion()
+  }
+
+  /** The answer as the assistant's message, with its calls and state: append it to `messages`. */
+  async message(): Promise<Message> {
+    return wireMessage({ role: 'assistant', ...(await this.completion()) })
   }
 
   /** Ends the stream here and now with an `AbortError`. */
@@ -149,9 +184,11 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
    */
   async stop(): Promise<void> {
     if (this.#ended) return
-    this.#log.push({ type: 'done', finishReason: 'stopped' })
-    this.#end()
+    this.#log.push({ chunk: { type: 'done', finishReason: 'stopped' }, id: undefined })
+    this.#end(undefined, true)
+    await this.#knowId()
     this.#life.abort()
+    void this.#frames.return().catch(() => {})
     if (!this.id) return
     await this.#transport.send(
       {
@@ -159,10 +196,23 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
         path: `${streamPath(this.id)}/stop`,
         signal: new AbortController().signal,
         timeout: this.#transport.options.timeout ?? 60_000,
+        repeatable: true,
         accept: ({ abort }) => abort(),
       },
       new Retries(this.#transport.options.maxRetries),
     )
+  }
+
+  /**
+   * A question that is on its way can't be called back: what it started has an id once the server has
+   * answered, and only with that can it be stopped. A question that waits to be sent again is given up.
+   */
+  async #knowId(): Promise<void> {
+    const receiver = this.#receiver
+    receiver.retries.max = 0
+    if (receiver.retries.waiting || !receiver.resumable) return
+    await this.#opened.catch(() => {})
+    while (receiver.resumable && !this.id && !this.#over) await this.#pull()
   }
 
   /**
@@ -171,26 +221,41 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
    */
   toReadableStream(): ReadableStream<Uint8Array> {
     const utf8 = new TextEncoder()
-    const chunks = this[Symbol.asyncIterator]()
+    let next = 0
+    let begun = false
     let failed = false
+    const enqueue = (controller: ReadableStreamDefaultController, data: string, id?: string): void => {
+      begun = true
+      controller.enqueue(utf8.encode(`data: ${data}\n${id ? `id: ${id}\n` : ''}\n`))
+    }
     return new ReadableStream(
       {
+        start: (controller) => {
+          // Many servers send their headers with the first byte, which may take a model's time to think.
+          setTimeout(() => {
+            if (!begun) enqueue(controller, '{"type":"ping"}')
+          }, headerWait)
+        },
         pull: async (controller) => {
-          const frame = (data: string): void => controller.enqueue(utf8.encode(`data: ${data}\n\n`))
-          try {
-            const { done, value } = await chunks.next()
-            if (!done) {
-              failed = value.type === 'error'
-              return frame(JSON.stringify(value))
-            }
-            frame('[DONE]')
-          } catch (error) {
-            const { message, code, retryable } = error as WebsopyError
-            if (!failed) frame(JSON.stringify({ type: 'error', error: message, code, retryable }))
+          while (next >= this.#log.length && !this.#ended) await this.#pull()
+          const frame = this.#log[next++]
+          if (frame) {
+            failed = frame.chunk.type === 'error'
+            return enqueue(controller, JSON.stringify(frame.chunk), frame.id)
+          }
+          if (!this.#error) enqueue(controller, '[DONE]')
+          else if (!failed) {
+            const { message, code, retryable } = this.#error
+            const { requestId, phase, retryAfter } = this.#error as Partial<StreamError>
+            const error = { type: 'error', error: message, code, retryable, requestId, phase, retryAfter }
+            enqueue(controller, JSON.stringify(error))
           }
           controller.close()
         },
-        cancel: () => this.#abandon(),
+        cancel: () => {
+          begun = true
+          this.#abandon()
+        },
       },
       { highWaterMark: 0 },
     )
@@ -227,13 +292,17 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
 
   async #advance(): Promise<void> {
     try {
-      const { done, value } = await this.#chunks.next()
+      await this.#opened
+      const { done, value } = await this.#frames.next()
+      this.#over = done === true
       if (this.#ended) return
       if (value) this.#log.push(value)
-      if (done || value?.type === 'done') this.#end()
-      else if (value?.type === 'error') this.#end(new StreamError(value, this.#text()))
+      const chunk = value?.chunk
+      if (done || chunk?.type === 'done') this.#end()
+      else if (chunk?.type === 'error') this.#end(new StreamError(chunk, this.#text()))
       else this.#deliver()
     } catch (error) {
+      this.#over = true
       this.#end(this.#failure(error))
     }
   }
@@ -253,18 +322,32 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
     this.#end(new AbortError())
   }
 
-  #end(error?: WebsopyError): void {
+  /** `stopping`: the frames may be needed a moment longer. */
+  #end(error?: WebsopyError, stopping = false): void {
     if (this.#ended) return
     this.#ended = true
     this.#error = error
     this.#leave()
     if (error instanceof AbortError) this.#life.abort()
-    void this.#chunks.return().catch(() => {})
+    if (!stopping) void this.#frames.return().catch(() => {})
     queueMicrotask(() => this.#deliver())
   }
 
+  #answer(): Answer {
+    const answer = new Answer()
+    for (const { chunk } of this.#log) if (isChunk(chunk)) answer.add(chunk)
+    return answer
+  }
+
   #text(): string {
-    return this.#log.map((chunk) => (chunk.type === 'content' ? chunk.content : '')).join('')
+    return this.#answer().content
+  }
+
+  #tell(error?: WebsopyError): void {
+    if (this.#ended || (!error && !this.#reconnecting)) return
+    this.#reconnecting = Boolean(error)
+    const event = error ? 'reconnecting' : 'reconnected'
+    for (const each of this.#listeners) if (each.event === event) this.#call(each, error)
   }
 
   /** Gives each listener what it has not been given yet. */
@@ -273,8 +356,10 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
     const ended = this.#ended
     for (const each of this.#listeners) {
       if (each.event !== 'data') continue
-      while (each.seen < this.#log.length && this.#listeners.has(each))
-        this.#call(each, this.#log[each.seen++])
+      while (each.seen < this.#log.length && this.#listeners.has(each)) {
+        const { chunk } = this.#log[each.seen++]!
+        if (isChunk(chunk)) this.#call(each, chunk)
+      }
     }
     if (!ended) return
     if (this.#error instanceof AbortError) {

@@ -18,11 +18,13 @@ export interface ClientOptions {
   headers?: Record<string, string>
   /** Whether cookies are sent to another origin; see `fetch`. */
   credentials?: RequestCredentials
-  /** Further attempts after a failed one. Default 3; a stream that makes progress counts anew. */
+  /**
+   * Further attempts after a failed one. Default 3. A resumable stream that breaks is picked up for as long
+   * as the relay keeps it, unless this is 0.
+   */
   maxRetries?: number
   /**
-   * Milliseconds until the response headers, for each attempt; 0: no limit. Default 60 s, and ten
-   * minutes for `chat()`, which has no headers before the whole answer.
+   * Milliseconds until the response headers, for each attempt; 0: no limit. Default 60 s.
    */
   timeout?: number
   /** Milliseconds without a byte until a stream counts as broken; 0: no limit. Default 60 s. */
@@ -46,6 +48,8 @@ export interface Exchange<T> extends Call {
   signal: AbortSignal
   /** Milliseconds; 0: no limit. */
   timeout: number
+  /** Whether sending it twice does no harm. */
+  repeatable: boolean
   /** Makes the result from a 2xx response. What it throws, unless typed, counts as a broken connection. */
   accept: (connection: Connection) => T | Promise<T>
 }
@@ -77,6 +81,7 @@ export class Transport {
       if (signal.aborted) throw new AbortError(signal.reason)
       const connection = new AbortController()
       const cancel = (): void => connection.abort()
+      const began = Date.now()
       try {
         return await within(this.#attempt(exchange, connection), {
           ms: timeout,
@@ -85,6 +90,8 @@ export class Transport {
           cancel,
         })
       } catch (error) {
+        if (!(error instanceof WebsopyError)) throw error
+        if (!exchange.repeatable && mayBeAnswered(error, Date.now() - began)) throw error
         await retries.wait(error, signal)
       }
     }
@@ -114,6 +121,18 @@ export class Transport {
       throw new ConnectionError('The server could not be reached', undefined, error)
     }
   }
+}
+
+/**
+ * Whether a question may have been answered, and billed, in an attempt that failed so after `ms`. The relay
+ * sends its headers within 10 ms: a connection that breaks early has most likely brought it nothing. What
+ * says of itself that it took no question is its own refusal, 408, 425, 429 and 503.
+ */
+function mayBeAnswered(error: WebsopyError, ms: number): boolean {
+  if (error instanceof APIError) {
+    return error.code.startsWith('http_') && ![408, 425, 429, 503].includes(error.status)
+  }
+  return error instanceof ConnectionError && ms > 5000
 }
 
 /** The caller's own headers win, however they are spelt. */

@@ -51,6 +51,8 @@ export interface DoneChunk {
   usage?: Usage
   finishReason?: FinishReason
   model?: string
+  /** What the provider wants back with this answer: the `state` of its message in the next request. */
+  state?: string
   content?: undefined
   tool?: undefined
 }
@@ -89,6 +91,8 @@ export interface Message {
   name?: string
   /** Assistant only. */
   tool_calls?: { id: string; type: 'function'; function: { name: string; arguments: string } }[]
+  /** Assistant only: as it came with the answer's `done`. */
+  state?: string
   /** Tool only: which call this is the result of. */
   tool_call_id?: string
 }
@@ -129,6 +133,13 @@ export interface ChatStreamParams extends ChatParams {
    * relay keeps streams. The answer is then still generated for a while after the client has gone.
    */
   resumable?: boolean | undefined
+  /**
+   * Tells that a request is the same as an earlier one: the relay then gives that one's stream, if it is
+   * resumable. Default: a new one for each call, and the same for its retries.
+   */
+  idempotencyKey?: string | null | undefined
+  /** Reads the stream behind this position instead of asking: what a browser sends as `Last-Event-ID`. */
+  lastEventId?: string | null | undefined
 }
 
 /** A whole answer. */
@@ -139,4 +150,5 @@ export interface ChatCompletion {
   finishReason: FinishReason
   model?: string
   usage?: Usage
+  state?: string
 }

@@ -5,51 +5,75 @@ import {
   type MaybeRefOrGetter,
   onScopeDispose,
   shallowRef,
+  toRaw,
   toValue,
+  watch,
 } from 'vue'
-import { type ChatOptions, type ChatSnapshot, ChatStore } from './store.js'
+import { type ChatOptions, type ChatSnapshot, ChatStore, chatStore } from './store.js'
 
 export type { ChatOptions, ChatStatus, UIMessage } from './store.js'
 
-export type UseStreamingChat = { [K in keyof ChatSnapshot]: ComputedRef<ChatSnapshot[K]> } & Pick<
+type Functions = Pick<
   ChatStore,
   'sendMessage' | 'regenerate' | 'resume' | 'stop' | 'setMessages' | 'clearError'
 >
 
+export type UseStreamingChat = { [K in keyof ChatSnapshot]: ComputedRef<ChatSnapshot[K]> } & Functions
+
 /**
  * A conversation that streams. Options are read when a message is sent: pass a ref or a getter if
- * they change. The end of the component, or of the effect scope, closes the connection.
+ * they change. With an `id` the conversation outlives the component; without one, the end of the component,
+ * or of the effect scope, stops the answer under way.
  */
 export function useStreamingChat(options: MaybeRefOrGetter<ChatOptions> = {}): UseStreamingChat {
-  const store = new ChatStore(() => toValue(options))
+  const read = (): ChatOptions => toValue(options)
+  const choose = (id: string | undefined): ChatStore =>
+    id === undefined ? new ChatStore(read) : chatStore(id, read)
+  let store = choose(read().id)
   // Shallow: a snapshot is replaced, never changed, and a long conversation is no place for proxies.
   const snapshot = shallowRef(store.getSnapshot())
-  const unsubscribe = store.subscribe(() => {
-    snapshot.value = store.getSnapshot()
-  })
-  // Outside of a scope, as in a module of its own, the conversation lives as long as the page.
-  if (getCurrentScope()) {
-    onScopeDispose(() => {
-      store.dispose()
+  const enter = (): (() => void) => {
+    const show = (): void => {
+      snapshot.value = store.getSnapshot()
+    }
+    show()
+    const unsubscribe = store.subscribe(show)
+    const detach = store.attach(read)
+    return () => {
       unsubscribe()
-    })
+      detach()
+    }
   }
+  let leave = enter()
+  watch(
+    () => read().id,
+    (id) => {
+      leave()
+      store = choose(id)
+      leave = enter()
+    },
+    { flush: 'sync' },
+  )
+  // Outside of a scope, as in a module of its own, the conversation lives as long as the page.
+  if (getCurrentScope()) onScopeDispose(() => leave())
 
-  const { sendMessage, regenerate, resume, stop, setMessages, clearError } = store
+  const field = <K extends keyof ChatSnapshot>(name: K): ComputedRef<ChatSnapshot[K]> =>
+    computed(() => snapshot.value[name])
   return {
-    messages: computed(() => snapshot.value.messages),
-    status: computed(() => snapshot.value.status),
-    streaming: computed(() => snapshot.value.streaming),
-    currentContent: computed(() => snapshot.value.currentContent),
-    currentReasoning: computed(() => snapshot.value.currentReasoning),
-    currentToolCalls: computed(() => snapshot.value.currentToolCalls),
-    streamId: computed(() => snapshot.value.streamId),
-    error: computed(() => snapshot.value.error),
-    sendMessage,
-    regenerate,
-    resume,
-    stop,
-    setMessages,
-    clearError,
+    messages: field('messages'),
+    status: field('status'),
+    streaming: field('streaming'),
+    currentContent: field('currentContent'),
+    currentReasoning: field('currentReasoning'),
+    currentToolCalls: field('currentToolCalls'),
+    streamId: field('streamId'),
+    error: field('error'),
+    sendMessage: (message) => store.sendMessage(toRaw(message)),
+    regenerate: () => store.regenerate(),
+    resume: (id) => store.resume(id),
+    stop: () => store.stop(),
+    // An answer knows its question by identity, which a proxy hides.
+    setMessages: (messages) => store.setMessages(toRaw(messages)),
+    clearError: () => store.clearError(),
   }
 }

@@ -35,11 +35,32 @@ export function within<T>(
   })
 }
 
-/** Resolves after `ms` milliseconds, or rejects with an `AbortError`. */
-export function sleep(ms: number, signal: AbortSignal): Promise<void> {
+/** Whether the device says that it has no network. */
+export const offline = (): boolean => globalThis.navigator?.onLine === false
+
+/**
+ * Resolves after `ms` milliseconds, or rejects with an `AbortError`. When `eager`, it also resolves as soon
+ * as the network is back or the page is looked at again: then a wait has lost its reason.
+ */
+export async function sleep(ms: number, signal: AbortSignal, eager = false): Promise<void> {
   let timer: ReturnType<typeof setTimeout>
+  let wake = (): void => {}
+  const listen = (on: 'addEventListener' | 'removeEventListener'): void => {
+    // `visibilitychange` comes to the document and bubbles; servers have neither.
+    if (eager) for (const event of ['online', 'visibilitychange']) globalThis[on]?.(event, wake)
+  }
   const work = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms)
+    timer = setTimeout(resolve, Math.min(ms, longest))
+    wake = () => {
+      if (globalThis.document?.visibilityState !== 'hidden') resolve()
+    }
   })
-  return within(work, { ms: 0, late: 'idle', signal, cancel: () => clearTimeout(timer) })
+  const cancel = (): void => clearTimeout(timer)
+  listen('addEventListener')
+  try {
+    await within(work, { ms: 0, late: 'idle', signal, cancel })
+  } finally {
+    cancel()
+    listen('removeEventListener')
+  }
 }

@@ -152,7 +152,7 @@ test('the mini program adapter streams, refuses, breaks and aborts', async () =>
   const { url } = await serve(
     answer('量子', '👋🏽'),
     (exchange) => exchange.json(400, { error: 'Wrong', code: 'invalid_request' }),
-    (exchange) => exchange.json(200, { content: 'Hi', finishReason: 'stop' }),
+    answer('Hi'),
     async (exchange) => {
       await exchange.stream().frames(content('a'))
       exchange.reset()

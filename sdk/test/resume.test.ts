@@ -1,5 +1,5 @@
 import { APIError, StreamError, StreamInterruptedError } from '@websopy/sdk'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import {
   clientFor,
   consume,
@@ -125,16 +125,124 @@ test('attempts count anew on progress', async () => {
   expect(seen).toHaveLength(14)
 })
 
-test('without progress it gives up, with the text so far', async () => {
-  noBackoff()
+test('it goes on trying as long as the relay keeps the stream, and says so', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0.01)
+  const lasting = at(1, { type: 'start', id: sid, graceMs: 60_000, retentionMs: 600_000 })
+  const tries = Array.from({ length: 9 }, (_, i) =>
+    i % 2 ? cut() : (exchange: Exchange) => exchange.json(502, {}),
+  )
+  const { url, seen } = await serve(
+    cut(lasting, at(2, content('a'))),
+    ...tries,
+    complete(at(3, content('b')), at(4, done)),
+  )
+  const stream = await clientFor(url).ai.chatStream({ messages, resumable: true })
+  const { events, ended } = record(stream)
+  stream.on('reconnecting', ({ name }) => events.push(`reconnecting after ${name}`))
+  stream.on('reconnected', () => events.push('reconnected'))
+  await ended
+  expect(seen).toHaveLength(11)
+  expect(events[1]).toBe('reconnecting after ConnectionError')
+  expect(events.slice(-4)).toEqual(['reconnected', 'b', 'done', 'end'])
+})
+
+test('when the relay keeps it no longer it gives up, with the text so far', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0.02)
   const timers = watchTimers()
-  const { url, seen } = await serve(cut(start, at(2, content('a'))), cut())
+  const short = at(1, { type: 'start', id: sid, graceMs: 50, retentionMs: 50 })
+  const { url } = await serve(cut(short, at(2, content('a'))), cut())
   const { chunks, error } = await consume(await clientFor(url).ai.chatStream({ messages, resumable: true }))
   expect(textOf(chunks)).toBe('a')
   expect(error).toBeInstanceOf(StreamInterruptedError)
   expect(error).toMatchObject({ partial: 'a' })
-  expect(seen).toHaveLength(4)
   expect(timers.left()).toBe(0)
+})
+
+test('without retries there are none', async () => {
+  const { url, seen } = await serve(cut(start, at(2, content('a'))), complete(at(3, done)))
+  const client = clientFor(url, { maxRetries: 0 })
+  const { error } = await consume(await client.ai.chatStream({ messages, resumable: true }))
+  expect(error).toBeInstanceOf(StreamInterruptedError)
+  expect(seen).toHaveLength(1)
+})
+
+test("the server's wish to wait is obeyed", async () => {
+  noBackoff()
+  const { delays } = watchTimers()
+  const { url } = await serve(
+    async (exchange) => {
+      await exchange.stream(resumable).frames(start, at(2, content('a')))
+      await exchange.raw('data: {"type":"ping"}\nretry: 321\n\n')
+      exchange.reset()
+    },
+    complete(at(3, done)),
+  )
+  await expectText(await clientFor(url).ai.chatStream({ messages, resumable: true }), 'a')
+  expect(delays).toContain(321)
+})
+
+test('a network that is back is noticed at once', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(1)
+  const page = new EventTarget()
+  for (const on of ['addEventListener', 'removeEventListener'] as const)
+    vi.stubGlobal(on, page[on].bind(page))
+  onTestFinished(() => void vi.unstubAllGlobals())
+  const { url } = await serve(
+    cut(start, at(2, content('a'))),
+    cut(),
+    cut(),
+    cut(),
+    cut(),
+    complete(at(3, done)),
+  )
+  const stream = await clientFor(url).ai.chatStream({ messages, resumable: true })
+  stream.on('reconnecting', () => queueMicrotask(() => page.dispatchEvent(new Event('online'))))
+  const began = Date.now()
+  await expectText(stream, 'a')
+  expect(Date.now() - began).toBeLessThan(2000)
+})
+
+test("ids that are not the relay's lose no chunk", async () => {
+  const { url } = await serve(
+    complete(
+      start,
+      { ...content('a'), $id: '7' },
+      { ...content('b'), $id: '7' },
+      { ...content('c'), $id: '3' },
+      at(2, content('d')),
+      at(2, content('twice')),
+      { ...content('e'), $id: 'other.1' },
+      at(3, done),
+    ),
+  )
+  await expectText(await clientFor(url).ai.chatStream({ messages, resumable: true }), 'abcde')
+})
+
+test('a stream is passed on with its ids, pings and errors, and picked up through the route', async () => {
+  const error = { ...failure, phase: 'idle', retryAfter: 3 }
+  const frames = [start, at(2, content('a')), { type: 'ping' }, at(3, error)]
+  const { url, seen } = await serve(complete(...frames))
+  const stream = await clientFor(url).ai.chatStream({
+    messages,
+    idempotencyKey: 'k'.repeat(32),
+    lastEventId: `${sid}.0`,
+  })
+  const text = await new Response(stream.toReadableStream()).text()
+  const frame = ({ $id, ...chunk }: { $id?: string; type?: string }) =>
+    `data: ${JSON.stringify(chunk)}\n${$id ? `id: ${$id}\n` : ''}\n`
+  expect(text).toBe(frames.map(frame).join(''))
+  expect(seen[0]?.headers).toMatchObject({
+    'idempotency-key': 'k'.repeat(32),
+    'last-event-id': `${sid}.0`,
+  })
+})
+
+test('a stream that is passed on begins before the model does', async () => {
+  const { url } = await serve((exchange) => exchange.stream())
+  const stream = await clientFor(url).ai.chatStream({ messages })
+  const reader = stream.toReadableStream().getReader()
+  expect(new TextDecoder().decode((await reader.read()).value)).toBe('data: {"type":"ping"}\n\n')
+  await reader.cancel()
 })
 
 test.each([

@@ -88,27 +88,23 @@ test.each([
       exchange.end()
     },
   ],
-])('%s before the first chunk is tried again', async (_, breakOff) => {
+])('%s after the headers is not asked again: it may have been answered', async (_, breakOff) => {
   noBackoff()
-  const { url, seen } = await serve(breakOff, breakOff, answer('Hi'))
-  await expectText(await clientFor(url).ai.chatStream({ messages }), 'Hi')
-  expect(seen.map(({ method }) => method)).toEqual(['POST', 'POST', 'POST'])
-  expect(new Set(seen.map(({ headers }) => headers['idempotency-key'])).size).toBe(1)
-})
-
-test('attempts before and after the headers are counted together', async () => {
-  noBackoff()
-  const { url, seen } = await serve(refuse(503), (exchange) => exchange.stream().end())
+  const { url, seen } = await serve(breakOff, answer('Hi'))
   const { error } = await consume(await clientFor(url).ai.chatStream({ messages }))
   expect(error).toBeInstanceOf(StreamInterruptedError)
-  expect(seen).toHaveLength(4)
+  expect(seen).toHaveLength(1)
 })
 
-test('a refusal that comes only after a broken attempt is given as it is', async () => {
+test.each([500, 502, 504])("a proxy's %i is asked again only under a key", async (status) => {
   noBackoff()
-  const { url } = await serve((exchange) => exchange.stream().end(), refuse(401))
-  const { error } = await consume(await clientFor(url).ai.chatStream({ messages }))
-  expect(error).toMatchObject({ name: 'APIError', status: 401 })
+  const page = (exchange: Exchange) => exchange.response.writeHead(status).end('<html>')
+  const { url, seen } = await serve(page, answer('Hi'))
+  await expect(clientFor(url).ai.chatStream({ messages })).rejects.toMatchObject({ status })
+  expect(seen).toHaveLength(1)
+  const keyed = await serve(page, answer('Hi'))
+  await expectText(await clientFor(keyed.url).ai.chatStream({ messages, resumable: true }), 'Hi')
+  expect(new Set(keyed.seen.map(({ headers }) => headers['idempotency-key'])).size).toBe(1)
 })
 
 test('backs off with full jitter: 500 ms, doubled up to 8 s', async () => {
@@ -163,21 +159,24 @@ test.each([
   })
 })
 
-test('chat is tried again as a stream is, also when its body breaks off', async () => {
+test('chat survives time-outs and cuts, and asks once', async () => {
   noBackoff()
-  const whole = { content: 'Hi', finishReason: 'stop' }
+  const cut = async (exchange: Exchange) => {
+    await exchange.stream({ 'x-stream-id': 's' }).frames({ ...content('H'), $id: 's.1' })
+    exchange.reset()
+  }
   const { url, seen } = await serve(
-    refuse(503),
-    async (exchange) => {
-      exchange.response.writeHead(200, { 'content-type': 'application/json' })
-      await exchange.raw('{"content":"H')
-      exchange.reset()
-    },
-    (exchange) => exchange.json(200, whole),
+    (exchange) => exchange.response.writeHead(504).end('<html>'),
+    cut,
+    (exchange) => exchange.stream().frames({ ...content('i'), $id: 's.2' }, { ...done, $id: 's.3' }),
   )
-  expect(await clientFor(url).ai.chat({ messages })).toEqual(whole)
-  expect(new Set(seen.map(({ headers }) => headers['idempotency-key'])).size).toBe(1)
-  expect(seen).toHaveLength(3)
+  expect(await clientFor(url).ai.chat({ messages })).toEqual({
+    content: 'Hi',
+    finishReason: 'stop',
+    usage: done.usage,
+  })
+  expect(seen.map(({ method }) => method)).toEqual(['POST', 'POST', 'GET'])
+  expect(seen[1]?.headers['idempotency-key']).toBe(seen[0]?.headers['idempotency-key'])
 })
 
 test('what the key function throws is thrown as it is', async () => {

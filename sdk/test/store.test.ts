@@ -274,17 +274,220 @@ test('every chunk is told, and snapshots come less often', async () => {
   expect(store.getSnapshot().messages[1]?.content).toHaveLength(500)
 })
 
-test('messages set while an answer is under way are kept', async () => {
+test('an answer goes on, behind its question, while other messages come and go', async () => {
   const { handler, exchange } = held()
   const { store } = await storeFor(handler)
   const sending = store.sendMessage('Hi')
   await eventually(() => expect(store.getSnapshot().currentContent).toBe('par'))
-  store.setMessages([user('edited')])
+  store.setMessages(([question]) => [user('before'), question!, user('note')])
   await exchange().frames(content('tial'))
   await eventually(() => expect(store.getSnapshot().currentContent).toBe('partial'))
   await exchange().frames(done)
-  await sending
-  expect(store.getSnapshot().messages).toMatchObject([user('edited'), { content: 'partial' }])
+  expect(await sending).toBe(true)
+  expect(store.getSnapshot().messages.map(({ content }) => content)).toEqual([
+    'before',
+    'Hi',
+    'partial',
+    'note',
+  ])
+})
+
+test.each([
+  ['a new chat', (_: ChatStore) => [] as UIMessage[]],
+  ['another conversation', (_: ChatStore) => [user('Hi')]],
+  [
+    'a new chat after stop',
+    (store: ChatStore) => {
+      store.stop()
+      return []
+    },
+  ],
+])('%s in mid-answer gets nothing of it', async (_, next) => {
+  const { handler, exchange } = held()
+  const { store, history } = await storeFor(handler, answer('new'))
+  const first = store.sendMessage('Hi')
+  await eventually(() => expect(store.getSnapshot().currentContent).toBe('par'))
+  const messages = next(store)
+  store.setMessages(messages)
+  expect(store.getSnapshot()).toMatchObject({ messages, status: 'ready', currentContent: '' })
+  const before = history.length
+  await exchange().closed
+  expect(await first).toBe(false)
+  expect(history).toHaveLength(before)
+  expect(await store.sendMessage('Next')).toBe(true)
+  expect(store.getSnapshot().messages).toMatchObject([...messages, user('Next'), { content: 'new' }])
+})
+
+test.each(['stop', 'dispose'] as const)('a question right after %s is sent', async (end) => {
+  const { handler } = held()
+  const { store, seen } = await storeFor(handler, answer('two'))
+  const first = store.sendMessage('1')
+  await eventually(() => expect(store.getSnapshot().currentContent).toBe('par'))
+  store[end]()
+  const second = store.sendMessage('2')
+  expect(store.getSnapshot()).toMatchObject({ status: 'submitted' })
+  expect(await first).toBe(false)
+  expect(await second).toBe(true)
+  expect(seen.filter(({ url }) => url.endsWith('/stream'))).toHaveLength(2)
+  expect(store.getSnapshot().messages.map(({ content }) => content)).toEqual(['1', 'par', '2', 'two'])
+})
+
+test('stop within the first round trip stops the generation', async () => {
+  let exchange: Exchange | undefined
+  const { store, seen } = await storeFor(
+    (now) => {
+      exchange = now
+    },
+    (now) => now.response.writeHead(202).end(),
+  )
+  const sending = store.sendMessage('Hi')
+  await eventually(() => expect(seen).toHaveLength(1))
+  store.stop()
+  expect(store.getSnapshot().status).toBe('ready')
+  expect(await sending).toBe(false)
+  exchange!.stream({ 'x-stream-id': 's' })
+  await exchange!.closed
+  await eventually(() => expect(seen[1]).toMatchObject({ method: 'POST', url: '/api/chat/stream/s/stop' }))
+})
+
+test('stop before the start frame waits for it where the header is hidden', async () => {
+  let exchange: Exchange | undefined
+  const { store, seen } = await storeFor(
+    (now) => {
+      exchange = now.stream()
+    },
+    (now) => now.response.writeHead(202).end(),
+  )
+  const sending = store.sendMessage('Hi')
+  await eventually(() => expect(exchange).toBeDefined())
+  store.stop()
+  expect(await sending).toBe(false)
+  await exchange!.frames({ type: 'start', id: 's', $id: 's.0' })
+  await exchange!.closed
+  await eventually(() => expect(seen[1]?.url).toBe('/api/chat/stream/s/stop'))
+})
+
+test('a question that waits to be sent again is not sent after stop', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0.2)
+  const { store, seen } = await storeFor((exchange) => exchange.json(503, {}), answer('late'))
+  const sending = store.sendMessage('Hi')
+  await eventually(() => expect(store.getSnapshot().status).toBe('reconnecting'))
+  store.stop()
+  expect(await sending).toBe(false)
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  expect(seen).toHaveLength(1)
+})
+
+test.each([
+  ['fails at once', (exchange: Exchange) => exchange.json(400, { error: 'No', code: 'x' })],
+  ['fails half-way', (exchange: Exchange) => exchange.stream().frames(content('half'), failure)],
+])('an answer comes back when the one in its place %s', async (_, fail) => {
+  const { store } = await storeFor(answer('old'), fail)
+  await store.sendMessage('Hi')
+  expect(await store.regenerate()).toBe(false)
+  expect(store.getSnapshot()).toMatchObject({ status: 'error', messages: [user('Hi'), { content: 'old' }] })
+})
+
+test('an answer comes back when the one in its place is stopped', async () => {
+  const { handler } = held()
+  const { store } = await storeFor(answer('old'), handler)
+  await store.sendMessage('Hi')
+  const again = store.regenerate()
+  await eventually(() => expect(store.getSnapshot().currentContent).toBe('par'))
+  store.stop()
+  expect(await again).toBe(false)
+  expect(store.getSnapshot().messages).toMatchObject([user('Hi'), { content: 'old' }])
+})
+
+/** An answer that breaks off for good, and what the server has of it afterwards. */
+const breaking =
+  (id = 's') =>
+  async (exchange: Exchange) => {
+    const start = { type: 'start', id, graceMs: 1, retentionMs: 1, $id: `${id}.0` }
+    await exchange.stream({ 'x-stream-id': id }).frames(start, { ...content('a'), $id: `${id}.1` })
+    exchange.reset()
+  }
+const down = (exchange: Exchange) => exchange.reset()
+
+test.each(['regenerate', 'resume'] as const)(
+  '%s after a break goes on with the same message',
+  async (way) => {
+    const { store, seen } = await storeFor(breaking(), down, async (exchange) => {
+      await exchange.stream().frames({ ...content('b'), $id: 's.2' }, { ...done, $id: 's.3' })
+    })
+    vi.spyOn(Math, 'random').mockReturnValue(0.02)
+    expect(await store.sendMessage('Hi')).toBe(false)
+    expect(store.getSnapshot()).toMatchObject({
+      status: 'error',
+      streamId: 's',
+      messages: [user('Hi'), { content: 'a', interrupted: true }],
+    })
+    const again = store[way]()
+    expect(store.getSnapshot()).toMatchObject({ messages: [user('Hi')], currentContent: 'a' })
+    expect(await again).toBe(true)
+    expect(store.getSnapshot()).toMatchObject({
+      streamId: undefined,
+      messages: [user('Hi'), { content: 'ab', finishReason: 'stop' }],
+    })
+    expect(seen.at(-1)?.headers['last-event-id']).toBe('s.1')
+  },
+)
+
+test('a stream that is gone is asked for again', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0.02)
+  const { store, seen } = await storeFor(
+    breaking(),
+    down,
+    (exchange) => exchange.json(404, { error: 'Gone', code: 'stream_not_found' }),
+    answer('new'),
+  )
+  await store.sendMessage('Hi')
+  expect(await store.regenerate()).toBe(true)
+  expect(store.getSnapshot().messages).toMatchObject([user('Hi'), { content: 'new' }])
+  const [first, , , second] = seen
+  expect(second?.headers['idempotency-key']).not.toBe(first?.headers['idempotency-key'])
+})
+
+test('a question that may have arrived is asked again under the same key', async () => {
+  noBackoff()
+  const { store, seen } = await storeFor(down, down, down, down, answer('one'), answer('two'))
+  expect(await store.sendMessage('Hi')).toBe(false)
+  expect(store.getSnapshot()).toMatchObject({ status: 'error', streamId: undefined })
+  expect(await store.regenerate()).toBe(true)
+  expect(new Set(seen.map(({ headers }) => headers['idempotency-key'])).size).toBe(1)
+  await store.regenerate()
+  expect(new Set(seen.map(({ headers }) => headers['idempotency-key'])).size).toBe(2)
+})
+
+test('what the provider wants back is kept and sent, and left out when it is too much', async () => {
+  const { store, seen } = await storeFor(
+    (exchange) => exchange.stream().frames(content('one'), { ...done, state: '1.x' }),
+    (exchange) => exchange.json(413, {}),
+    answer('two'),
+  )
+  await store.sendMessage('1')
+  expect(store.getSnapshot().messages[1]).toMatchObject({ state: '1.x' })
+  expect(await store.sendMessage('2')).toBe(true)
+  expect(sent(seen, 1).messages[1]).toEqual({ role: 'assistant', content: 'one', state: '1.x' })
+  expect(sent(seen, 2).messages[1]).toEqual({ role: 'assistant', content: 'one' })
+  expect(seen).toHaveLength(3)
+})
+
+test('a conversation with an id is one, on a page', async () => {
+  const { chatStore } = await import('@websopy/sdk/store')
+  expect(
+    chatStore('a', () => ({})),
+    'on a server',
+  ).not.toBe(chatStore('a', () => ({})))
+  vi.stubGlobal('document', {})
+  const first = chatStore('a', () => ({}))
+  expect(chatStore('a', () => ({}))).toBe(first)
+  for (let i = 0; i < 60; i++) chatStore(`${i}`, () => ({}))
+  expect(
+    chatStore('a', () => ({})),
+    'the oldest that nobody uses is forgotten',
+  ).not.toBe(first)
+  vi.unstubAllGlobals()
 })
 
 test('a subscriber that has left is told no more', async () => {

@@ -260,6 +260,27 @@ test('a frame that is not JSON is an error, after the text before it', async () 
   expect(error).toMatchObject({ code: 'malformed_frame', partial: 'a', retryable: false })
 })
 
+test('keep-alives are passed over', async () => {
+  const { url } = await serve(async (exchange) => {
+    await exchange.stream().raw(': hb\n\ndata\n\ndata:\n\ndata: keep-alive\n\nevent: ping\ndata: {}\n\n')
+    await exchange.frames(content('a'), done)
+  })
+  await expectText(await clientFor(url).ai.chatStream({ messages }), 'a')
+})
+
+test('message gives what to append', async () => {
+  const tool = { id: 'c', name: 'f', arguments: '{}' }
+  const { url } = await serve((exchange) =>
+    exchange.stream().frames(content('a'), { type: 'tool_call', tool }, { ...done, state: '1.s' }),
+  )
+  expect(await (await clientFor(url).ai.chatStream({ messages })).message()).toEqual({
+    role: 'assistant',
+    content: 'a',
+    tool_calls: [{ id: 'c', type: 'function', function: { name: 'f', arguments: '{}' } }],
+    state: '1.s',
+  })
+})
+
 test('frames that are JSON but no objects are ignored', async () => {
   const { url } = await serve((exchange) =>
     exchange.stream().frames('null', '3', '"x"', content('a'), '[DONE]'),
@@ -431,8 +452,26 @@ test('a key is not given away in a browser', () => {
 })
 
 test('chat gives the whole answer at once', async () => {
-  const whole = { content: 'Hi', finishReason: 'stop', usage: done.usage }
-  const { url, seen } = await serve((exchange) => exchange.json(200, whole))
-  expect(await clientFor(url).ai.chat({ messages, model: 'm' })).toEqual(whole)
-  expect(JSON.parse(seen[0]!.body)).toEqual({ messages, model: 'm', stream: false })
+  const tool = { id: 'c', name: 'f', arguments: '{}' }
+  const { url, seen } = await serve(async (exchange) => {
+    const end = { ...done, state: '1.abc' }
+    await exchange
+      .stream()
+      .frames(
+        { type: 'reasoning', content: 'Hm' },
+        content('H'),
+        content('i'),
+        { type: 'tool_call', tool },
+        end,
+      )
+  })
+  expect(await clientFor(url).ai.chat({ messages, model: 'm' })).toEqual({
+    content: 'Hi',
+    reasoning: 'Hm',
+    toolCalls: [tool],
+    finishReason: 'stop',
+    usage: done.usage,
+    state: '1.abc',
+  })
+  expect(JSON.parse(seen[0]!.body)).toEqual({ messages, model: 'm', stream: true, resumable: true })
 })
