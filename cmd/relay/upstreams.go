@@ -27,7 +27,8 @@ func newUpstreams(cfg *config.Config, log zerolog.Logger, metrics *handler.Metri
 			return nil, err
 		}
 		breaker := upstream.NewBreaker(func(model string, state upstream.BreakerState, failure error) {
-			log.Warn().Str("upstream", u.Name).Str("model", redact.Replace(model)).Stringer("state", state).Str("last_failure", redact.Replace(failure.Error())).Msg("circuit breaker")
+			log.Warn().Str("upstream", u.Name).Str("model", redact.Replace(model)).Stringer("state", state).
+				Str("last_failure", redact.Replace(failure.Error())).Msg("circuit breaker")
 		})
 		metrics.ObserveBreaker(u.Name, func() float64 { return float64(breaker.State()) })
 		chain.Candidates = append(chain.Candidates, &upstream.Candidate{

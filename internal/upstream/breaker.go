@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -326,7 +327,7 @@ func notReached(e *chat.Error) bool {
 	if e.Phase == chat.PhaseConnect {
 		return true
 	}
-	if op, ok := errors.AsType[*net.OpError](e); ok && (op.Op == "dial" || op.Op == "proxyconnect" || op.Op == "remote error") {
+	if op, ok := errors.AsType[*net.OpError](e); ok && slices.Contains([]string{"dial", "proxyconnect", "remote error"}, op.Op) {
 		return true
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](e); ok {

@@ -72,7 +72,8 @@ var failureClasses = []failureClass{
 		says: anyOf(`prompt (is |was )?too long`,
 			`(maximum|max|model'?s?|model maximum) (context|prompt|model|input) ?length`,
 			`(context|input|prompt) (window|limit|size|length)\b.{0,60}(exceed|too (long|large|small)|overflow|limit)`,
-			`(exceed|larger than|longer than|too (long|large) for|over|beyond|fit)\w* .{0,60}\b(context|token limit|prompt length|model length)`,
+			`(exceed|larger than|longer than|too (long|large) for|over|beyond|fit)\w* .{0,60}`+
+				`\b(context|token limit|prompt length|model length)`,
 			`(input|prompt|message|request)s?\b.{0,40}\b(is|are|was) too (long|many tokens)`,
 			`exceeds? (the )?max(imum)? (prompt )?length`,
 			`input (token|length).{0,60}(exceed|greater|more than)`,
@@ -293,7 +294,8 @@ func (r *providerReport) kindAt(host string) string {
 
 func classOf(status int, kind, said string, waits bool) failureClass {
 	if isRedirect(status) {
-		return failureClass{code: chat.UpstreamMalformed, message: "the provider answered with a redirect, which is not followed"}
+		return failureClass{code: chat.UpstreamMalformed,
+			message: "the provider answered with a redirect, which is not followed"}
 	}
 	for _, c := range failureClasses {
 		if c.fits(status, kind, said, waits) {

@@ -22,7 +22,6 @@ type providerReport struct {
 	raw        string // for the log
 
 	statusDepth int // at which status was found
-	key         string
 }
 
 // What is read of a report is bounded, because it can be 16 MiB of it.
@@ -53,9 +52,10 @@ var reportKeys = map[string]reportRole{
 
 	"details": roleInside, "metadata": roleInside, "innererror": roleInside, "data": roleInside, "body": roleInside,
 	"cause": roleInside, "violations": roleInside, "fieldviolations": roleInside, "headers": roleInside,
-	"baseresp": roleInside, "exception": roleInside, "contentfilterresult": roleInside, "internalservererrorexception": roleInside,
+	"baseresp": roleInside, "exception": roleInside, "contentfilterresult": roleInside,
 
-	"type": roleKind, "code": roleKind, "status": roleKind, "statuscode": roleKind, "reason": roleKind, "reasons": roleKind,
+	"type": roleKind, "code": roleKind, "status": roleKind, "statuscode": roleKind,
+	"reason": roleKind, "reasons": roleKind,
 	"errortype": roleKind, "errorcode": roleKind, "errcode": roleKind, "kind": roleKind, "blockreason": roleKind,
 
 	"retrydelay": roleWait, "retryafter": roleWait, "retryafterseconds": roleWait, "retryafterms": roleWaitMs,
@@ -231,8 +231,10 @@ func (r *providerReport) wait(s string, role reportRole) {
 }
 
 // waitInWords finds how long to wait in a sentence: "try again in 1.2s", "retry after 2 minutes", "in 6m0s".
-var waitInWords = regexp.MustCompile(`(?i)\b(?:again|retry|retrying|wait)\b(?: your request| at least| for| in| after| about)*\s+` +
-	`(?:(\d+)h)?(?:(\d+)m(?:in(?:ute)?s?)?)?\s*(?:(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|secs?|seconds?|minutes?|mins?|hours?))?(?:\W|$)`)
+var waitInWords = regexp.MustCompile(`(?i)\b(?:again|retry|retrying|wait)\b` +
+	`(?: your request| at least| for| in| after| about)*\s+` +
+	`(?:(\d+)h)?(?:(\d+)m(?:in(?:ute)?s?)?)?\s*` +
+	`(?:(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|secs?|seconds?|minutes?|mins?|hours?))?(?:\W|$)`)
 
 // toldWait is how long the provider's sentences ask to wait, 0 if they do not.
 func (r *providerReport) toldWait() time.Duration {

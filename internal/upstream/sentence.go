@@ -87,8 +87,8 @@ func (t teller) plainPart(message string) string {
 // telling are words of sentences that tell of accounts and keys, whatever else is in them.
 var telling = regexp.MustCompile(`(?i)\b(bearer|secrets?|passwords?|credentials?|api[ -]?keys?|key id|` +
 	`ending (in|with)|starting with)\b|` +
-	"\\b(organi[sz]ations?|accounts?|projects?|teams?|workspaces?|tenants?|subscriptions?|users?|owner|customer|resource|" +
-	"deployment)\\b\\s*(id\\b|name\\b|[`'\"“:=#(\\[<])")
+	"\\b(organi[sz]ations?|accounts?|projects?|teams?|workspaces?|tenants?|subscriptions?|users?|" +
+	"owner|customer|resource|deployment)\\b\\s*(id\\b|name\\b|[`'\"“:=#(\\[<])")
 
 // isPlain reports whether a sentence holds nothing but what may be shown.
 func (t teller) isPlain(s string) bool {
@@ -144,13 +144,14 @@ var (
 	symbols = regexp.MustCompile(`^(?:[-–—+*/%&|~<>=]|[<>=!]=|…)$`)
 
 	// idName are the beginnings of names for things that are somebody's.
-	idName = regexp.MustCompile(`(?i)^(?:org|req|acct|acc|account|proj|project|team|user|usr|cus|sub|sess|sk|pk|rk|ak|gsk|` +
-		`xai|key|arn|tenant|workspace|chatcmpl|resp|msg|asst|thread|run|file|akia|asia)[-_:](?:id$)?`)
+	idName = regexp.MustCompile(`(?i)^(?:org|req|acct|acc|account|proj|project|team|user|usr|cus|sub|sess|sk|pk|rk|ak|` +
+		`gsk|xai|key|arn|tenant|workspace|chatcmpl|resp|msg|asst|thread|run|file|akia|asia)[-_:](?:id$)?`)
 
 	modelName = regexp.MustCompile(`(?i)^(?:[a-z]{2,16}(?:-[a-z]{2,12})?/|` +
 		`(?:(?:us|eu|apac|global)\.)?(?:anthropic|meta|amazon|mistral|cohere|deepseek|openai|qwen)\.)?` +
-		`(?:gpt|o[1-9]|chatgpt|claude|gemini|gemma|llama|mistral|mixtral|magistral|devstral|codestral|ministral|pixtral|` +
-		`qwen|qwq|deepseek|kimi|moonshot|glm|grok|command|aya|phi|nova|minimax|text-embedding|sonar|granite|nemotron|hermes|yi|ernie|doubao)` +
+		`(?:gpt|o[1-9]|chatgpt|claude|gemini|gemma|llama|mistral|mixtral|magistral|devstral|codestral|ministral|` +
+		`pixtral|qwen|qwq|deepseek|kimi|moonshot|glm|grok|command|aya|phi|nova|minimax|` +
+		`text-embedding|sonar|granite|nemotron|hermes|yi|ernie|doubao)` +
 		`(?:-?[a-z0-9]{1,12}|\.\d{1,3}){0,10}(?::(?:[a-z][a-z0-9-]{0,15}|\d[bm]?|\d{2,3}[bm]))?$`)
 
 	wordShapes = regexp.MustCompile(`^(?:` + strings.Join([]string{
@@ -166,7 +167,8 @@ var (
 		`[a-z]{2,16}(?:/[a-z]{2,16}){1,2}`, `/v\d(?:/[a-z_]{2,20}){1,3}`, // and/or, image/png; the provider's paths
 		`\$?(?:messages?|tools?|tool_choice|toolChoice|input|contents?|body|response_format|system|` +
 			`generation_?[cC]onfig|thinking|reasoning|output_config|text|metadata|functions?|parameters|properties)` +
-			`(?:\.(?:` + name + `|[a-z]{1,15}(?:[A-Z][a-z]{1,14}){1,3}|\d{1,4})|\[\d{1,4}\]){1,10}`, // messages[0].content
+			`(?:\.(?:` + name + `|[a-z]{1,15}(?:[A-Z][a-z]{1,14}){1,3}|\d{1,4})|` +
+			`\[\d{1,4}\]){1,10}`, // messages[0].content
 	}, "|") + `)$`)
 )
 
