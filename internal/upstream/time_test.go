@@ -111,6 +111,51 @@ func TestMoreIsPromisedOnlyOfWhatIsInHand(t *testing.T) {
 	}
 }
 
+// What is silent while it thinks says before that it does: Claude by a block, of which nothing is shown, and Responses by
+// an item.
+func TestAModelThatThinksInSilenceHasTime(t *testing.T) {
+	const s = time.Second
+	for name, tc := range map[string]struct {
+		kind  string
+		parts []part
+		ends  time.Duration
+		text  string
+		code  chat.Code
+	}{
+		"Claude": {"anthropic", []part{{0, sse(messageStart, blockStart(`"type":"thinking","thinking":""`))}, {100 * s, sse(`{"type":"ping"}`)},
+			{10 * s, sse(blockDelta(`"type":"text_delta","text":"Hi"`), messageDelta("end_turn"), messageStop)}}, 110*s + 100*time.Millisecond, "Hi", ""},
+		"Claude, redacted": {"anthropic", []part{{0, sse(messageStart, blockStart(`"type":"redacted_thinking","data":"x"`))},
+			{110 * s, sse(blockDelta(`"type":"text_delta","text":"Hi"`), messageDelta("end_turn"), messageStop)}}, 110*s + 100*time.Millisecond, "Hi", ""},
+		"Claude, for too long": {"anthropic", []part{{0, sse(messageStart, blockStart(`"type":"thinking","thinking":""`))}, {100 * s, sse(`{"type":"ping"}`)}}, 120 * s, "", chat.UpstreamTimeout},
+		"Claude, between two texts": {"anthropic", []part{{0, sse(blockDelta(`"type":"text_delta","text":"H"`), blockStart(`"type":"thinking","thinking":""`))},
+			{110 * s, sse(blockStart(`"type":"text","text":"i"`))}}, 140 * s, "Hi", chat.UpstreamTimeout},
+		"Responses": {"openai-responses", []part{{0, sse(responseCreated, responseItem("added", "0", `"type":"reasoning","summary":[]`))},
+			{110 * s, sse(responseDelta("output_text", "Hi"), responseCompleted)}}, 110*s + 100*time.Millisecond, "Hi", ""},
+		"Responses, after its item": {"openai-responses", []part{{0, sse(responseItem("added", "0", `"type":"reasoning"`))}, {s, sse(responseItem("done", "0", `"type":"reasoning"`))}},
+			31 * s, "", chat.UpstreamTimeout},
+		"nobody, before a sign of it": {"openai-responses", []part{{0, sse(responseCreated)}}, 60 * s, "", chat.UpstreamTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := options(tc.kind, "http://provider.invalid")
+				o.FirstChunkTimeout, o.IdleTimeout, o.ThinkingTimeout = 60*s, 30*s, 120*s
+				provider := newUpstream(t, o)
+				upstream.SetTransport(provider, paced{parts: tc.parts, hang: true})
+				f := &upstream.Fallback{Budget: 65 * s, Candidates: []*upstream.Candidate{{Streamer: provider}}}
+				began := time.Now()
+				got := fold(t, f, t.Context(), question())
+				require.Equal(t, tc.text, got.text)
+				require.Equal(t, tc.ends, time.Since(began))
+				if tc.code != "" {
+					require.Equal(t, tc.code, chat.AsError(got.err).Code)
+				} else {
+					require.NoError(t, got.err)
+				}
+			})
+		})
+	}
+}
+
 func TestClocks(t *testing.T) {
 	const s = time.Second
 	hi, empty, tool := sse(delta(`"content":"Hi"`)), sse(delta(`"content":""`)), sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":" "}}]`))
