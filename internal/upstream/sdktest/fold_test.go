@@ -75,6 +75,7 @@ func TestOpenAIFoldsTheSame(t *testing.T) {
 		"groq/06-gpt-oss-reasoning":                      {"the SDK adds up usage that comes twice", []string{"Prompt", "Completion"}},
 		"perplexity/01-sonar-crlf-no-done":               {"the SDK adds up usage that comes with every chunk", []string{"Prompt", "Completion"}},
 		"perplexity/02-online-2024-crlf":                 {"the SDK adds up usage that comes with every chunk", []string{"Prompt", "Completion"}},
+		"xai/01-grok-code-reasoning-parallel-tools":      {"the SDK does not count xAI's reasoning as part of the answer", []string{"Completion"}},
 		"mistral/02-hybrid-reasoning":                    {"the SDK takes a list of parts for a string", []string{"Text"}},
 		"openrouter/02-same-index-many-calls-then-error": {"the SDK goes by the index alone, and makes one call of fifteen", []string{"Tools"}},
 		"gpustack/01-error-field-mid-stream":             {"the SDK passes over an error in a field of its own", []string{"Failed"}},
