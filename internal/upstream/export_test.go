@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"encoding/base64"
 	"net/http"
 
 	"github.com/websopy/relay/internal/chat"
@@ -14,6 +15,29 @@ func SetTransport(s Streamer, rt http.RoundTripper) {
 	}
 	s.(*client).transport = rt
 }
+
+// ReadState reads a state as if it had come back with a message, and writes it again; "" if it is none.
+func ReadState(m *chat.Message, kind, place string) string {
+	s := openState(m, kind, place)
+	if s == nil {
+		return ""
+	}
+	var b binding
+	b.add([]byte(contentOf(m)))
+	for i := range m.ToolCalls {
+		b.addCall(&m.ToolCalls[i])
+	}
+	return packState(kind, place, &b, s.items, s.inner)
+}
+
+// MakeState makes a state of raw items for a message.
+func MakeState(m *chat.Message, kind, place, items string) string {
+	raw := `{"k":"` + kind + `","u":"` + place + `","b":"` + bindingOf(m) + `","i":` + items + `}`
+	return stateVersion + base64.RawURLEncoding.EncodeToString([]byte(raw))
+}
+
+// PlaceOf is what a state names its upstream and model by.
+func PlaceOf(o Options, model string) string { return o.place(model) }
 
 // CloseIdle closes a client's connections that are in no use.
 func CloseIdle(s Streamer) { s.(*client).transport.(*http.Transport).CloseIdleConnections() }
