@@ -214,10 +214,13 @@ func ask2(t *testing.T, o upstream.Options, req *chat.Request, answer func(path,
 	t.Helper()
 	if answer == nil {
 		answer = func(path, _ string) (int, string) {
-			if strings.HasSuffix(path, "/responses") {
+			switch {
+			case strings.HasSuffix(path, "/responses"):
 				return 200, plain["openai-responses"]
+			case strings.HasSuffix(path, "/chat/completions"):
+				return 200, plain["openai"]
 			}
-			return 200, plain[strings.Replace(o.Kind, "azure", "openai", 1)]
+			return 200, plain[o.Kind]
 		}
 	}
 	f := &fake{answer: answer}
