@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 )
 
@@ -27,6 +28,21 @@ func (u Upstream) named(model string) (name string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// Listed are the models whose exact names are known, the default first: patterns are no names.
+func (u Upstream) Listed() []string {
+	var names []string
+	if u.Model != "" {
+		names = append(names, u.Model)
+	}
+	for _, entry := range u.Models {
+		name, _, _ := strings.Cut(entry, "=")
+		if !strings.Contains(name, "*") && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // ModelAt returns what upstream i is asked for when a request names model, or none (""). A fallback that

@@ -15,7 +15,7 @@ const module = "github.com/websopy/relay/"
 var layers = [][]string{
 	{"cmd/relay"},
 	{"config", "internal/handler"},
-	{"internal/dialect", "internal/stream", "internal/upstream"},
+	{"internal/dialect", "internal/stream", "internal/ui", "internal/upstream"},
 	{"internal/sse", "internal/chat", "internal/identity", "internal/limit"},
 }
 
@@ -25,6 +25,7 @@ var bound = map[string][]string{
 	"internal/dialect":  {module + "internal/chat", module + "internal/sse", "github.com/go-faster/jx"},
 	"internal/identity": {},
 	"internal/sse":      {},
+	"internal/ui":       {},
 	"internal/chat":     {},
 }
 

@@ -40,6 +40,19 @@ func newUpstreams(cfg *config.Config, log zerolog.Logger, metrics *handler.Metri
 	return chain, nil
 }
 
+// models are those that clients may choose from a list. The demo provider has its own when none are set.
+func models(u config.Upstream) []handler.Model {
+	names := u.Listed()
+	if u.Kind == "demo" && len(u.Models) == 0 {
+		names = upstream.DemoModels
+	}
+	var list []handler.Model
+	for _, name := range names {
+		list = append(list, handler.Model{ID: name, OwnedBy: u.Kind})
+	}
+	return list
+}
+
 func newProvider(u config.Upstream) (upstream.Streamer, error) {
 	o := upstream.Options{
 		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion, Model: u.Model,

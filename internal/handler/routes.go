@@ -29,6 +29,8 @@ type Options struct {
 	Streams  *stream.Hub             // nil: no stream is resumable
 	Allows   func(model string) bool // nil: every model
 
+	Models []Model // that GET /v1/models lists
+
 	// Screen names the fields of a request that do not reach the provider, or refuses the request. Nil: all do.
 	Screen func(*chat.Request) (leftOut []string, err error)
 
@@ -111,6 +113,8 @@ func (r *Relay) newRoutes() http.Handler {
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
 			mux.Get(path, r.getStream)
 		}
+		mux.Get("/v1/models", r.listModels)
+		mux.Get("/v1/models/*", r.oneModel)
 	})
 	return mux
 }

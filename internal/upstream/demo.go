@@ -18,6 +18,12 @@ type demo struct {
 	idle time.Duration
 }
 
+// DemoModels are the names of the ways, the default first.
+var DemoModels = []string{
+	"demo", "demo-fast", "demo-slow", "demo-long", "demo-reasoning", "demo-tools", "demo-unicode",
+	"demo-error", "demo-truncated", "demo-stall",
+}
+
 // demoSlow is longer than the default heartbeat, so that pings are seen before the first word.
 const demoSlow = 25 * time.Second
 

@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { expect, test } from 'vitest'
-import { showMarkdown } from '../../internal/handler/ui/markdown.js'
+import { showMarkdown } from '../../internal/ui/page/markdown.js'
 
 function html(...texts: string[]): string {
   const root = document.createElement('div')
@@ -41,4 +41,40 @@ test('a text that grows ends up as the whole text does, and its finished blocks 
   expect(root.firstElementChild).toBe(first)
   showMarkdown(root, 'x')
   expect(root.innerHTML).toBe('<p>x</p>')
+})
+
+test.each([
+  ['a link that never ends', '[a](https://b'.repeat(20_000)],
+  ['links that end', '[a](https://b.c)'.repeat(20_000)],
+  ['open brackets', '['.repeat(200_000)],
+  ['stars', '*a'.repeat(100_000)],
+  ['stars in pairs', '**a '.repeat(50_000)],
+  ['backticks', '`'.repeat(200_001)],
+  ['white space', `${' '.repeat(200_000)}x`],
+  ['lists', '- a\n'.repeat(20_000)],
+])('%s are shown in a time that is linear', (_, text) => {
+  const time = (size: number) => {
+    const began = performance.now()
+    html(text.slice(0, size))
+    return performance.now() - began
+  }
+  time(text.length)
+  const [half, all] = [time(text.length / 2), time(text.length)]
+  // Twice the text may take twice the time; four times would be quadratic.
+  expect(all).toBeLessThan(Math.max(3.2 * half, 500))
+})
+
+test('an address without measure is no link', () => {
+  expect(html(`[a](https://b.c/${'x'.repeat(3000)})`)).not.toContain('href')
+  expect(html(`[a](https://b.c/${'x'.repeat(1000)})`)).toContain('href')
+})
+
+test('long code grows in place', () => {
+  const root = document.createElement('div')
+  showMarkdown(root, '```\na')
+  const node = root.querySelector('code')!.firstChild
+  showMarkdown(root, '```\nab\n\nc')
+  expect(root.querySelector('code')!.firstChild).toBe(node)
+  showMarkdown(root, '```\nab\n\nc\n```\n\nend')
+  expect(root.innerHTML).toBe('<pre tabindex="0"><code>ab\n\nc</code></pre><p>end</p>')
 })

@@ -147,14 +147,81 @@ describeInBrowser('the demo page', (machine) => {
     expect(await alert.innerText()).toBe('')
   })
 
+  test("lists a real provider's models, and none of the demo's", async () => {
+    const real = await machine.start({
+      UPSTREAM_KIND: 'openai',
+      UPSTREAM_BASE_URL: 'http://127.0.0.1:9',
+      UPSTREAM_MODEL: 'meta/llama',
+      UPSTREAM_MODELS: 'meta/llama,own=other,gpt-*',
+    })
+    try {
+      const page = await open(machine.browser, real.url)
+      await page.locator('#model option[value="own"]').waitFor({ state: 'attached' })
+      expect(await page.locator('#model option').allTextContents()).toEqual([
+        'Default model',
+        'meta/llama',
+        'own',
+      ])
+      expect(await page.locator('#samples').innerText()).not.toMatch(/failure|tool|weather/i)
+    } finally {
+      await real.stop()
+    }
+  })
+
+  test('says that it is reconnecting, and goes on', async () => {
+    const proxy = await proxyTo(machine.relay.url)
+    const page = await open(machine.browser, proxy.url)
+    await ask(page, 'demo', 'Hello')
+    await begun(page)
+    proxy.down()
+    await page.locator('#reconnecting').waitFor()
+    if (process.env.SCREENSHOTS)
+      await page.screenshot({ path: `${process.env.SCREENSHOTS}/reconnecting.png` })
+    proxy.up()
+    await page.locator('#reconnecting').waitFor({ state: 'hidden' })
+    await ended(page)
+    expect((await kept(page))[1]?.content).toBe(await wholeAnswer('Hello'))
+  })
+
+  test('a long answer stays smooth', async () => {
+    const page = await open(machine.browser, machine.relay.url)
+    const { worst, late } = (await page.evaluate(`(async () => {
+      const { showMarkdown } = await import('/ui/markdown.js')
+      const root = document.createElement('div')
+      root.className = 'text'
+      const item = document.createElement('li')
+      item.className = 'answer'
+      item.append(root)
+      document.getElementById('conversation').append(item)
+      const part = '## Part\\n\\nSome **bold** words, a [link](https://example.com) and \`code\`. '.repeat(3)
+      const piece = part + '\\n\\n- one\\n- two\\n\\n\`\`\`js\\n' + 'const a = 1\\n'.repeat(20) + '\`\`\`\\n\\n'
+      const whole = piece.repeat(Math.ceil(200 * 1024 / piece.length))
+      const times = []
+      // 100 chunks of 2 KiB, as the store publishes them: in each frame what has come since the last one.
+      for (let end = 0; end < whole.length; end += 2048) {
+        await new Promise(requestAnimationFrame)
+        const began = performance.now()
+        showMarkdown(root, whole.slice(0, end + 2048))
+        scrollTo({ top: document.documentElement.scrollHeight, behavior: 'instant' })
+        times.push(performance.now() - began)
+      }
+      item.remove()
+      times.sort((a, b) => a - b)
+      return { worst: times.at(-1), late: times.filter((ms) => ms > 50).length }
+    })()`)) as { worst: number; late: number }
+    console.log(`200 KiB of Markdown: the longest frame took ${worst.toFixed(1)} ms`)
+    expect(late, 'frames over 50 ms').toBeLessThanOrEqual(2)
+  })
+
   test('asks for a key where the relay wants one, and keeps it in the tab', async () => {
     const closed = await machine.start({ RELAY_API_KEYS: 'web:sk-test-0123456789' })
     try {
       const page = await open(machine.browser, closed.url)
-      await ask(page, 'demo-fast', 'Hello')
+      await ask(page, '', 'Hello')
       await page.getByRole('alert').getByText('API key').waitFor()
       await page.keyboard.type('sk-test-0123456789')
       await page.keyboard.press('Enter')
+      await page.selectOption('#model', 'demo-fast')
       await page.getByRole('button', { name: 'Try again' }).click()
       await page.locator('.facts', { hasText: 'demo-fast' }).waitFor()
       expect(await page.evaluate(() => [sessionStorage.getItem('key'), Object.keys(localStorage)])).toEqual([

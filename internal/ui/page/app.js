@@ -2,8 +2,7 @@
 
 import { AnswerView, Meter } from './answer.js'
 import { h } from './markdown.js'
-import { WebsopyClient } from './sdk/index.js'
-import { ChatStore } from './sdk/store.js'
+import { ChatStore, WebsopyClient } from './sdk.js'
 import { languages, preferredLanguage, translate } from './words.js'
 
 const byId = (id) => document.getElementById(id)
@@ -14,6 +13,7 @@ const [
   samples,
   problem,
   announcement,
+  reconnecting,
   composer,
   question,
   send,
@@ -28,6 +28,7 @@ const [
   'samples',
   'problem',
   'announcement',
+  'reconnecting',
   'composer',
   'question',
   'send',
@@ -54,12 +55,10 @@ let words = languages[language]
 let views = new Map()
 /** The view of the answer under way. */
 let current
-/** Settles when the answer under way has ended. */
-let running = Promise.resolve()
 
 function ask(start) {
   current = new AnswerView(words, new Meter())
-  running = start()
+  void start()
 }
 
 function show() {
@@ -89,6 +88,7 @@ function show() {
   welcome.hidden = items.length > 0
   send.hidden = streaming
   stop.hidden = !streaming
+  reconnecting.hidden = status !== 'reconnecting'
   showProblem(error, !streaming && messages.at(-1)?.role === 'user')
   save(snapshot)
   if (follow) toEnd()
@@ -147,6 +147,20 @@ function showProblem(error, unanswered) {
   }
 }
 
+/** What the relay says can be asked for; until it does, its default model. */
+let models = []
+async function loadModels() {
+  try {
+    const key = sessionStorage.getItem('key')
+    const headers = key ? { Authorization: `Bearer ${key}` } : {}
+    const response = await fetch('/v1/models', { headers })
+    if (response.ok) models = (await response.json()).data
+  } catch {
+    // The default model can be asked all the same.
+  }
+  speak()
+}
+
 let savedState = []
 function save({ messages, streamId }) {
   const state = [messages, streamId, model.value]
@@ -164,20 +178,25 @@ const toEnd = () => scrollTo({ top: document.documentElement.scrollHeight, behav
 
 function speak() {
   words = translate(language)
-  const option = (name) => h('option', { value: name }, `${name} · ${words.models[name]}`)
-  const chosen = model.value || saved.model || ''
-  model.replaceChildren(
-    h('option', { value: '' }, words.defaultModel),
-    h('optgroup', { label: words.demoModels }, ...Object.keys(words.models).map(option)),
-  )
-  model.value = chosen
+  const demo = models.some(({ owned_by }) => owned_by === 'demo')
+  const option = ({ id, owned_by }) => {
+    const about = owned_by === 'demo' ? words.models[id] : undefined
+    return h('option', { value: id }, about ? `${id} · ${about}` : id)
+  }
+  const wanted = model.value || saved.model || ''
+  const group = demo
+    ? [h('optgroup', { label: words.demoModels }, ...models.map(option))]
+    : models.map(option)
+  model.replaceChildren(h('option', { value: '' }, words.defaultModel), ...group)
+  model.value = models.some(({ id }) => id === wanted) ? wanted : ''
   byId('language').textContent = words.otherLanguage
   byId('language').lang = language === 'zh' ? 'en' : 'zh'
   samples.replaceChildren(
-    ...words.samples.map(([name, text]) => {
-      const sample = h('button', { type: 'button' }, h('span', {}, text), h('small', {}, words.models[name]))
+    ...(demo ? words.samples : words.questions.map((text) => ['', text])).map(([name, text]) => {
+      const about = name && h('small', {}, words.models[name])
+      const sample = h('button', { type: 'button' }, h('span', {}, text), about)
       sample.onclick = () => {
-        model.value = name
+        if (name) model.value = name
         ask(() => store.sendMessage(text))
       }
       return h('li', {}, sample)
@@ -217,9 +236,7 @@ document.onscroll = () => {
   latest.hidden = atEnd()
 }
 model.onchange = () => save(store.getSnapshot())
-byId('new').onclick = async () => {
-  store.stop()
-  await running
+byId('new').onclick = () => {
   store.setMessages([])
   store.clearError()
   question.focus()
@@ -237,9 +254,11 @@ byId('access-form').onsubmit = (event) => {
   access.open = false
   store.clearError()
   question.focus()
+  void loadModels()
 }
 
 speak()
+void loadModels()
 store.subscribe(show)
 if (saved.streamId) ask(() => store.resume(saved.streamId))
 else question.focus()

@@ -1,2 +1,0 @@
-export { WebsopyClient } from './client.js';
-export { AbortError, APIError, ConnectionError, StreamError, StreamInterruptedError, TimeoutError, WebsopyError, } from './errors.js';
