@@ -31,6 +31,11 @@ type Chunk struct {
 
 	Tool *ToolCall
 	Done *Completion
+
+	// Seq is the chunk's position in a resumable stream, from 1 on; 0 in an answer that has no positions.
+	// Beside the error that ends a sequence it is the position of that error, 0 when the stream itself goes
+	// on and only this reading of it failed.
+	Seq uint64
 }
 
 // ToolCall is a call that the model wants made.

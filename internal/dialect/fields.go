@@ -9,28 +9,28 @@ import (
 
 // ownFields read the fields of a request that are the relay's own, in all their spellings. Among them are those
 // that some provider's format has for the same things: the relay writes them itself.
-var ownFields = map[string]func(n *Native, d *jx.Decoder) error{
-	"messages":              (*Native).messages,
-	"model":                 (*Native).model,
-	"stream":                func(n *Native, d *jx.Decoder) (err error) { n.Stream, err = boolean(d); return err },
-	"stream_options":        func(n *Native, d *jx.Decoder) error { return d.Skip() }, // usage is always told
-	"resumable":             func(n *Native, d *jx.Decoder) (err error) { n.Resumable, err = boolean(d); return err },
-	"temperature":           func(n *Native, d *jx.Decoder) (err error) { n.Temperature, err = number(d); return err },
-	"top_p":                 (*Native).topP,
-	"topP":                  (*Native).topP,
-	"max_tokens":            func(n *Native, d *jx.Decoder) error { return n.maxTokens(d, "") },
-	"maxTokens":             func(n *Native, d *jx.Decoder) error { return n.maxTokens(d, "") },
-	"max_completion_tokens": func(n *Native, d *jx.Decoder) error { return n.maxTokens(d, "max_completion_tokens") },
-	"seed":                  (*Native).seed,
-	"stop":                  func(n *Native, d *jx.Decoder) (err error) { n.Stop, err = stop(d); return err },
-	"tools":                 (*Native).tools,
-	"tool_choice":           (*Native).toolChoice,
-	"toolChoice":            (*Native).toolChoice,
-	"user":                  func(n *Native, d *jx.Decoder) (err error) { n.User, err = str(d); return err },
-	"response_format":       (*Native).responseFormat,
-	"responseFormat":        (*Native).responseFormat,
-	"reasoning_effort":      (*Native).reasoningEffort,
-	"reasoningEffort":       (*Native).reasoningEffort,
+var ownFields = map[string]func(n *Ask, d *jx.Decoder) error{
+	"messages":              (*Ask).messages,
+	"model":                 (*Ask).model,
+	"stream":                func(n *Ask, d *jx.Decoder) (err error) { n.Stream, err = boolean(d); return err },
+	"stream_options":        func(n *Ask, d *jx.Decoder) error { return d.Skip() }, // usage is always told
+	"resumable":             func(n *Ask, d *jx.Decoder) (err error) { n.Resumable, err = boolean(d); return err },
+	"temperature":           func(n *Ask, d *jx.Decoder) (err error) { n.Temperature, err = number(d); return err },
+	"top_p":                 (*Ask).topP,
+	"topP":                  (*Ask).topP,
+	"max_tokens":            func(n *Ask, d *jx.Decoder) error { return n.maxTokens(d, "") },
+	"maxTokens":             func(n *Ask, d *jx.Decoder) error { return n.maxTokens(d, "") },
+	"max_completion_tokens": func(n *Ask, d *jx.Decoder) error { return n.maxTokens(d, "max_completion_tokens") },
+	"seed":                  (*Ask).seed,
+	"stop":                  func(n *Ask, d *jx.Decoder) (err error) { n.Stop, err = stop(d); return err },
+	"tools":                 (*Ask).tools,
+	"tool_choice":           (*Ask).toolChoice,
+	"toolChoice":            (*Ask).toolChoice,
+	"user":                  func(n *Ask, d *jx.Decoder) (err error) { n.User, err = str(d); return err },
+	"response_format":       (*Ask).responseFormat,
+	"responseFormat":        (*Ask).responseFormat,
+	"reasoning_effort":      (*Ask).reasoningEffort,
+	"reasoningEffort":       (*Ask).reasoningEffort,
 
 	"input":             notOurs("send messages"),
 	"instructions":      notOurs("send it as a message of the role system"),
@@ -49,11 +49,11 @@ func ownNameLike(name string) string {
 }
 
 // notOurs refuses a field, without which the answer would be another one.
-func notOurs(instead string) func(*Native, *jx.Decoder) error {
-	return func(*Native, *jx.Decoder) error { return errors.New("is not a field of this request; " + instead) }
+func notOurs(instead string) func(*Ask, *jx.Decoder) error {
+	return func(*Ask, *jx.Decoder) error { return errors.New("is not a field of this request; " + instead) }
 }
 
-func (n *Native) messages(d *jx.Decoder) error {
+func (n *Ask) messages(d *jx.Decoder) error {
 	n.Messages = nil // of two members with one name the last counts, as everywhere
 	return array(d, func(d *jx.Decoder, i int) error {
 		m, err := message(d)
@@ -62,19 +62,19 @@ func (n *Native) messages(d *jx.Decoder) error {
 	})
 }
 
-func (n *Native) model(d *jx.Decoder) (err error) {
+func (n *Ask) model(d *jx.Decoder) (err error) {
 	if n.Model, err = str(d); err != nil {
 		return err
 	}
 	return checkModel(n.Model)
 }
 
-func (n *Native) topP(d *jx.Decoder) (err error) {
+func (n *Ask) topP(d *jx.Decoder) (err error) {
 	n.TopP, err = number(d)
 	return err
 }
 
-func (n *Native) maxTokens(d *jx.Decoder, name string) (err error) {
+func (n *Ask) maxTokens(d *jx.Decoder, name string) (err error) {
 	n.MaxTokens, err = number(d)
 	n.MaxTokensName = name
 	if err == nil && (strings.ContainsAny(string(n.MaxTokens), ".eE-") || n.MaxTokens == "0") {
@@ -83,7 +83,7 @@ func (n *Native) maxTokens(d *jx.Decoder, name string) (err error) {
 	return err
 }
 
-func (n *Native) seed(d *jx.Decoder) (err error) {
+func (n *Ask) seed(d *jx.Decoder) (err error) {
 	n.Seed, err = number(d)
 	if err == nil && strings.ContainsAny(string(n.Seed), ".eE") {
 		err = errors.New("want an integer")
@@ -91,7 +91,7 @@ func (n *Native) seed(d *jx.Decoder) (err error) {
 	return err
 }
 
-func (n *Native) tools(d *jx.Decoder) error {
+func (n *Ask) tools(d *jx.Decoder) error {
 	n.Tools = nil
 	return array(d, func(d *jx.Decoder, i int) error {
 		t, err := tool(d)
@@ -100,17 +100,17 @@ func (n *Native) tools(d *jx.Decoder) error {
 	})
 }
 
-func (n *Native) toolChoice(d *jx.Decoder) (err error) {
+func (n *Ask) toolChoice(d *jx.Decoder) (err error) {
 	n.ToolChoice, err = toolChoice(d)
 	return err
 }
 
-func (n *Native) responseFormat(d *jx.Decoder) (err error) {
+func (n *Ask) responseFormat(d *jx.Decoder) (err error) {
 	n.ResponseFormat, err = rawObject(d)
 	return err
 }
 
-func (n *Native) reasoningEffort(d *jx.Decoder) (err error) {
+func (n *Ask) reasoningEffort(d *jx.Decoder) (err error) {
 	n.ReasoningEffort, err = str(d)
 	return err
 }

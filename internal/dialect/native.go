@@ -7,14 +7,96 @@ import (
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/sse"
 )
 
-// AppendChunk appends a chunk in the native format (docs/protocol.md, 3), one JSON object without a
-// line break of any kind. A Pause appends nothing. It does not allocate once dst has grown.
-func AppendChunk(dst []byte, c chat.Chunk) []byte {
-	switch c.Type {
-	case chat.Pause:
+// Native is the relay's own format (docs/protocol.md).
+type Native struct{}
+
+// Decode implements Dialect.
+func (Native) Decode(body []byte) (*Ask, error) { return decodeNative(body) }
+
+// Encoder implements Dialect.
+func (Native) Encoder(r Response) Encoder { return &nativeEncoder{r} }
+
+// AppendAnswer implements Dialect, with the object of docs/protocol.md, 2.
+func (Native) AppendAnswer(dst []byte, a *Answer) []byte { return a.appendJSON(dst) }
+
+// AppendRefusal implements Dialect, with the object of docs/protocol.md, 4.
+func (Native) AppendRefusal(dst []byte, e *chat.Error, requestID string) []byte {
+	return appendError(dst, e, requestID)
+}
+
+// Hold implements Dialect. A provider that answers within it saves its client a packet and the relay a sixth
+// of the whole request; any other has its client see the headers before it has answered.
+func (Native) Hold() time.Duration { return 10 * time.Millisecond }
+
+// reconnectAfter is how long clients wait before they connect again, when nothing else was said.
+const reconnectAfter = time.Second
+
+// nativeEncoder has no state: each native frame stands for itself.
+type nativeEncoder struct{ Response }
+
+// Start names a resumable stream before the provider has answered, and is position 0 of it.
+//
+// The stream of a GET that can't be resumed begins with an id that leads nowhere. Its EventSource connects
+// again whatever happens, after the end as well. Without an id to send it would ask, and pay, once more; with
+// this one it is told that there is no such stream, and stops.
+func (e *nativeEncoder) Start(dst []byte) []byte {
+	switch {
+	case e.StreamID != "" && !e.Resumed:
+		dst = sse.AppendRetry(appendStart(sse.AppendData(dst), e.StreamID, e.Grace, e.Retention), reconnectAfter)
+		return sse.AppendEnd(e.appendCursor(dst, 0))
+	case e.StreamID == "" && !e.Resumed && e.Get:
+		return sse.AppendEnd(append(sse.AppendID(appendPing(sse.AppendData(dst))), "none"...))
+	}
+	return dst
+}
+
+func (e *nativeEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
+	dst = appendChunk(sse.AppendData(dst), c)
+	if c.Seq > 0 {
+		dst = e.appendCursor(dst, c.Seq)
+	}
+	return sse.AppendEnd(dst)
+}
+
+func (e *nativeEncoder) Ping(dst []byte) []byte {
+	return sse.AppendEnd(appendPing(sse.AppendData(dst)))
+}
+
+// Reconnect is a ping's frame: some clients take one without data for a message that they can't read.
+func (e *nativeEncoder) Reconnect(dst []byte, wait time.Duration) []byte {
+	return sse.AppendEnd(sse.AppendRetry(appendPing(sse.AppendData(dst)), wait))
+}
+
+func (e *nativeEncoder) Fail(dst []byte, err *chat.Error, seq uint64) []byte {
+	dst = appendError(sse.AppendData(dst), err, e.RequestID)
+	if seq > 0 {
+		dst = e.appendCursor(dst, seq)
+	}
+	return sse.AppendEnd(dst)
+}
+
+// Close appends the marker that every OpenAI-style reader expects. The readers of a GET parse each data line
+// as JSON, so there it would be an error.
+func (e *nativeEncoder) Close(dst []byte) []byte {
+	if e.Get {
 		return dst
+	}
+	return sse.AppendEnd(append(sse.AppendData(dst), "[DONE]"...))
+}
+
+// appendCursor appends the id line of a frame: position seq of the stream, as stream.ParseCursor reads it.
+func (e *nativeEncoder) appendCursor(dst []byte, seq uint64) []byte {
+	dst = append(append(sse.AppendID(dst), e.StreamID...), '.')
+	return strconv.AppendUint(dst, seq, 10)
+}
+
+// appendChunk appends a chunk (docs/protocol.md, 3), one JSON object without a line break of any kind. It
+// does not allocate once dst has grown.
+func appendChunk(dst []byte, c chat.Chunk) []byte {
+	switch c.Type {
 	case chat.Content:
 		dst = append(dst, `{"type":"content","content":`...)
 		dst = appendString(dst, c.Text)
@@ -31,12 +113,11 @@ func AppendChunk(dst []byte, c chat.Chunk) []byte {
 	return append(dst, '}')
 }
 
-// AppendPing appends the chunk that says: still here.
-func AppendPing(dst []byte) []byte { return append(dst, `{"type":"ping"}`...) }
+func appendPing(dst []byte) []byte { return append(dst, `{"type":"ping"}`...) }
 
-// AppendStart appends the chunk that names a resumable stream, its first. grace and retention say how
-// long its reader may try to come back, see stream.Options.
-func AppendStart(dst []byte, id string, grace, retention time.Duration) []byte {
+// appendStart appends the chunk that names a resumable stream, its first. grace and retention say how long its
+// reader may try to come back.
+func appendStart(dst []byte, id string, grace, retention time.Duration) []byte {
 	dst = append(dst, `{"type":"start","id":`...)
 	dst = appendString(dst, id)
 	dst = append(dst, `,"graceMs":`...)
@@ -46,9 +127,9 @@ func AppendStart(dst []byte, id string, grace, retention time.Duration) []byte {
 	return append(dst, '}')
 }
 
-// AppendError appends the error object (docs/protocol.md, 4) of a frame or an HTTP body. The cause
+// appendError appends the error object (docs/protocol.md, 4) of a frame or an HTTP body. The cause
 // stays out of it.
-func AppendError(dst []byte, e *chat.Error, requestID string) []byte {
+func appendError(dst []byte, e *chat.Error, requestID string) []byte {
 	dst = append(dst, `{"type":"error","error":`...)
 	dst = appendString(dst, e.Message)
 	dst = append(dst, `,"code":`...)
@@ -98,9 +179,9 @@ func (a *Answer) Add(c chat.Chunk) {
 	}
 }
 
-// AppendJSON appends the answer as the JSON object of docs/protocol.md, 2. Reasoning and tool calls
+// appendJSON appends the answer as the JSON object of docs/protocol.md, 2. Reasoning and tool calls
 // are left out when there are none.
-func (a *Answer) AppendJSON(dst []byte) []byte {
+func (a *Answer) appendJSON(dst []byte) []byte {
 	dst = append(dst, `{"content":`...)
 	dst = appendString(dst, a.content)
 	if len(a.reasoning) > 0 {

@@ -1,6 +1,7 @@
 package dialect_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
@@ -14,14 +15,16 @@ import (
 	"github.com/websopy/relay/internal/dialect"
 )
 
+// plain makes the frames of a stream that is not resumable.
+var plain = dialect.Native{}.Encoder(dialect.Response{RequestID: "r1"})
+
 func TestChunksLookAsTheContractSays(t *testing.T) {
 	for name, tc := range map[string]struct {
 		chunk chat.Chunk
 		want  string
 	}{
-		"a pause is nothing": {chat.Chunk{Type: chat.Pause}, ``},
-		"content":            {chat.Chunk{Type: chat.Content, Text: []byte("你好 \"x\"\n")}, `{"type":"content","content":"你好 \"x\"\n"}`},
-		"reasoning":          {chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")}, `{"type":"reasoning","content":"hm"}`},
+		"content":   {chat.Chunk{Type: chat.Content, Text: []byte("你好 \"x\"\n")}, `{"type":"content","content":"你好 \"x\"\n"}`},
+		"reasoning": {chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")}, `{"type":"reasoning","content":"hm"}`},
 		"a tool call": {chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "call_1", Name: "weather", Arguments: `{"city":"Paris"}`}},
 			`{"type":"tool_call","tool":{"id":"call_1","name":"weather","arguments":"{\"city\":\"Paris\"}"}}`},
 		"done": {chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Model: "m", Usage: &chat.Usage{PromptTokens: 1, CompletionTokens: 2}}},
@@ -37,8 +40,8 @@ func TestChunksLookAsTheContractSays(t *testing.T) {
 			`{"type":"content","content":"a\ufffdb"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := dialect.AppendChunk([]byte("data: "), tc.chunk)
-			require.Equal(t, "data: "+tc.want, string(got))
+			got := plain.Chunk([]byte("before "), tc.chunk)
+			require.Equal(t, "before data: "+tc.want+"\n\n", string(got))
 		})
 	}
 }
@@ -50,25 +53,26 @@ func TestTextSurvivesWhateverItIs(t *testing.T) {
 	}
 	all.WriteString("😀\U0010ffff")
 	var got struct{ Content string }
-	frame := dialect.AppendChunk(nil, chat.Chunk{Type: chat.Content, Text: []byte(all.String())})
-	require.NoError(t, json.Unmarshal(frame, &got))
+	frame := plain.Chunk(nil, chat.Chunk{Type: chat.Content, Text: []byte(all.String())})
+	data := bytes.TrimSuffix(bytes.TrimPrefix(frame, []byte("data: ")), []byte("\n\n"))
+	require.NoError(t, json.Unmarshal(data, &got))
 	require.Equal(t, all.String(), got.Content)
-	require.NotContains(t, string(frame), "\n")
+	require.NotContains(t, string(data), "\n")
 }
 
 func TestEncodingTextDoesNotAllocate(t *testing.T) {
 	buf := make([]byte, 0, 4096)
 	c := chat.Chunk{Type: chat.Content, Text: []byte("a few words, \"quoted\", 和中文\n")}
-	require.Zero(t, testing.AllocsPerRun(1000, func() { buf = dialect.AppendChunk(buf[:0], c) }))
+	require.Zero(t, testing.AllocsPerRun(1000, func() { buf = plain.Chunk(buf[:0], c) }))
 }
 
 func TestErrorsLookAsTheContractSays(t *testing.T) {
 	e := &chat.Error{Code: chat.UpstreamRateLimited, Message: "slow down", RetryAfter: 1200 * time.Millisecond, Err: errors.New("secret cause")}
 	require.JSONEq(t, `{"type":"error","error":"slow down","code":"upstream_rate_limited","retryable":true,"retryAfter":2,"requestId":"r1"}`,
-		string(dialect.AppendError(nil, e, "r1")))
+		string(dialect.Native{}.AppendRefusal(nil, e, "r1")))
 	e = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle, Message: "silence"}
 	require.JSONEq(t, `{"type":"error","error":"silence","code":"upstream_timeout","phase":"idle","retryable":true,"requestId":"r2"}`,
-		string(dialect.AppendError(nil, e, "r2")))
+		string(dialect.Native{}.AppendRefusal(nil, e, "r2")))
 }
 
 func TestRetryAfterSecondsHaveAnEnd(t *testing.T) {
@@ -89,9 +93,28 @@ func TestAWholeAnswer(t *testing.T) {
 		a.Add(c)
 	}
 	require.JSONEq(t, `{"content":"Hello","reasoning":"hm","toolCalls":[{"id":"1","name":"f","arguments":"{}"},{"id":"2","name":"g","arguments":"{}"}],
-		"finishReason":"tool_calls","model":"m","usage":{"promptTokens":3,"completionTokens":4}}`, string(a.AppendJSON(nil)))
+		"finishReason":"tool_calls","model":"m","usage":{"promptTokens":3,"completionTokens":4}}`, string(dialect.Native{}.AppendAnswer(nil, &a)))
 
-	require.JSONEq(t, `{"content":"","finishReason":""}`, string(new(dialect.Answer).AppendJSON(nil)))
+	require.JSONEq(t, `{"content":"","finishReason":""}`, string(dialect.Native{}.AppendAnswer(nil, new(dialect.Answer))))
+}
+
+func TestFramesTellTheirPositions(t *testing.T) {
+	id := strings.Repeat("0a", 16)
+	first := dialect.Native{}.Encoder(dialect.Response{
+		StreamID: id, RequestID: "r1", Grace: time.Minute, Retention: time.Hour,
+	})
+	require.Equal(t, `data: {"type":"start","id":"`+id+`","graceMs":60000,"retentionMs":3600000}`+"\nretry: 1000\nid: "+id+".0\n\n", string(first.Start(nil)))
+	require.Equal(t, `data: {"type":"content","content":"x"}`+"\nid: "+id+".7\n\n",
+		string(first.Chunk(nil, chat.Chunk{Type: chat.Content, Text: []byte("x"), Seq: 7})))
+	lost := &chat.Error{Code: chat.ProducerLost, Message: "gone"}
+	require.True(t, strings.HasSuffix(string(first.Fail(nil, lost, 8)), "}\nid: "+id+".8\n\n"), "the stream's own error")
+	require.True(t, strings.HasSuffix(string(first.Fail(nil, lost, 0)), "}\n\n"), "this connection's alone")
+	require.Equal(t, "data: [DONE]\n\n", string(first.Close(nil)))
+
+	again := dialect.Native{}.Encoder(dialect.Response{StreamID: id, Resumed: true, Get: true})
+	require.Empty(t, again.Start(nil))
+	require.Empty(t, again.Close(nil), "the readers of a GET parse each data line")
+	require.Equal(t, `data: {"type":"ping"}`+"\nretry: 1500\n\n", string(again.Reconnect(nil, 1500*time.Millisecond)))
 }
 
 func BenchmarkAppendChunk(b *testing.B) {
@@ -99,6 +122,6 @@ func BenchmarkAppendChunk(b *testing.B) {
 	buf := make([]byte, 0, 256)
 	b.ReportAllocs()
 	for b.Loop() {
-		buf = dialect.AppendChunk(buf[:0], c)
+		buf = plain.Chunk(buf[:0], c)
 	}
 }

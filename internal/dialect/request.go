@@ -14,23 +14,16 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-// Native is a decoded native request body (docs/protocol.md, 2).
-type Native struct {
-	chat.Request
-	Stream    bool // false: the caller wants one JSON object
-	Resumable bool // the stream is to outlive its connection
-}
-
 // maxModel bounds a model's name, which ends up in logs and, for some providers, in a URL.
 const maxModel = 256
 
-// DecodeNative decodes and validates a native request body. Its errors are *chat.Error with code
-// invalid_request, and name the field.
-func DecodeNative(body []byte) (*Native, error) {
+// decodeNative decodes and validates a native request body (docs/protocol.md, 2). Its errors are *chat.Error
+// with code invalid_request, and name the field.
+func decodeNative(body []byte) (*Ask, error) {
 	if err := checkJSON(body); err != nil {
 		return nil, invalid("%s", err)
 	}
-	n := &Native{Stream: true}
+	n := &Ask{Stream: true}
 	if err := object(jx.DecodeBytes(body), n.field); err != nil {
 		return nil, invalid("%s", err)
 	}
@@ -41,7 +34,7 @@ func DecodeNative(body []byte) (*Native, error) {
 }
 
 // Question makes the request of a GET, which has one message of the user in its URL.
-func Question(message, model string) (*Native, error) {
+func Question(message, model string) (*Ask, error) {
 	switch err := checkModel(model); {
 	case message == "":
 		return nil, invalid("message: is required, as in ?message=Hello")
@@ -50,7 +43,7 @@ func Question(message, model string) (*Native, error) {
 	case err != nil:
 		return nil, invalid("model: %s", err)
 	}
-	return &Native{Stream: true, Request: chat.Request{
+	return &Ask{Stream: true, Request: chat.Request{
 		Model:    model,
 		Messages: []chat.Message{{Role: chat.RoleUser, Content: message}},
 	}}, nil
@@ -95,7 +88,7 @@ func checkJSON(body []byte) error {
 // maxFurther bounds the fields that the relay does not know.
 const maxFurther = 128
 
-func (n *Native) field(d *jx.Decoder, key []byte) error {
+func (n *Ask) field(d *jx.Decoder, key []byte) error {
 	name := string(key)
 	if read, own := ownFields[name]; own {
 		return read(n, d)

@@ -12,7 +12,7 @@ import (
 )
 
 func TestAFullRequestIsUnderstood(t *testing.T) {
-	n, err := dialect.DecodeNative([]byte(`{
+	n, err := dialect.Native{}.Decode([]byte(`{
 		"messages": [
 			{"role": "system", "content": "Be brief."},
 			{"role": "user", "id": "m1", "createdAt": 5, "content": [
@@ -29,7 +29,7 @@ func TestAFullRequestIsUnderstood(t *testing.T) {
 	}`))
 	require.NoError(t, err)
 	strict := true
-	require.Equal(t, &dialect.Native{Request: chat.Request{
+	require.Equal(t, &dialect.Ask{Request: chat.Request{
 		Model: "gpt-4",
 		Messages: []chat.Message{
 			{Role: chat.RoleSystem, Content: "Be brief."},
@@ -103,7 +103,7 @@ func TestAWrongRequestIsToldWhatIsWrong(t *testing.T) {
 		hi(`"response_format":"json"`):               "response_format: want an object, got a string",
 		`{"messages":` + strings.Repeat("[", 200000): "the body is not valid JSON",
 	} {
-		_, err := dialect.DecodeNative([]byte(body))
+		_, err := dialect.Native{}.Decode([]byte(body))
 		require.Error(t, err, "%.80s", body)
 		e := chat.AsError(err)
 		require.Equal(t, chat.InvalidRequest, e.Code)
@@ -115,7 +115,7 @@ func TestAWrongRequestIsToldWhatIsWrong(t *testing.T) {
 func hi(field string) string { return `{"messages":[{"role":"user","content":"hi"}],` + field + `}` }
 
 func TestNullIsTheSameAsAbsent(t *testing.T) {
-	n, err := dialect.DecodeNative([]byte(hi(`"model":null,"stream":null,"stop":null,"tools":null,"temperature":null`)))
+	n, err := dialect.Native{}.Decode([]byte(hi(`"model":null,"stream":null,"stop":null,"tools":null,"temperature":null`)))
 	require.NoError(t, err)
 	require.True(t, n.Stream)
 	require.Empty(t, n.Extra)
@@ -126,9 +126,9 @@ func TestNullIsTheSameAsAbsent(t *testing.T) {
 		`{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":null,"function":{"name":"f","arguments":null}}]}`:         `{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f"}}]}`,
 		`{"role":"user","content":"x"}],"tools":[{"type":null,"function":{"name":"f","parameters":null}}],"tool_choice":null,"a":[1`: `{"role":"user","content":"x"}],"tools":[{"function":{"name":"f"}}],"a":[1`,
 	} {
-		got, err := dialect.DecodeNative([]byte(`{"messages":[` + with + `]}`))
+		got, err := dialect.Native{}.Decode([]byte(`{"messages":[` + with + `]}`))
 		require.NoError(t, err)
-		want, err := dialect.DecodeNative([]byte(`{"messages":[` + without + `]}`))
+		want, err := dialect.Native{}.Decode([]byte(`{"messages":[` + without + `]}`))
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
@@ -147,13 +147,13 @@ func TestANameThatOtherReadersTakeForTheRelaysOwnIsRefused(t *testing.T) {
 				continue
 			}
 			for _, value := range []string{`"x"`, `7`, `[]`} {
-				_, err := dialect.DecodeNative([]byte(hi(`"` + other + `":` + value)))
+				_, err := dialect.Native{}.Decode([]byte(hi(`"` + other + `":` + value)))
 				require.Error(t, err, other)
 				require.Contains(t, chat.AsError(err).Message, "by readers of JSON that ignore case")
 			}
 		}
 	}
-	n, err := dialect.DecodeNative([]byte(hi(`"mod\u0065l":"b","model":"a","models":["x"],"model ":"y"`)))
+	n, err := dialect.Native{}.Decode([]byte(hi(`"mod\u0065l":"b","model":"a","models":["x"],"model ":"y"`)))
 	require.NoError(t, err)
 	require.Equal(t, "a", n.Model, "an escape is no other name")
 	require.Len(t, n.Extra, 2)
@@ -166,7 +166,7 @@ func TestNumbersAreBoundedWhereverTheyAre(t *testing.T) {
 			`"temperature":` + number, `"seed":` + number, `"max_tokens":` + number, `"top_k":` + number, `"metadata":{"a":[{"b":` + number + `}]}`,
 			`"response_format":{"a":` + number + `}`, `"tools":[{"function":{"name":"f","parameters":{"a":[` + number + `]}}}]`,
 		} {
-			_, err := dialect.DecodeNative([]byte(hi(field)))
+			_, err := dialect.Native{}.Decode([]byte(hi(field)))
 			require.Error(t, err, "%.80s", field)
 			name, _, _ := strings.Cut(field[1:], `"`)
 			require.Contains(t, chat.AsError(err).Message, name)
@@ -174,13 +174,13 @@ func TestNumbersAreBoundedWhereverTheyAre(t *testing.T) {
 		}
 	}
 	for _, number := range []string{"0", "-1.5e-300", "15092511270073158000", "1e308", "0.1234567890123456789012345678901234567890"} {
-		_, err := dialect.DecodeNative([]byte(hi(`"top_k":` + number)))
+		_, err := dialect.Native{}.Decode([]byte(hi(`"top_k":` + number)))
 		require.NoError(t, err)
 	}
 }
 
 func TestFurtherFieldsAreBoundedAndKeptOnce(t *testing.T) {
-	n, err := dialect.DecodeNative([]byte(hi(`"top_k":1,"min_p":2,"top_k":3`)))
+	n, err := dialect.Native{}.Decode([]byte(hi(`"top_k":1,"min_p":2,"top_k":3`)))
 	require.NoError(t, err)
 	require.Equal(t, []chat.Field{{Name: "top_k", Value: []byte("3")}, {Name: "min_p", Value: []byte("2")}}, n.Extra)
 
@@ -188,15 +188,15 @@ func TestFurtherFieldsAreBoundedAndKeptOnce(t *testing.T) {
 	for i := range 129 {
 		many = append(many, fmt.Sprintf(`"f%d":1`, i))
 	}
-	_, err = dialect.DecodeNative([]byte(hi(strings.Join(many[:128], ","))))
+	_, err = dialect.Native{}.Decode([]byte(hi(strings.Join(many[:128], ","))))
 	require.NoError(t, err)
-	_, err = dialect.DecodeNative([]byte(hi(strings.Join(many, ","))))
+	_, err = dialect.Native{}.Decode([]byte(hi(strings.Join(many, ","))))
 	require.ErrorContains(t, err, "f128: is one field too many")
 }
 
 func TestTheCallersNameForMaxTokensIsKept(t *testing.T) {
 	for body, want := range map[string]string{`"max_tokens":9`: "", `"maxTokens":9`: "", `"max_completion_tokens":9`: "max_completion_tokens"} {
-		n, err := dialect.DecodeNative([]byte(hi(body)))
+		n, err := dialect.Native{}.Decode([]byte(hi(body)))
 		require.NoError(t, err)
 		require.Equal(t, chat.Number("9"), n.MaxTokens)
 		require.Equal(t, want, n.MaxTokensName)
@@ -204,12 +204,12 @@ func TestTheCallersNameForMaxTokensIsKept(t *testing.T) {
 }
 
 func TestWhiteSpaceBeforeTheBodySaysNothing(t *testing.T) {
-	_, err := dialect.DecodeNative([]byte(strings.Repeat("\n", 1000) + hi(`"seed":1`)))
+	_, err := dialect.Native{}.Decode([]byte(strings.Repeat("\n", 1000) + hi(`"seed":1`)))
 	require.NoError(t, err)
 }
 
 func TestTenThousandMessagesAreFine(t *testing.T) {
-	n, err := dialect.DecodeNative([]byte(`{"messages":[` + strings.TrimSuffix(strings.Repeat(`{"role":"user","content":"x"},`, 10000), ",") + `]}`))
+	n, err := dialect.Native{}.Decode([]byte(`{"messages":[` + strings.TrimSuffix(strings.Repeat(`{"role":"user","content":"x"},`, 10000), ",") + `]}`))
 	require.NoError(t, err)
 	require.Len(t, n.Messages, 10000)
 }
@@ -218,7 +218,7 @@ func FuzzDecodeNative(f *testing.F) {
 	f.Add(hi(`"stop":["a"],"tools":[{"function":{"name":"x","parameters":{}}}],"":{"":1}`))
 	f.Add(`{"messages":[{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f"}}],"":[]}]}`)
 	f.Fuzz(func(t *testing.T, body string) {
-		n, err := dialect.DecodeNative([]byte(body))
+		n, err := dialect.Native{}.Decode([]byte(body))
 		if err != nil {
 			require.Equal(t, chat.InvalidRequest, chat.AsError(err).Code)
 			return
@@ -231,7 +231,7 @@ func BenchmarkDecodeNative(b *testing.B) {
 	body := []byte(hi(`"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true}`))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := dialect.DecodeNative(body); err != nil {
+		if _, err := (dialect.Native{}).Decode(body); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -28,7 +28,7 @@ func TestAMessageBringsBackWhatCameWithTheAnswer(t *testing.T) {
 		"a mark for the cache": {`"cache_control":{"type":"ephemeral"}`, chat.Message{CacheControl: []byte(`{"type":"ephemeral"}`)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n, err := dialect.DecodeNative([]byte(`{"messages":[{"role":"assistant",` + tc.message +
+			n, err := dialect.Native{}.Decode([]byte(`{"messages":[{"role":"assistant",` + tc.message +
 				`,"tool_calls":[{"id":"c1","type":"function","function":{"name":"look","arguments":"{}"}},` +
 				`{"id":"c1","type":"function","function":{"name":"look","arguments":"{}"},"extra_content":{"google":{"thought_signature":"c2ln"}}}]}]}`))
 			require.NoError(t, err)
@@ -39,13 +39,13 @@ func TestAMessageBringsBackWhatCameWithTheAnswer(t *testing.T) {
 }
 
 func TestOnlyAnAssistantsMessageBringsThingsBack(t *testing.T) {
-	n, err := dialect.DecodeNative([]byte(`{"messages":[{"role":"user","content":"x","state":"1.abc","reasoning":"hm","reasoning_details":[],"extra_content":{}}]}`))
+	n, err := dialect.Native{}.Decode([]byte(`{"messages":[{"role":"user","content":"x","state":"1.abc","reasoning":"hm","reasoning_details":[],"extra_content":{}}]}`))
 	require.NoError(t, err)
 	require.Equal(t, chat.Message{Role: chat.RoleUser, Content: "x"}, n.Messages[0])
 }
 
 func TestPartsAndToolsCanBeMarkedForTheCache(t *testing.T) {
-	n, err := dialect.DecodeNative([]byte(`{"messages":[{"role":"user","content":[{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}]}],
+	n, err := dialect.Native{}.Decode([]byte(`{"messages":[{"role":"user","content":[{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}]}],
 		"tools":[{"type":"function","function":{"name":"f"},"cache_control":{"type":"ephemeral"}}]}`))
 	require.NoError(t, err)
 	require.Equal(t, `{"type":"ephemeral"}`, string(n.Messages[0].Parts[0].CacheControl))
@@ -53,14 +53,14 @@ func TestPartsAndToolsCanBeMarkedForTheCache(t *testing.T) {
 }
 
 func TestAStateThatIsNoTextIsNamed(t *testing.T) {
-	_, err := dialect.DecodeNative([]byte(`{"messages":[{"role":"assistant","content":"x","state":{}}]}`))
+	_, err := dialect.Native{}.Decode([]byte(`{"messages":[{"role":"assistant","content":"x","state":{}}]}`))
 	require.ErrorContains(t, err, "messages[0].state: want a string, got an object")
 }
 
 func TestDoneAndTheWholeAnswerHaveTheState(t *testing.T) {
 	done := chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, State: "1.abc"}}
-	require.Equal(t, `{"type":"done","finishReason":"stop","state":"1.abc"}`, string(dialect.AppendChunk(nil, done)))
+	require.Equal(t, `data: {"type":"done","finishReason":"stop","state":"1.abc"}`+"\n\n", string(plain.Chunk(nil, done)))
 	var a dialect.Answer
 	a.Add(done)
-	require.Equal(t, `{"content":"","finishReason":"stop","state":"1.abc"}`, string(a.AppendJSON(nil)))
+	require.Equal(t, `{"content":"","finishReason":"stop","state":"1.abc"}`, string(dialect.Native{}.AppendAnswer(nil, &a)))
 }

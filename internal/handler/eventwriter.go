@@ -11,8 +11,6 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
-	"github.com/websopy/relay/internal/sse"
-	"github.com/websopy/relay/internal/stream"
 )
 
 const (
@@ -36,8 +34,8 @@ type eventWriter struct {
 	rc      http.ResponseController
 	start   time.Time
 	timeout time.Duration
-	max     int64            // bytes, 0: no cap
-	from    *stream.Follower // when frames carry their positions, otherwise nil
+	max     int64 // bytes, 0: no cap
+	encoder dialect.Encoder
 	http2   bool
 
 	mu       sync.Mutex    // held while a frame is made and written; guards the rest
@@ -47,8 +45,7 @@ type eventWriter struct {
 	last     time.Duration // of the last write
 	deadline time.Duration // of writes on the connection
 	sent     tally
-	err      error  // the first one; after it nothing is written
-	seq      uint64 // of the last frame with a position
+	err      error // the first one; after it nothing is written
 	room     [firstRoom]byte
 	timer    *time.Timer    // for the headers, and then for the heartbeat
 	ticks    sync.WaitGroup // calls by the timer that are due or running
@@ -65,23 +62,18 @@ var (
 	keepAlive = []string{"keep-alive"}
 )
 
-// headerWait is how long the headers may wait to share a write with the first chunk. A provider that
-// answers so fast saves its client a packet and the relay a sixth of the whole request; any other has
-// its client see the headers before it has answered.
-const headerWait = 10 * time.Millisecond
-
-// newEventWriter begins the response with the headers and the opening of what is to be written, and
-// starts the heartbeat. cancel is called with the error when a write fails. close must be called.
-func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc, from source, rec *record) *eventWriter {
+// newEventWriter begins the response with the headers and with what its encoder begins with, and starts the
+// heartbeat. The headers may wait for the first frame as long as the client's dialect holds them. cancel is
+// called with the error when a write fails. close must be called.
+func (r *Relay) newEventWriter(
+	w http.ResponseWriter, req *http.Request, cancel context.CancelCauseFunc, encoder dialect.Encoder, rec *record,
+) *eventWriter {
 	e := &eventWriter{
 		w: w, rc: *http.NewResponseController(w), http2: req.ProtoMajor >= 2, start: rec.start,
 		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
-		from: from.follower, sent: rec.tally,
+		encoder: encoder, sent: rec.tally,
 	}
-	if e.from != nil {
-		e.seq = e.from.Seq()
-	}
-	e.buf = append(e.room[:0], from.opening...)
+	e.buf = encoder.Start(e.room[:0])
 	maps.Copy(w.Header(), streamHeaders)
 	if req.ProtoMajor == 1 && req.ProtoMinor == 1 {
 		w.Header()["Connection"] = keepAlive
@@ -90,7 +82,7 @@ func (r *Relay) newEventWriter(w http.ResponseWriter, req *http.Request, cancel 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ticks.Add(1)
-	e.timer = time.AfterFunc(headerWait, e.tick)
+	e.timer = time.AfterFunc(visitOf(req).dialect.Hold(), e.tick)
 	return e
 }
 
@@ -99,7 +91,7 @@ func (e *eventWriter) chunk(c chat.Chunk) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if c.Type != chat.Pause {
-		e.append(c)
+		e.buf = e.encoder.Chunk(e.buf, c)
 		e.sent.held++
 	}
 	if c.More && len(e.buf) < maxHeld || len(e.buf) == 0 {
@@ -112,57 +104,29 @@ func (e *eventWriter) chunk(c chat.Chunk) error {
 	return e.flush()
 }
 
-// append makes a chunk's frame. The caller holds mu.
-func (e *eventWriter) append(c chat.Chunk) {
-	e.buf = sse.AppendData(e.buf)
-	e.buf = dialect.AppendChunk(e.buf, c)
-	e.position()
-	e.buf = sse.AppendEnd(e.buf)
-}
-
-// position appends the id line of a frame. An error that is this connection's own has no position: it
-// comes with that of the last frame. The caller holds mu.
-func (e *eventWriter) position() {
-	if e.from == nil {
-		return
-	}
-	if seq := e.from.Seq(); seq != e.seq {
-		e.seq = seq
-		e.buf = stream.AppendCursor(sse.AppendID(e.buf), e.from.ID(), seq)
-	}
-}
-
-// finish writes the frame of a Done chunk and the marker behind it, which has no position, if there is one.
-func (e *eventWriter) finish(c chat.Chunk, marker []byte) error {
+// finish writes the frames of a Done chunk and what the dialect has behind them.
+func (e *eventWriter) finish(c chat.Chunk) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.append(c)
-	if marker != nil {
-		e.buf = append(sse.AppendData(e.buf), marker...)
-		e.buf = sse.AppendEnd(e.buf)
-	}
+	e.buf = e.encoder.Close(e.encoder.Chunk(e.buf, c))
 	e.over = true
 	return e.flush()
 }
 
-// fail writes the frame of an error.
-func (e *eventWriter) fail(data []byte) error {
+// fail writes the frames of an error, whose position in the stream is seq, or 0 when it is not the stream's.
+func (e *eventWriter) fail(failure *chat.Error, seq uint64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.buf = append(sse.AppendData(e.buf), data...)
-	e.position()
-	e.buf = sse.AppendEnd(e.buf)
+	e.buf = e.encoder.Fail(e.buf, failure, seq)
 	e.over = true
 	return e.flush()
 }
 
-// reconnect asks the client to come back after wait. Some clients take a frame without data for a
-// message that they can't read, so it is a ping's.
+// reconnect asks the client to come back after wait.
 func (e *eventWriter) reconnect(wait time.Duration) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.buf = dialect.AppendPing(sse.AppendData(e.buf))
-	e.buf = sse.AppendEnd(sse.AppendRetry(e.buf, wait))
+	e.buf = e.encoder.Reconnect(e.buf, wait)
 	e.over = true
 	return e.flush()
 }
@@ -241,9 +205,7 @@ func (e *eventWriter) tick() {
 	case !e.begun:
 		_ = e.flush()
 	case e.beat > 0 && e.silence() >= e.beat:
-		e.buf = sse.AppendData(e.buf)
-		e.buf = dialect.AppendPing(e.buf)
-		e.buf = sse.AppendEnd(e.buf)
+		e.buf = e.encoder.Ping(e.buf)
 		_ = e.flush()
 	}
 	if e.beat > 0 && e.err == nil {

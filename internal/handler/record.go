@@ -37,6 +37,7 @@ type record struct {
 
 	reason  string
 	failure *chat.Error // what the client is told, nil when there is nothing to tell or nobody to tell it
+	seq     uint64      // the failure's position in a resumable stream, 0 when it has none
 	cause   error       // for the log
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"net/http"
 
+	"github.com/websopy/relay/internal/dialect"
 	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/limit"
 )
@@ -14,8 +15,9 @@ import (
 type visit struct {
 	id      string
 	caller  identity.Caller
-	byProxy bool   // it came through a proxy whose word on the client is taken
-	ignored string // the fields that do not reach the provider
+	byProxy bool            // it came through a proxy whose word on the client is taken
+	dialect dialect.Dialect // that it is answered in
+	ignored string          // the fields that do not reach the provider
 
 	// question is the memory that the body holds until the provider begins to answer. It is nil where there is
 	// no body, and where somebody else is to release it.
@@ -24,23 +26,25 @@ type visit struct {
 
 type visitKey struct{}
 
-// visitOf is never nil in a request that came through requestID.
+// visitOf is never nil in a request that came through receive.
 func visitOf(req *http.Request) *visit {
 	v, _ := req.Context().Value(visitKey{}).(*visit)
 	return v
 }
 
-// requestID gives each request an id, in the response and in the log: the caller's own when it is a
-// sane one.
-func requestID(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		v := &visit{id: req.Header.Get("X-Request-Id")}
-		if !sane(v.id) {
-			v.id = rand.Text()
-		}
-		w.Header().Set("X-Request-Id", v.id)
-		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), visitKey{}, v)))
-	})
+// receive begins a visit: it gives the request an id, in the response and in the log, which is the caller's
+// own when that is a sane one, and the dialect of its path.
+func receive(dialects []Dialect) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			v := &visit{id: req.Header.Get("X-Request-Id"), dialect: dialectOf(dialects, req.URL.Path)}
+			if !sane(v.id) {
+				v.id = rand.Text()
+			}
+			w.Header().Set("X-Request-Id", v.id)
+			next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), visitKey{}, v)))
+		})
+	}
 }
 
 // sane reports whether an id from outside may be stored, logged and sent back.

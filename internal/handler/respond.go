@@ -80,14 +80,15 @@ func (r *Relay) respondError(w http.ResponseWriter, req *http.Request, e *chat.E
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.FormatInt(dialect.RetryAfterSeconds(e.RetryAfter), 10))
 	}
-	r.body(w, req, e.Code.Status(), "application/json; charset=utf-8", append(r.errorObject(req, e), '\n'))
+	body := visitOf(req).dialect.AppendRefusal(nil, r.shown(e), visitOf(req).id)
+	r.body(w, req, e.Code.Status(), "application/json; charset=utf-8", append(body, '\n'))
 }
 
-// errorObject is an error as clients see it.
-func (r *Relay) errorObject(req *http.Request, e *chat.Error) []byte {
+// shown is an error as clients see it.
+func (r *Relay) shown(e *chat.Error) *chat.Error {
 	shown := *e
 	shown.Message = r.redact.Replace(e.Message)
-	return dialect.AppendError(nil, &shown, visitOf(req).id)
+	return &shown
 }
 
 // hideIDs cuts stream ids in a path: whole, they would let a reader of the log attach.

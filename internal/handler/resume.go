@@ -14,18 +14,12 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
-	"github.com/websopy/relay/internal/sse"
 	"github.com/websopy/relay/internal/stream"
 	"github.com/websopy/relay/internal/upstream"
 )
 
-// reconnectAfter is how long clients wait before they connect again, when nothing else was said.
-const reconnectAfter = time.Second
-
 // reconnectJitter is how long one of many clients waits that are sent away at once.
-func reconnectJitter() time.Duration {
-	return reconnectAfter/2 + rand.N(2*reconnectAfter)
-}
+func reconnectJitter() time.Duration { return time.Second/2 + rand.N(2*time.Second) }
 
 // maxKey bounds an idempotency key, in bytes.
 const maxKey = 255
@@ -105,33 +99,14 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	defer cancel(nil)
 	rec.id, rec.resumed = f.ID(), !beginning
 	w.Header().Set("X-Stream-Id", f.ID())
-	from := source{chunks: f.Chunks(ctx), follower: f}
-	if beginning {
-		from.opening = r.startFrame(f.ID())
-	}
-	r.stream(cancel, w, req, from, rec)
+	of := dialect.Response{StreamID: f.ID(), Resumed: !beginning}
+	of.Grace, of.Retention = r.Streams.Keeps()
+	r.stream(cancel, w, req, f.Chunks(ctx), r.encoder(req, of), rec)
 	r.countStream(rec)
 	if rec.reason == reasonReleased {
 		// Many readers take a clean end of the body for the end of the answer.
 		panic(http.ErrAbortHandler)
 	}
-}
-
-// startFrame names the stream before the provider has answered, and is position 0 of it.
-func (r *Relay) startFrame(id string) []byte {
-	grace, retention := r.Streams.Keeps()
-	frame := sse.AppendRetry(dialect.AppendStart(sse.AppendData(nil), id, grace, retention), reconnectAfter)
-	return sse.AppendEnd(stream.AppendCursor(sse.AppendID(frame), id, 0))
-}
-
-// noReturn is the first frame of a GET whose stream can't be resumed. Its EventSource connects again all
-// the same, after the end as well, and without an id to send it would ask, and pay, again. This one is
-// nobody's.
-func noReturn(req *http.Request) []byte {
-	if req.Method != http.MethodGet {
-		return nil
-	}
-	return sse.AppendEnd(append(sse.AppendID(dialect.AppendPing(sse.AppendData(nil))), "none"...))
 }
 
 // lastEventID is where the client stopped reading. The header is what clients send by themselves; the
@@ -206,10 +181,11 @@ func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.E
 		return
 	}
 	r.logRefusal(req, e)
-	out := r.newEventWriter(w, req, func(error) {}, source{}, r.newRecord(req, ""))
+	encoder := r.encoder(req, dialect.Response{Resumed: true})
+	out := r.newEventWriter(w, req, func(error) {}, encoder, r.newRecord(req, ""))
 	defer out.close()
 	if final {
-		_ = out.fail(r.errorObject(req, e))
+		_ = out.fail(r.shown(e), 0)
 		return
 	}
 	_ = out.reconnect(reconnectJitter())

@@ -6,6 +6,7 @@ import (
 	"context"
 	"iter"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/dialect"
 	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/stream"
@@ -21,6 +23,13 @@ import (
 // Streamer answers requests. See upstream.Streamer for the contract of the sequence.
 type Streamer interface {
 	Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error]
+}
+
+// Dialect is a wire format and the path that it is spoken at: POST starts a stream, GET of an id below the path
+// follows one.
+type Dialect struct {
+	Path string
+	dialect.Dialect
 }
 
 // Options are what a Relay is made of. The zero value of a limit or a time means none.
@@ -49,6 +58,8 @@ type Options struct {
 	MaxDuration    time.Duration // of one stream
 	Heartbeat      time.Duration // silence before a ping
 	WriteTimeout   time.Duration // one write and flush; must be positive
+
+	Dialects []Dialect // beside the native one
 
 	UI bool // serve the demo page
 
@@ -87,7 +98,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.S
 
 func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
-	mux.Use(requestID, address(r.TrustedProxies), r.recoverPanics, bodyDeadline(r.BodyTimeout), r.cors())
+	mux.Use(receive(r.Dialects), address(r.TrustedProxies), r.recoverPanics, bodyDeadline(r.BodyTimeout), r.cors())
 	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
@@ -115,8 +126,22 @@ func (r *Relay) newRoutes() http.Handler {
 		}
 		mux.Get("/v1/models", r.listModels)
 		mux.Get("/v1/models/*", r.oneModel)
+		for _, d := range r.Dialects {
+			mux.Post(d.Path, r.postStream)
+			mux.Get(d.Path+"/{id}", r.attachStream)
+		}
 	})
 	return mux
+}
+
+// dialectOf is what a path speaks, refusals included: native, where no other dialect has it.
+func dialectOf(dialects []Dialect, path string) dialect.Dialect {
+	for _, d := range dialects {
+		if rest, ok := strings.CutPrefix(path, d.Path); ok && (rest == "" || rest[0] == '/') {
+			return d.Dialect
+		}
+	}
+	return dialect.Native{}
 }
 
 var errNoPath = &chat.Error{Code: chat.NotFound, Message: "there is nothing at this path"}

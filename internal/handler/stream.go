@@ -12,7 +12,6 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
-	"github.com/websopy/relay/internal/stream"
 	"github.com/websopy/relay/internal/upstream"
 )
 
@@ -38,7 +37,7 @@ var (
 )
 
 // readAsk reads and decodes the body, and gives its hash. A request that resumes a stream is not decoded.
-func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Native, *[sha256.Size]byte, *chat.Error) {
+func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Ask, *[sha256.Size]byte, *chat.Error) {
 	if encoding := req.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return nil, nil, errEncoding
 	}
@@ -49,7 +48,7 @@ func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Nati
 	if failure != nil || lastEventID(req) != "" {
 		return nil, nil, failure
 	}
-	ask, err := dialect.DecodeNative(body)
+	ask, err := visitOf(req).dialect.Decode(body)
 	if err != nil {
 		return nil, nil, chat.AsError(err)
 	}
@@ -84,7 +83,7 @@ func (r *Relay) getStream(w http.ResponseWriter, req *http.Request) {
 
 // answer checks what is left to check, runs the upstream and counts what came of it. body is the hash of
 // the request's, for resumable streams.
-func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Native, body *[sha256.Size]byte) {
+func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Ask, body *[sha256.Size]byte) {
 	if err := r.admit(ask); err != nil {
 		r.fail(w, req, err)
 		return
@@ -99,19 +98,15 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 		return
 	}
 	defer leave()
-	var opening []byte
-	if ask.Stream && ask.Resumable {
-		if r.Streams != nil {
-			f, rec, refused := r.begin(w, req, &ask.Request, body)
-			switch {
-			case f != nil:
-				r.serve(w, req, f, true, rec) // and then nothing more: while the answer is sent nobody needs ask
-				return
-			case refused:
-				return
-			}
+	if ask.Stream && ask.Resumable && r.Streams != nil {
+		f, rec, refused := r.begin(w, req, &ask.Request, body)
+		switch {
+		case f != nil:
+			r.serve(w, req, f, true, rec) // and then nothing more: while the answer is sent nobody needs ask
+			return
+		case refused:
+			return
 		}
-		opening = noReturn(req)
 	}
 
 	ctx, cancel := context.WithCancelCause(req.Context())
@@ -124,7 +119,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Na
 	rec := r.newRecord(req, ask.Model)
 	ctx = upstream.WithTrace(ctx, &rec.trace)
 	if ask.Stream {
-		r.stream(cancel, w, req, source{chunks: r.Upstream.Stream(ctx, &ask.Request), opening: opening}, rec)
+		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), r.encoder(req, dialect.Response{}), rec)
 	} else {
 		r.whole(ctx, w, req, &ask.Request, rec)
 	}
@@ -150,7 +145,7 @@ var (
 )
 
 // admit refuses a request that is well-formed but not to be answered.
-func (r *Relay) admit(ask *dialect.Native) *chat.Error {
+func (r *Relay) admit(ask *dialect.Ask) *chat.Error {
 	switch {
 	case r.draining.Load():
 		return &chat.Error{Code: chat.Draining, Message: "the server is shutting down", RetryAfter: time.Second}
@@ -162,25 +157,27 @@ func (r *Relay) admit(ask *dialect.Native) *chat.Error {
 	return nil
 }
 
-// source is what a stream is made of.
-type source struct {
-	chunks   iter.Seq2[chat.Chunk, error]
-	follower *stream.Follower // nil: the stream is not resumable
-	opening  []byte           // frames to send with the headers
+// encoder makes the frames of a response, in the dialect of its request.
+func (r *Relay) encoder(req *http.Request, of dialect.Response) dialect.Encoder {
+	of.RequestID, of.Get = visitOf(req).id, req.Method == http.MethodGet
+	return visitOf(req).dialect.Encoder(of)
 }
 
 // stream writes one answer as frames.
-func (r *Relay) stream(cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request, from source, rec *record) {
-	out := r.newEventWriter(w, req, cancel, from, rec)
+func (r *Relay) stream(
+	cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request,
+	chunks iter.Seq2[chat.Chunk, error], encoder dialect.Encoder, rec *record,
+) {
+	out := r.newEventWriter(w, req, cancel, encoder, rec)
 	defer out.close()
-	err := r.relay(out, req, from.chunks, rec)
+	err := r.relay(out, req, chunks, rec)
 	if failed := out.failed(); err != nil && failed != nil {
 		err = failed // a ping's write, perhaps, of which the upstream only saw that the request was over
 	}
 	r.conclude(rec, req, err)
 	switch {
 	case rec.failure != nil:
-		_ = out.fail(r.errorObject(req, rec.failure)) // if it can't be told, it is counted all the same
+		_ = out.fail(r.shown(rec.failure), rec.seq) // if it can't be told, it is counted all the same
 	case rec.reason == reasonReleased:
 		_ = out.reconnect(reconnectJitter())
 	}
@@ -200,9 +197,10 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, chunks iter.Seq2[chat
 		switch {
 		case out.over: // done was written, and nothing counts any more
 		case err != nil:
+			rec.seq = c.Seq
 			return err
 		case c.Type == chat.Done:
-			if err := out.finish(c, marker(req)); err != nil {
+			if err := out.finish(c); err != nil {
 				return err
 			}
 			rec.complete(c.Done)
@@ -215,16 +213,6 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, chunks iter.Seq2[chat
 	return rec.ended()
 }
 
-var doneMarker = []byte("[DONE]")
-
-// marker is what follows a done frame: nothing on GET, whose readers parse each data line as JSON.
-func marker(req *http.Request) []byte {
-	if req.Method == http.MethodPost {
-		return doneMarker
-	}
-	return nil
-}
-
 // whole answers with one JSON object.
 func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
 	var answer dialect.Answer
@@ -233,7 +221,7 @@ func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Requ
 	case rec.failure != nil:
 		r.respondError(w, req, rec.failure)
 	case rec.done != nil:
-		body := append(answer.AppendJSON(nil), '\n')
+		body := append(visitOf(req).dialect.AppendAnswer(nil, &answer), '\n')
 		r.body(w, req, http.StatusOK, "application/json; charset=utf-8", body)
 		rec.bytes = int64(len(body))
 	}

@@ -11,7 +11,6 @@ import (
 type Follower struct {
 	hub  *Hub
 	id   string
-	seq  uint64
 	from source
 }
 
@@ -29,22 +28,19 @@ type records struct {
 	more   bool // there is more behind them already
 }
 
-func newFollower(h *Hub, id string, after uint64, from source) *Follower {
+func newFollower(h *Hub, id string, from source) *Follower {
 	h.attached.Add(1)
-	return &Follower{hub: h, id: id, seq: after, from: from}
+	return &Follower{hub: h, id: id, from: from}
 }
 
 // ID is that of the stream.
 func (f *Follower) ID() string { return f.id }
 
-// Seq is the position of what Chunks yielded last, be it a chunk or the stream's own error.
-// Positions count from 1.
-func (f *Follower) Seq() uint64 { return f.seq }
-
 // Chunks gives the stream from the cursor on, once. It ends with a done chunk or with an error: a
 // *chat.Error is the stream's own or says that it can be read no further, ErrReleased that another
 // replica goes on with it, ErrEnd that the cursor was at its end; else ctx has ended. It yields no Pause;
-// More is set on all chunks in hand but the last. Text is valid until the next chunk is asked for.
+// More is set on all chunks in hand but the last. Text is valid until the next chunk is asked for. Chunks have
+// their positions, and the stream's own error has its one.
 func (f *Follower) Chunks(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
 		for {
@@ -53,7 +49,7 @@ func (f *Follower) Chunks(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 				yield(chat.Chunk{}, err)
 				return
 			}
-			f.seq = r.before
+			seq := r.before
 			for data := r.data; len(data) > 0; {
 				var kind byte
 				var rest []byte
@@ -61,8 +57,9 @@ func (f *Follower) Chunks(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 					yield(chat.Chunk{}, chat.AsError(err))
 					return
 				}
-				f.seq++
+				seq++
 				c, err := decode(kind, rest)
+				c.Seq = seq
 				c.More = err == nil && (len(data) > 0 || r.more)
 				if !yield(c, err) || err != nil || c.Type == chat.Done {
 					return

@@ -100,7 +100,7 @@ func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool,
 		}
 	}
 	h.holdKey(g)
-	f = newFollower(h, g.id, 0, g.attach(0))
+	f = newFollower(h, g.id, g.attach(0))
 	g.start(r.Produce, r.Ended)
 	return f, false, nil
 }
@@ -156,7 +156,7 @@ func (h *Hub) Attach(ctx context.Context, owner, id string, after uint64) (*Foll
 	if after > 0 {
 		h.resumed.Add(1)
 	}
-	return newFollower(h, id, after, from), nil
+	return newFollower(h, id, from), nil
 }
 
 // Stop ends a stream, on whichever replica it runs, with a done chunk whose finish reason is

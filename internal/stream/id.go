@@ -52,12 +52,6 @@ func ParseCursor(s string) (id string, seq uint64, ok bool) {
 	return id, seq, true
 }
 
-// AppendCursor appends the event id of position seq of stream id, as ParseCursor reads it.
-func AppendCursor(dst []byte, id string, seq uint64) []byte {
-	dst = append(append(dst, id...), '.')
-	return strconv.AppendUint(dst, seq, 10)
-}
-
 // keyName scopes an idempotency key by its owner. Hashed, it has a fixed length and shows neither.
 func keyName(owner, key string) string {
 	sum := sha256.Sum256([]byte(strconv.Itoa(len(owner)) + ":" + owner + key))

@@ -129,13 +129,13 @@ func readUntil(ctx context.Context, f *stream.Follower, enough func(reading) boo
 		if err != nil {
 			r.err = err
 			if _, own := errors.AsType[*chat.Error](err); own {
-				r.seqs = append(r.seqs, f.Seq())
+				r.seqs = append(r.seqs, c.Seq)
 			}
 			return r
 		}
 		r.text += string(c.Text)
 		r.done = c.Done
-		r.seqs = append(r.seqs, f.Seq())
+		r.seqs = append(r.seqs, c.Seq)
 		if enough(r) {
 			return r
 		}
@@ -279,7 +279,8 @@ func kinds(t *testing.T, with replicas) {
 		var got []chat.Chunk
 		for c, err := range f.Chunks(background(t)) {
 			require.NoError(t, err)
-			c.More = false
+			require.EqualValues(t, len(got)+1, c.Seq)
+			c.More, c.Seq = false, 0
 			c.Text = append([]byte(nil), c.Text...)
 			got = append(got, c)
 		}

@@ -194,8 +194,8 @@ type teller struct {
 }
 
 // teller is who answers the relay's requests for a model.
-func (c *client) teller(req *chat.Request) teller {
-	t := teller{model: cmp.Or(req.Model, c.Model), secrets: []string{c.APIKey}}
+func (c *client) teller(model string) teller {
+	t := teller{model: model, secrets: []string{c.APIKey}}
 	if u, err := url.Parse(c.BaseURL); err == nil {
 		t.host = strings.ToLower(u.Hostname())
 	}

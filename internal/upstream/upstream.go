@@ -126,9 +126,10 @@ func newClient(o Options, f format, fr framing) *client {
 
 func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
+		model := cmp.Or(req.Model, c.Model) // before: whoever needs req later keeps the question while the answer comes
 		err := c.stream(ctx, req, yield)
 		if err != nil {
-			err = c.teller(req).explain(err)
+			err = c.teller(model).explain(err)
 		}
 		traceAttempt(ctx, c.Name, err)
 		if err != nil {

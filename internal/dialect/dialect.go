@@ -1,0 +1,78 @@
+package dialect
+
+import (
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// A Dialect is a wire format that clients speak: how they ask, how an answer is streamed to them, and how
+// they are refused. One value serves all requests, from any goroutine.
+type Dialect interface {
+	// Decode reads the body of a request. Its errors are *chat.Error with code invalid_request, and name the
+	// field.
+	Decode(body []byte) (*Ask, error)
+
+	// Encoder makes the frames of one response.
+	Encoder(r Response) Encoder
+
+	// AppendAnswer appends a whole answer as one JSON object, for a client that wants no stream.
+	AppendAnswer(dst []byte, a *Answer) []byte
+
+	// AppendRefusal appends the JSON body that refuses a request. The error's cause stays out of it.
+	AppendRefusal(dst []byte, e *chat.Error, requestID string) []byte
+
+	// Hold is how long the headers of a stream may wait for its first frame. A client that reads them can't
+	// be given another status any more.
+	Hold() time.Duration
+}
+
+// Ask is what a client asks for.
+type Ask struct {
+	chat.Request
+	Stream    bool // false: the caller wants one JSON object
+	Resumable bool // the stream is to outlive its connection
+}
+
+// Response is what an Encoder has to know of the response that it makes.
+type Response struct {
+	StreamID  string // of a resumable stream, which tells positions; empty: the stream is not resumable
+	Resumed   bool   // the client has the beginning of the stream already
+	RequestID string // for errors
+
+	Grace     time.Duration // how long the stream goes on without a reader
+	Retention time.Duration // how long it is kept after its end
+
+	Get bool // the request was a GET, perhaps of a browser's EventSource
+}
+
+// An Encoder makes the frames of one response. Each method appends whole frames, or nothing, to dst. It is
+// used by one goroutine at a time, and does not allocate for text once dst has grown.
+//
+// An Encoder whose frames depend on the chunks before them implements Skipper as well.
+type Encoder interface {
+	// Start appends what a response begins with, before the provider has answered.
+	Start(dst []byte) []byte
+
+	// Chunk appends the frames of a chunk. The last of them tells the chunk's position, if it has one.
+	Chunk(dst []byte, c chat.Chunk) []byte
+
+	// Ping appends what says: still here.
+	Ping(dst []byte) []byte
+
+	// Reconnect appends what asks the client to come back after wait. The connection is cut behind it.
+	Reconnect(dst []byte, wait time.Duration) []byte
+
+	// Fail appends the end of a stream that failed. seq is the position of the error, 0 when it is not the
+	// stream's but this connection's own.
+	Fail(dst []byte, e *chat.Error, seq uint64) []byte
+
+	// Close appends what follows the frames of a done chunk.
+	Close(dst []byte) []byte
+}
+
+// A Skipper is an Encoder that has to see the chunks which its client has already, to go on with numbers or
+// open parts where that client stopped reading.
+type Skipper interface {
+	Skip(c chat.Chunk)
+}
