@@ -19,7 +19,7 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /relay /relay
 USER 65532:65532
 EXPOSE 8080 9090
-# Inside a container, loopback would hide the metrics from whoever scrapes them.
+# Inside a container, loopback would hide the metrics from whoever scrapes them. Profiles need RELAY_PPROF=true there.
 ENV RELAY_ADMIN_ADDR=:9090
 HEALTHCHECK --interval=10s --timeout=4s --start-period=5s CMD ["/relay", "healthcheck"]
 ENTRYPOINT ["/relay"]

@@ -17,6 +17,7 @@ import (
 type Config struct {
 	Addr      string `env:"RELAY_ADDR" envDefault:":8080" group:"Server" help:"listen address, host:port"`
 	AdminAddr string `env:"RELAY_ADMIN_ADDR" envDefault:"127.0.0.1:9090" help:"metrics and pprof, host:port; set but empty: off"`
+	PProf     string `env:"RELAY_PPROF" envDefault:"auto" help:"whether /debug/pprof/ is at the admin address: true, false or auto: only while that is loopback"`
 	TLSCert   string `env:"RELAY_TLS_CERT" help:"file of the PEM certificate chain; serves TLS with HTTP/2, needs RELAY_TLS_KEY"`
 	TLSKey    string `env:"RELAY_TLS_KEY" help:"file of the certificate's PEM private key"`
 	UI        bool   `env:"RELAY_UI" envDefault:"true" help:"the demo chat page at /"`
@@ -25,6 +26,8 @@ type Config struct {
 	// and the loader fills it.
 	APIKeys     []APIKey `env:"RELAY_API_KEYS,-" group:"Access" help:"accepted bearer keys, comma-separated, each name:key or key; empty: open to all"`
 	CORSOrigins []string `env:"RELAY_CORS_ORIGINS" help:"allowed browser origins, comma-separated, or *"`
+
+	Hosts []string `env:"RELAY_HOSTS" help:"names that a relay without keys answers to, comma-separated, like chat.example.com, *.example.com or * for any. Addresses, localhost, names without a dot and those below .localhost, .local, .internal and .svc need not be named"`
 
 	TrustedProxies []netip.Prefix `env:"RELAY_TRUSTED_PROXIES" help:"proxies whose X-Forwarded-For and X-Forwarded-Host count, comma-separated addresses, networks (10.0.0.0/8) or private for all private networks and loopback"`
 

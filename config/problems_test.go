@@ -39,6 +39,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		extraURL    = "UPSTREAM_BASE_URL: must not have a user, query or fragment"
 		noSize      = "is not a size; use e.g. 1MiB, 512KiB or 1048576"
 		noNetwork   = "is neither an address nor a network, e.g. 192.0.2.7, 10.0.0.0/8 or private"
+		noHost      = "is not a host name; use chat.example.com, *.example.com or *, without scheme and port"
 		noModel     = "is neither a name nor name=other, where other has no *"
 		noHeader    = "is not of the form Name: value or Name=value"
 		tokenOnly   = "has characters other than printable ASCII without spaces"
@@ -78,6 +79,10 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"a network that is too wide":                 {"RELAY_TRUSTED_PROXIES=10.0.0.0/64", `RELAY_TRUSTED_PROXIES: "10.0.0.0/64" ` + noNetwork},
 		"IPv4 written as IPv6":                       {"RELAY_TRUSTED_PROXIES=::ffff:10.0.0.1", `RELAY_TRUSTED_PROXIES: "::ffff:10.0.0.1" ` + noNetwork},
 		"no proxy but a comma":                       {"RELAY_TRUSTED_PROXIES=,", "RELAY_TRUSTED_PROXIES: has only separators"},
+		"a host with a scheme":                       {"RELAY_HOSTS=https://chat.example.com", `RELAY_HOSTS: "https://chat.example.com" ` + noHost},
+		"a host with a port":                         {"RELAY_HOSTS=chat.example.com:8080", `RELAY_HOSTS: "chat.example.com:8080" ` + noHost},
+		"a host with a star inside":                  {"RELAY_HOSTS=chat*.example.com", `RELAY_HOSTS: "chat*.example.com" ` + noHost},
+		"pprof perhaps":                              {"RELAY_PPROF=maybe", `RELAY_PPROF: "maybe" is not one of auto, true, false`},
 		"a size that is a word":                      {"RELAY_MAX_BODY=big", `RELAY_MAX_BODY: "big" ` + noSize},
 		"a negative size":                            {"RELAY_MAX_STREAM_BYTES=-1", `RELAY_MAX_STREAM_BYTES: "-1" ` + noSize},
 		"a body cap of nothing":                      {"RELAY_MAX_BODY=0", "RELAY_MAX_BODY: must be more than 0"},

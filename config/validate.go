@@ -22,9 +22,14 @@ func (l *loader) check(c *Config) {
 	if c.AdminAddr == c.Addr && !strings.HasSuffix(c.Addr, ":0") {
 		l.problem("RELAY_ADMIN_ADDR", "%q is RELAY_ADDR, too; metrics and pprof need an address of their own", c.AdminAddr)
 	}
+	c.PProf = l.oneOf("RELAY_PPROF", c.PProf, "auto", "true", "false")
 	l.checkTLS(c.TLSCert, c.TLSKey)
 	for i, origin := range c.CORSOrigins {
 		c.CORSOrigins[i] = l.origin("RELAY_CORS_ORIGINS", origin)
+	}
+
+	for i, name := range c.Hosts {
+		c.Hosts[i] = l.host("RELAY_HOSTS", name)
 	}
 
 	if c.MaxBody == 0 {
@@ -203,6 +208,15 @@ func (l *loader) origin(name, origin string) string {
 		return strings.TrimSuffix(canonical, ":80")
 	}
 	return canonical
+}
+
+// host returns a name as browsers send it, in lower case.
+func (l *loader) host(name, host string) string {
+	labels := strings.TrimPrefix(host, "*.")
+	if host != "*" && strings.ContainsFunc(labels, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("*/:@[]", r) }) {
+		l.problem(name, "%q is not a host name; use chat.example.com, *.example.com or *, without scheme and port", host)
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
 // baseURL returns the URL less its trailing slashes. Its problems don't quote it, because the parts

@@ -9,7 +9,6 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"os"
 	"runtime"
 	"strings"
@@ -19,7 +18,6 @@ import (
 	"github.com/mattn/go-isatty"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/config"
@@ -79,10 +77,11 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 			listener.Close()
 			return fmt.Errorf("RELAY_ADMIN_ADDR: %w (set another address, or set it empty for none)", err)
 		}
-		admin := &http.Server{Handler: adminRoutes(registry), ReadHeaderTimeout: readHeaderTimeout}
+		admin := newAdmin(cfg, registry, adminListener.Addr())
 		defer admin.Close()
 		go func() { failed <- admin.Serve(adminListener) }()
-		log.Info().Str("addr", adminListener.Addr().String()).Msg("metrics and pprof")
+		log.Info().Str("addr", adminListener.Addr().String()).Bool("pprof", withProfiles(cfg, isLoopback(adminListener.Addr()))).
+			Msg("metrics and pprof")
 	}
 	go func() {
 		if server.TLSConfig != nil {
@@ -122,7 +121,8 @@ func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, 
 		Models:       models(u),
 		Screen:       upstreams.Screen,
 		RequireModel: u.Model == "" && u.Kind != "demo" && u.Kind != "websopy",
-		Keys:         identity.NewKeys(keys), TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
+		Keys:         identity.NewKeys(keys), TrustedProxies: cfg.TrustedProxies,
+		Hosts: append(certificateNames(cfg), cfg.Hosts...), CORSOrigins: cfg.CORSOrigins,
 		MaxBody: int64(cfg.MaxBody), BodyBytes: int64(cfg.BodyBytes), BodyTimeout: cfg.BodyTimeout,
 		MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
 		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI,
@@ -199,15 +199,17 @@ func newServer(cfg *config.Config, h http.Handler, log zerolog.Logger) (*http.Se
 	return s, nil
 }
 
-func adminRoutes(registry *prometheus.Registry) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return mux
+// certificateNames are the names that the relay's certificate is for: a browser that finds the relay by any other
+// name does not speak to it.
+func certificateNames(cfg *config.Config) []string {
+	if cfg.TLSCert == "" {
+		return nil
+	}
+	cert, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+	if err != nil {
+		return nil // newServer reports it
+	}
+	return cert.Leaf.DNSNames
 }
 
 // drain lets the running streams finish, in the steps of docs/operations.md.

@@ -122,14 +122,14 @@ func TestTLS(t *testing.T) {
 	require.Zero(t, code, stderr)
 }
 
-// certificate makes a certificate for 127.0.0.1 that signs itself.
-func certificate(t *testing.T) (certFile, keyFile string, pool *x509.CertPool) {
+// certificate makes a certificate for 127.0.0.1, and perhaps names, that signs itself.
+func certificate(t *testing.T, names ...string) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	require.NoError(t, err)
@@ -202,5 +202,22 @@ func TestAnAddressInUseIsNamedByItsSetting(t *testing.T) {
 		require.Equal(t, 1, code)
 		require.Contains(t, stderr, "relay: "+name+": ")
 		require.Contains(t, stderr, "address already in use")
+	}
+}
+
+func TestTheCertificatesNamesAreTheRelays(t *testing.T) {
+	cert, key, pool := certificate(t, "chat.example.com")
+	p := serve(t, "RELAY_TLS_CERT="+cert, "RELAY_TLS_KEY="+key)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	defer transport.CloseIdleConnections()
+	p.client = &http.Client{Transport: transport}
+	for host, status := range map[string]int{"chat.example.com": 200, "evil.example": 403} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/v1/ai/chat?message=Hello&model=demo-fast", nil)
+		require.NoError(t, err)
+		req.Host = host
+		res, err := p.client.Do(req)
+		require.NoError(t, err)
+		body(t, res)
+		require.Equal(t, status, res.StatusCode, host)
 	}
 }

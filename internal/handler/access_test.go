@@ -171,7 +171,7 @@ func TestOrigins(t *testing.T) {
 		"a sibling site's image":             {nil, []string{"Sec-Fetch-Site", "same-site"}, 403, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, handler.Options{Upstream: hello, CORSOrigins: tc.allowed})
+			r := start(t, handler.Options{Upstream: hello, CORSOrigins: tc.allowed, Hosts: handler.Hosts{"relay.example.com"}})
 			for method, path := range map[string]string{http.MethodPost: "/api/chat/stream", http.MethodGet: "/v1/ai/chat?message=hi"} {
 				res, body := fetch(t, method, r.url+path, question, tc.headers...)
 				require.Equal(t, tc.status, res.StatusCode)

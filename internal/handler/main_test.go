@@ -253,7 +253,7 @@ func (s *socket) postBody(t *testing.T, body string) {
 
 // newPost is a question for a handler that is called without a server.
 func newPost(body string) *http.Request {
-	req := httptest.NewRequest(http.MethodPost, "/api/chat/stream", strings.NewReader(body))
+	req := httptest.NewRequest(http.MethodPost, "http://relay/api/chat/stream", strings.NewReader(body))
 	req.Header.Set("Content-Type", "application/json")
 	return req
 }

@@ -29,7 +29,11 @@ func (r *Relay) allowsOrigin(origin string) bool {
 	return slices.Contains(r.CORSOrigins, "*") || slices.ContainsFunc(r.CORSOrigins, func(o string) bool { return strings.EqualFold(o, origin) })
 }
 
-var errOrigin = &chat.Error{Code: chat.Forbidden, Message: "this origin is not allowed (see RELAY_CORS_ORIGINS)"}
+var (
+	errOrigin = &chat.Error{Code: chat.Forbidden, Message: "this origin is not allowed (see RELAY_CORS_ORIGINS)"}
+	errNoSign = &chat.Error{Code: chat.Forbidden, Message: "a browser's GET needs a sign that it is of the relay's own page or " +
+		"an allowed origin: Sec-Fetch-Site, Origin or Referer (see RELAY_CORS_ORIGINS); a POST needs none"}
+)
 
 // checkOrigin refuses what a page of a foreign origin made the browser send. CORS only keeps such a
 // page from reading the answer; the tokens would be spent all the same.
@@ -53,8 +57,60 @@ func (r *Relay) fromAllowedOrigin(req *http.Request) bool {
 	case site != "":
 		return slices.Contains(r.CORSOrigins, "*")
 	case origin == "":
-		return true // no browser
+		return true // no browser, or a GET: see checkSign
 	}
-	u, err := url.Parse(origin) // an older browser, or one on a page without TLS
-	return err == nil && u.Host != "" && strings.EqualFold(u.Host, req.Host)
+	return isOwnOrigin(req, origin) // an older browser, or one on a page without TLS
+}
+
+// isOwnOrigin tells whether the page at a URL is of the relay's own origin. The scheme is not compared: a proxy
+// may take TLS off.
+func isOwnOrigin(req *http.Request, page string) bool {
+	u, err := url.Parse(page)
+	return err == nil && u.Host != "" && slices.ContainsFunc(hostsOf(req), func(host string) bool {
+		return strings.EqualFold(withoutDefaultPort(u.Host), withoutDefaultPort(host))
+	})
+}
+
+func withoutDefaultPort(host string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(host, ":80"), ":443")
+}
+
+// checkSign refuses a question in a URL that any page could have made the browser ask, by an image or a frame.
+// Without TLS a browser says nothing of the page with such a GET, so that a sign of the right page is needed.
+// A key that the page has to send is one; where there is none, or the browser sends a cookie by itself, it has to be
+// another. Who reads on what was asked before needs none.
+func (r *Relay) checkSign(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		byItself := r.Keys.None() || req.Header.Get("Cookie") != ""
+		if byItself && isBrowser(req) && !r.hasSign(req) && lastEventID(req) == "" {
+			r.fail(w, req, errNoSign)
+			return
+		}
+		next.ServeHTTP(w, req)
+	})
+}
+
+func isBrowser(req *http.Request) bool {
+	if strings.HasPrefix(req.UserAgent(), "Mozilla/") {
+		return true
+	}
+	for name := range req.Header {
+		if strings.HasPrefix(name, "Sec-Fetch-") {
+			return true
+		}
+	}
+	return false
+}
+
+// hasSign tells whether anything says that the right page asks, in a request that checkOrigin let pass.
+func (r *Relay) hasSign(req *http.Request) bool {
+	if req.Header.Get("Sec-Fetch-Site") != "" || req.Header.Get("Origin") != "" {
+		return true
+	}
+	// No page can make a browser send such a header to another origin that does not allow it.
+	if scheme, _, _ := strings.Cut(req.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
+		return true
+	}
+	page, err := url.Parse(req.Referer())
+	return err == nil && page.Host != "" && (r.allowsOrigin(page.Scheme+"://"+page.Host) || isOwnOrigin(req, req.Referer()))
 }

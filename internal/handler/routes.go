@@ -48,6 +48,7 @@ type Options struct {
 
 	Keys           identity.Keys    // none: open to all
 	TrustedProxies identity.Proxies // whose word on the client is taken
+	Hosts          Hosts            // that a relay without keys answers to
 	CORSOrigins    []string         // like https://app.example.com, or "*"
 
 	MaxBody        int64         // bytes of a request body
@@ -105,12 +106,28 @@ func (r *Relay) newRoutes() http.Handler {
 	for _, ask := range []func(string, http.HandlerFunc){mux.Get, mux.Head} { // some balancers ask by HEAD
 		ask("/healthz", r.healthz)
 		ask("/readyz", r.readyz)
-		if r.UI {
-			ask("/", r.ui)
-			ask("/ui/*", r.ui)
-		}
 	}
+	mux.Group(func(mux chi.Router) {
+		if r.Keys.None() {
+			mux.Use(checkHost(r.Hosts, r.fail))
+		}
+		r.routePages(mux)
+		r.routeStreams(mux)
+	})
+	return mux
+}
 
+func (r *Relay) routePages(mux chi.Router) {
+	if !r.UI {
+		return
+	}
+	for _, ask := range []func(string, http.HandlerFunc){mux.Get, mux.Head} {
+		ask("/", r.ui)
+		ask("/ui/*", r.ui)
+	}
+}
+
+func (r *Relay) routeStreams(mux chi.Router) {
 	mux.Group(func(mux chi.Router) {
 		mux.Use(r.checkOrigin, authenticate(r.Keys, r.fail), discardBody(r.fail))
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
@@ -122,7 +139,7 @@ func (r *Relay) newRoutes() http.Handler {
 			mux.Post(path+"/{id}/stop", r.stopStream)
 		}
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
-			mux.Get(path, r.getStream)
+			mux.With(r.checkSign).Get(path, r.getStream)
 		}
 		mux.Get("/v1/models", r.listModels)
 		mux.Get("/v1/models/*", r.oneModel)
@@ -131,7 +148,6 @@ func (r *Relay) newRoutes() http.Handler {
 			mux.Get(d.Path+"/{id}", r.attachStream)
 		}
 	})
-	return mux
 }
 
 // dialectOf is what a path speaks, refusals included: native, where no other dialect has it.

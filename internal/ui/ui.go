@@ -67,7 +67,7 @@ func Serve(w http.ResponseWriter, req *http.Request) bool {
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cache-Control", "no-cache") // a new relay brings a new page; the ETag says whether it did
 	h.Set("ETag", f.etag)
 	http.ServeContent(w, req, name, time.Time{}, bytes.NewReader(f.body))
