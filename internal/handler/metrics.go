@@ -14,6 +14,7 @@ type Metrics struct {
 	bytes      prometheus.Counter
 	attempts   *prometheus.CounterVec
 	hedges     prometheus.Counter
+	noState    prometheus.Counter
 
 	// Resumable streams.
 	generations *prometheus.CounterVec
@@ -43,9 +44,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Requests to providers by outcome: ok, cancelled, or an error code."}, []string{"upstream", "outcome"}),
 		hedges: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_upstream_hedges_total",
 			Help: "Streams for which a second provider was asked beside a slow one."}),
+		noState: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_states_too_large_total",
+			Help: "Answers without the state that their provider wants back, because it would be over 256 KiB."}),
 		reg: reg,
 	}
-	reg.MustRegister(m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges)
+	reg.MustRegister(m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges, m.noState)
 	m.resumable(reg)
 	return m
 }

@@ -165,6 +165,9 @@ func (r *Relay) tell(rec *record, what string) {
 	if rec.trace.Hedged {
 		r.Metrics.hedges.Inc()
 	}
+	if rec.trace.TooMuch {
+		r.Metrics.noState.Inc()
+	}
 
 	level := zerolog.InfoLevel
 	if rec.failure != nil {

@@ -119,5 +119,6 @@ func mergeTraces(ctx context.Context, lanes []*lane, won *lane) {
 	}
 	if won != nil {
 		t.Attempts = append(t.Attempts, won.trace.Attempts...)
+		t.TooMuch = won.trace.TooMuch
 	}
 }

@@ -191,7 +191,9 @@ func (k *keeper) detail(raw []byte) {
 // state makes the state of a complete answer, "" when there is nothing to bring back.
 func (k *keeper) state(kind string, reason chat.FinishReason, tools []toolCall) string {
 	if k.inner != "" && k.rules != nil {
-		return packState(kind, k.place, &k.binding, nil, k.inner)
+		text := packState(kind, k.place, &k.binding, nil, k.inner)
+		k.over = text == ""
+		return text
 	}
 	if !k.worth || k.over || reason != chat.FinishStop && reason != chat.FinishToolCalls {
 		return ""
@@ -211,9 +213,12 @@ func (k *keeper) state(kind string, reason chat.FinishReason, tools []toolCall) 
 		k.items = append(k.items, item{kind: itemField, name: k.field, text: string(k.value)})
 	}
 	if len(k.items) > maxStateItems {
+		k.over = true
 		return ""
 	}
-	return packState(kind, k.place, &k.binding, numbered(k.items, tools), "")
+	text := packState(kind, k.place, &k.binding, numbered(k.items, tools), "")
+	k.over = text == ""
+	return text
 }
 
 // numbered names calls by the numbers that they were sent with. Those that were not are none.

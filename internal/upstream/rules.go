@@ -64,33 +64,53 @@ type modelFamily struct {
 
 var modelFamilies = []modelFamily{
 	{"claude", regexp.MustCompile(`(^|[./])claude-`), []modelRule{
-		{match: `(opus|fable|mythos)-5-[1-9](\D|$)`, sampling: never, efforts: "low medium high xhigh max", thinks: unaskedThinking, noForced: true, noPrefill: true, inPlace: true},
-		{match: `sonnet-5-5(\D|$)`, sampling: never, efforts: "none low medium high xhigh max", thinks: unaskedThinking, off: "between_tools", noForced: true, noPrefill: true, inPlace: true},
-		{match: `(fable|mythos)-5`, sampling: never, efforts: "low medium high xhigh max", thinks: unaskedThinking, noPrefill: true, inPlace: true},
-		{match: `haiku-5|opus-5`, sampling: never, efforts: "none low medium high xhigh max", thinks: unaskedThinking, off: "disabled", noPrefill: true, inPlace: true},
-		{match: `sonnet-5`, sampling: never, efforts: "none low medium high xhigh max", thinks: unaskedThinking, off: "disabled", noPrefill: true, inPlace: true},
-		{match: `4[-.]8`, sampling: never, efforts: "none low medium high xhigh max", off: "disabled", noPrefill: true, inPlace: true},
-		{match: `4[-.]7`, sampling: never, efforts: "none low medium high xhigh max", off: "disabled", noPrefill: true},
-		{match: `4[-.]6`, sampling: oneOf, efforts: "none low medium high max", off: "disabled", calmly: true, noPrefill: true},
+		{match: `(opus|fable|mythos)-5-[1-9](\D|$)`, sampling: never, efforts: "low medium high xhigh max",
+			thinks: unaskedThinking, noForced: true, noPrefill: true, inPlace: true},
+		{match: `sonnet-5-5(\D|$)`, sampling: never, efforts: "none low medium high xhigh max",
+			thinks: unaskedThinking, off: "between_tools", noForced: true, noPrefill: true, inPlace: true},
+		{match: `(fable|mythos)-5`, sampling: never, efforts: "low medium high xhigh max",
+			thinks: unaskedThinking, noPrefill: true, inPlace: true},
+		{match: `haiku-5|opus-5`, sampling: never, efforts: "none low medium high xhigh max",
+			thinks: unaskedThinking, off: "disabled", noPrefill: true, inPlace: true},
+		{match: `sonnet-5`, sampling: never, efforts: "none low medium high xhigh max", thinks: unaskedThinking,
+			off: "disabled", noPrefill: true, inPlace: true},
+		{match: `4[-.]8`, sampling: never, efforts: "none low medium high xhigh max", off: "disabled",
+			noPrefill: true, inPlace: true},
+		{match: `4[-.]7`, sampling: never, efforts: "none low medium high xhigh max", off: "disabled",
+			noPrefill: true},
+		{match: `4[-.]6`, sampling: oneOf, efforts: "none low medium high max", off: "disabled", calmly: true,
+			noPrefill: true},
 		{match: `-4(\D|$)`, sampling: oneOf, thinks: onBudget, least: 1024, calmly: true, off: "disabled"},
 		{match: `claude-[23]`, thinks: onBudget, least: 1024, calmly: true, off: "disabled"},
-		{match: ``, sampling: never, efforts: "low medium high xhigh max", thinks: unaskedThinking, noForced: true, noPrefill: true, inPlace: true},
+		{match: ``, sampling: never, efforts: "low medium high xhigh max", thinks: unaskedThinking,
+			noForced: true, noPrefill: true, inPlace: true},
 	}},
 	{"gpt", regexp.MustCompile(`^(ft:)?(gpt-|o\d)`), []modelRule{
 		{match: `^gpt-oss`},
-		{match: `^gpt-(6-astra|6\.1-sol)`, sampling: never, efforts: "low medium high xhigh max", noStop: true, ccTools: never, sealed: true, shows: true},
-		{match: `^gpt-(6|5\.6)`, sampling: withNone, efforts: "none low medium high xhigh max", ccMost: "xhigh", unasked: "medium", noStop: true, ccTools: withNone, sealed: true, shows: true},
-		{match: `^gpt-5\.5`, sampling: withNone, efforts: "none low medium high xhigh", unasked: "medium", noStop: true, ccTools: withNone, sealed: true, shows: true},
-		{match: `^gpt-5\.\d-chat`, sampling: never, efforts: "medium", unasked: "medium", noStop: true, sealed: true, shows: true},
-		{match: `^gpt-5\.4`, sampling: withNone, efforts: "none low medium high xhigh", unasked: "none", noStop: true, ccTools: unlessAsked, sealed: true, shows: true},
-		{match: `^gpt-5\.[23]`, sampling: withNone, efforts: "none low medium high xhigh", unasked: "none", noStop: true, sealed: true, shows: true},
-		{match: `^gpt-5\.1`, sampling: withNone, efforts: "none low medium high", unasked: "none", noStop: true, sealed: true, shows: true},
+		{match: `^gpt-(6-astra|6\.1-sol)`, sampling: never, efforts: "low medium high xhigh max", noStop: true,
+			ccTools: never, sealed: true, shows: true},
+		{match: `^gpt-(6|5\.6)`, sampling: withNone, efforts: "none low medium high xhigh max", ccMost: "xhigh",
+			unasked: "medium", noStop: true, ccTools: withNone, sealed: true, shows: true},
+		{match: `^gpt-5\.5`, sampling: withNone, efforts: "none low medium high xhigh", unasked: "medium",
+			noStop: true, ccTools: withNone, sealed: true, shows: true},
+		{match: `^gpt-5\.\d-chat`, sampling: never, efforts: "medium", unasked: "medium", noStop: true,
+			sealed: true, shows: true},
+		{match: `^gpt-5\.4`, sampling: withNone, efforts: "none low medium high xhigh", unasked: "none",
+			noStop: true, ccTools: unlessAsked, sealed: true, shows: true},
+		{match: `^gpt-5\.[23]`, sampling: withNone, efforts: "none low medium high xhigh", unasked: "none",
+			noStop: true, sealed: true, shows: true},
+		{match: `^gpt-5\.1`, sampling: withNone, efforts: "none low medium high", unasked: "none", noStop: true,
+			sealed: true, shows: true},
 		{match: `^gpt-5-chat`, efforts: notTaken, noStop: true},
-		{match: `^gpt-5-pro`, sampling: never, efforts: "high", unasked: "high", noStop: true, sealed: true, shows: true},
-		{match: `^gpt-5($|-)`, sampling: never, efforts: "minimal low medium high", unasked: "medium", noStop: true, sealed: true, shows: true},
-		{match: `^o[134]`, sampling: never, efforts: "low medium high", unasked: "medium", noStop: true, sealed: true, shows: true},
+		{match: `^gpt-5-pro`, sampling: never, efforts: "high", unasked: "high", noStop: true, sealed: true,
+			shows: true},
+		{match: `^gpt-5($|-)`, sampling: never, efforts: "minimal low medium high", unasked: "medium",
+			noStop: true, sealed: true, shows: true},
+		{match: `^o[134]`, sampling: never, efforts: "low medium high", unasked: "medium", noStop: true,
+			sealed: true, shows: true},
 		{match: `^gpt-[34]`, efforts: notTaken},
-		{match: ``, sampling: never, efforts: "low medium high xhigh max", noStop: true, ccTools: never, sealed: true, shows: true},
+		{match: ``, sampling: never, efforts: "low medium high xhigh max", noStop: true, ccTools: never,
+			sealed: true, shows: true},
 	}},
 	{"gemini", regexp.MustCompile(`(^|/)gemini-`), []modelRule{
 		{match: `gemini-[12].*(image|tts|audio|live)|gemini-(1|2\.0)`, thinks: onBudget, noIDs: true},
@@ -99,7 +119,8 @@ var modelFamilies = []modelFamily{
 		{match: `gemini-2\.5-flash-lite`, thinks: onBudget, noIDs: true},
 		{match: `gemini-2`, thinks: onBudget, noIDs: true, shows: true},
 		{match: `gemini-3-pro`, thinks: onLevels, efforts: "low high", images: true, shows: true},
-		{match: `gemini-3(\.[156])?-flash`, thinks: onLevels, efforts: "minimal low medium high", images: true, shows: true},
+		{match: `gemini-3(\.[156])?-flash`, thinks: onLevels, efforts: "minimal low medium high", images: true,
+			shows: true},
 		{match: ``, thinks: onLevels, efforts: "low medium high", images: true, shows: true},
 	}},
 }
@@ -152,7 +173,8 @@ var hostRules = []hostRule{
 	{family: "mistral", hosts: "mistral.ai", maxTokens: "max_tokens", seed: "random_seed", ids: 9, back: inParts, noStreamOptions: true,
 		noNames: true, strict: true, bridge: true, prefix: true,
 		models: []modelRule{{efforts: "none high"}}},
-	{family: "deepseek", hosts: "deepseek.com", maxTokens: "max_tokens", back: "reasoning_content", fill: emptyText, thinking: byType, noSchema: true, strict: true,
+	{family: "deepseek", hosts: "deepseek.com", maxTokens: "max_tokens", back: "reasoning_content", fill: emptyText,
+		thinking: byType, noSchema: true, strict: true,
 		models: []modelRule{{efforts: "low high max", off: "disabled", calmly: true}}},
 	{family: "kimi", hosts: "moonshot.ai moonshot.cn", maxTokens: "max_tokens", back: "reasoning_content", fill: " ", thinking: byType,
 		noImageURLs: true, noRequired: true, strict: true,
@@ -232,7 +254,9 @@ const noFamily = "none"
 func KnowsFamily(name string) bool {
 	return name == noFamily ||
 		slices.ContainsFunc(hostRules, func(h hostRule) bool { return h.family == name }) ||
-		slices.ContainsFunc(modelFamilies, func(f modelFamily) bool { return f.name == name || f.member.MatchString(name) })
+		slices.ContainsFunc(modelFamilies, func(f modelFamily) bool {
+			return f.name == name || f.member.MatchString(name)
+		})
 }
 
 // speaks tells whether the family's rules are about a format. Behind another one stands a gateway with rules of
@@ -268,7 +292,8 @@ func (o *Options) hostRule() hostRule {
 	for _, h := range hostRules {
 		for end := range strings.FieldsSeq(h.hosts) {
 			tail, starred := strings.CutPrefix(end, "*")
-			if name := u.Hostname(); name == end || strings.HasSuffix(name, "."+end) || starred && strings.HasSuffix(name, tail) {
+			name := u.Hostname()
+			if name == end || strings.HasSuffix(name, "."+end) || starred && strings.HasSuffix(name, tail) {
 				return h
 			}
 		}

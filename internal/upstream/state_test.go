@@ -101,6 +101,17 @@ var conversations = map[string]twoTurns{
 			`\{"type":"thinking","thinking":"","signature":"` + sealedText + `3"\},\{"type":"tool_use","id":"c1"`,
 		`"content":\[\{"type":"text","text":"Looking\."\},\{"type":"tool_use"`,
 		`{"type":"error","error":{"type":"invalid_request_error","message":"messages.1.content.0: Invalid ` + "`signature` in `thinking`" + ` block. The block is bound to a different conversation."}}`},
+	"Claude: two blocks that follow each other": {
+		"anthropic", "https://api.anthropic.com", "claude-opus-5",
+		sse(`{"type":"message_start","message":{}}`,
+			`{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"A","signature":"`+sealedText+`1"}}`,
+			`{"type":"content_block_stop","index":0}`,
+			`{"type":"content_block_start","index":1,"content_block":{"type":"thinking","thinking":"B","signature":"`+sealedText+`2"}}`,
+			`{"type":"content_block_stop","index":1}`,
+			`{"type":"content_block_start","index":2,"content_block":{"type":"text","text":"Yes."}}`, `{"type":"content_block_stop","index":2}`,
+			`{"type":"message_delta","delta":{"stop_reason":"end_turn"}}`, `{"type":"message_stop"}`),
+		`"thinking":"A","signature":"` + sealedText + `1"\},\{"type":"thinking","thinking":"B","signature":"` + sealedText + `2"\},\{"type":"text"`,
+		`"content":\[\{"type":"text","text":"Yes\."\}\]`, `{"error":{"message":"Invalid signature in thinking block"}}`},
 	"Claude as JSON": {
 		"anthropic", "https://api.anthropic.com", "claude-opus-5-5",
 		sse(`{"type":"message","role":"assistant","content":[{"type":"thinking","thinking":"","signature":"` + sealedText + `"},{"type":"tool_use","id":"c1","name":"f","input":{"x":1}}],"stop_reason":"tool_use"}`),
@@ -390,9 +401,11 @@ func TestNoStateOfAnAnswerThatIsNotWhole(t *testing.T) {
 			o := options("openai", "https://api.deepseek.com")
 			s := newUpstream(t, o)
 			upstream.SetTransport(s, &fake{answer: func(string, string) (int, string) { return 200, body }})
-			a := fold(t, s, t.Context(), question())
+			trace := &upstream.Trace{}
+			a := fold(t, s, upstream.WithTrace(t.Context(), trace), question())
 			require.NoError(t, a.err)
 			require.Empty(t, a.done.State)
+			require.Equal(t, name == "more than the room", trace.TooMuch)
 		})
 	}
 }

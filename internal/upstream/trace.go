@@ -11,6 +11,7 @@ type Trace struct {
 
 	Attempts []Attempt // of the upstream that answered come last
 	Hedged   bool      // a second upstream was asked beside a slow one
+	TooMuch  bool      // to come back: the answer has no state because it would be over the limit
 }
 
 // Attempt is one request to one upstream.
@@ -29,6 +30,13 @@ func WithTrace(ctx context.Context, t *Trace) context.Context {
 func traceAttempt(ctx context.Context, name string, err error) {
 	if t := traceOf(ctx); t != nil {
 		t.Attempts = append(t.Attempts, Attempt{name, err})
+	}
+}
+
+// traceTooMuch notes that an answer has more to come back than a state may have.
+func traceTooMuch(ctx context.Context) {
+	if t := traceOf(ctx); t != nil {
+		t.TooMuch = true
 	}
 }
 

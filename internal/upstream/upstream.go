@@ -185,7 +185,11 @@ func (c *client) try(parent context.Context, q *query, yield func(chat.Chunk, er
 	if err := c.read(ctx, &x, events); err != nil {
 		return waitAsTold(err, res.Header)
 	}
-	if x.out.end(c.Kind) && !events.Ended() && res.ProtoMajor == 1 {
+	taken := x.out.end(c.Kind)
+	if x.out.keep.over {
+		traceTooMuch(parent)
+	}
+	if taken && !events.Ended() && res.ProtoMajor == 1 {
 		x.clock.set(drainTime, errGraceOver)
 		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
 	}
