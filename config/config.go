@@ -33,7 +33,8 @@ type Config struct {
 
 	MaxBody        ByteSize      `env:"RELAY_MAX_BODY" envDefault:"8MiB" group:"Limits" help:"request body"`
 	BodyBytes      ByteSize      `env:"RELAY_BODY_BYTES" unset:"64MiB or more" help:"request bodies of this process together, until their answers begin, half of it at most for one caller; beyond it 503 overloaded; 0: no cap. At least twice RELAY_MAX_BODY"`
-	MaxStreams     int           `env:"RELAY_MAX_STREAMS" envDefault:"0" help:"open streams of this process, beyond it 503 overloaded; 0: no cap"`
+	MaxStreams     int           `env:"RELAY_MAX_STREAMS" envDefault:"0" help:"answers that this process has generated at a time, and as many connections that it sends them to; shared fairly by callers, beyond it 503 overloaded; 0: no cap"`
+	LimitStreams   int           `env:"RELAY_LIMIT_STREAMS" envDefault:"0" help:"answers of one caller (API key or, without keys, client address) at a time in this process, beyond it 429 rate_limited; 0: no cap"`
 	MaxStreamBytes ByteSize      `env:"RELAY_MAX_STREAM_BYTES" envDefault:"64MiB" help:"one answer, as sent to the client; 0: no cap"`
 	MaxDuration    time.Duration `env:"RELAY_MAX_DURATION" envDefault:"15m" help:"one stream, start to end; 0: no cap"`
 
@@ -52,9 +53,8 @@ type Config struct {
 	SentinelPassword Secret        `env:"RELAY_REDIS_SENTINEL_PASSWORD" help:"password at the Sentinels"`
 	ResumeGrace      time.Duration `env:"RELAY_RESUME_GRACE" envDefault:"60s" help:"how long an answer is generated on without anybody reading it; at least 5s with redis"`
 	ResumeRetention  time.Duration `env:"RELAY_RESUME_RETENTION" envDefault:"10m" help:"how long a finished stream can be read again"`
-	ResumeBytes      ByteSize      `env:"RELAY_RESUME_BYTES" envDefault:"256MiB" help:"memory for all streams of this process, beyond it new ones get 503 overloaded; 0: no cap"`
+	ResumeBytes      ByteSize      `env:"RELAY_RESUME_BYTES" envDefault:"256MiB" help:"memory for all streams of this process; beyond it ended ones give way, then growing ones of the caller with most, and new ones get 503 overloaded; 0: no cap"`
 	ResumePerStream  ByteSize      `env:"RELAY_RESUME_BYTES_PER_STREAM" envDefault:"8MiB" help:"one stream's log, beyond it the stream ends; 0: no cap"`
-	ResumePerCaller  int           `env:"RELAY_RESUME_PER_CALLER" envDefault:"0" help:"running streams of one API key on this process, beyond it 503 overloaded; 0: no cap"`
 
 	LogLevel  string `env:"RELAY_LOG_LEVEL" envDefault:"info" group:"Logging" help:"trace, debug, info, warn or error"`
 	LogFormat string `env:"RELAY_LOG_FORMAT" envDefault:"auto" help:"json, console or auto: console on a terminal, JSON otherwise"`
@@ -96,7 +96,8 @@ type Upstream struct {
 	IdleTimeout       time.Duration `env:"IDLE_TIMEOUT" envDefault:"60s" help:"wait between pieces of the answer; the provider's own pings don't count"`
 	ThinkingTimeout   time.Duration `env:"THINKING_TIMEOUT" envDefault:"10m" help:"the same while the model thinks, of which providers may show nothing for minutes"`
 	Retries           int           `env:"RETRIES" envDefault:"2" help:"further attempts before the first chunk, 0 to 10"`
-	MaxStreams        int           `env:"MAX_STREAMS" envDefault:"0" help:"open streams at the provider, and as many may wait for a place; 0: no cap"`
+	MaxStreams        int           `env:"MAX_STREAMS" envDefault:"0" help:"open streams at the provider, shared fairly by callers; 0: no cap"`
+	Queue             int           `env:"QUEUE" unset:"as MAX_STREAMS" help:"how many may wait for a place; 0: none"`
 	QueueTimeout      time.Duration `env:"QUEUE_TIMEOUT" envDefault:"5s" help:"longest wait for a place, while the client gets pings; 0: none"`
 }
 
@@ -122,6 +123,7 @@ func Load(environ []string) (*Config, error) {
 	if l.env["RELAY_BODY_BYTES"] == "" {
 		c.BodyBytes = max(bodyBytes, 2*c.MaxBody)
 	}
+	l.refuseFormer()
 	c.APIKeys = l.apiKeys("RELAY_API_KEYS")
 	c.Upstreams = l.upstreams()
 

@@ -62,14 +62,14 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"RELAY_SHUTDOWN_DELAY=5s", "RELAY_SHUTDOWN_GRACE=0s",
 		"RELAY_STORE=Redis", "RELAY_REDIS_URL=rediss://u:p@r:6380/1?master_set=m",
 		"RELAY_REDIS_CA_FILE="+certFile, "RELAY_REDIS_SENTINEL_USER=su", "RELAY_REDIS_SENTINEL_PASSWORD=sp", "RELAY_RESUME_GRACE=5s", "RELAY_RESUME_RETENTION=1s",
-		"RELAY_RESUME_BYTES=1GiB", "RELAY_RESUME_BYTES_PER_STREAM=0", "RELAY_RESUME_PER_CALLER=9",
+		"RELAY_RESUME_BYTES=1GiB", "RELAY_RESUME_BYTES_PER_STREAM=0", "RELAY_LIMIT_STREAMS=9",
 		"RELAY_LOG_LEVEL=DEBUG", "RELAY_LOG_FORMAT=json",
 		"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/", "UPSTREAM_API_KEY=az-key",
 		"UPSTREAM_MODEL=gpt-4o", "UPSTREAM_MODELS=gpt-4*,o3", "UPSTREAM_API_VERSION=2025-01-01-preview",
 		"UPSTREAM_FAMILY=my-*=gpt-5.5,none", "UPSTREAM_DROP_FIELDS=user,a.b", "UPSTREAM_RENAME_FIELDS=seed=random_seed",
 		`UPSTREAM_ADD_FIELDS={"x":{"y":1}}`, "UPSTREAM_STREAM_OPTIONS=false", "UPSTREAM_THINK_TAGS=true",
 		"UPSTREAM_CONNECT_TIMEOUT=1s", "UPSTREAM_FIRST_CHUNK_TIMEOUT=2m", "UPSTREAM_IDLE_TIMEOUT=30s", "UPSTREAM_THINKING_TIMEOUT=20m", "UPSTREAM_RETRIES=0",
-		"UPSTREAM_CA_FILE="+certFile, "UPSTREAM_HEADERS=X-Team: a b,X-Key=k:=", "UPSTREAM_MAX_STREAMS=100", "UPSTREAM_QUEUE_TIMEOUT=0",
+		"UPSTREAM_CA_FILE="+certFile, "UPSTREAM_HEADERS=X-Team: a b,X-Key=k:=", "UPSTREAM_MAX_STREAMS=100", "UPSTREAM_QUEUE=300", "UPSTREAM_QUEUE_TIMEOUT=0",
 		"RELAY_HEDGE_AFTER=2s", "UPSTREAM_9_KIND=demo", "UPSTREAM_9_MODEL=demo-fast", "UPSTREAM_9_QUEUE_TIMEOUT=1s",
 	)
 	require.Equal(t, &config.Config{
@@ -81,7 +81,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		WriteTimeout: 3 * time.Second, StartBudget: 90 * time.Second, HedgeAfter: 2 * time.Second, ShutdownDelay: 5 * time.Second,
 		Store: "redis", RedisURL: "rediss://u:p@r:6380/1?master_set=m",
 		RedisCAFile: certFile, SentinelUser: "su", SentinelPassword: "sp", ResumeGrace: 5 * time.Second, ResumeRetention: time.Second,
-		ResumeBytes: 1 << 30, ResumePerCaller: 9,
+		ResumeBytes: 1 << 30, LimitStreams: 9,
 		LogLevel: "debug", LogFormat: "json",
 		Upstreams: []config.Upstream{{
 			Name: "azure", Kind: "azure", BaseURL: "https://x.openai.azure.com/openai", APIKey: "az-key",
@@ -89,12 +89,21 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 			Family: []string{"my-*=gpt-5.5", "none"}, DropFields: []string{"user", "a.b"}, RenameFields: []string{"seed=random_seed"},
 			AddFields: `{"x":{"y":1}}`, ThinkTags: true,
 			ConnectTimeout: time.Second, FirstChunkTimeout: 2 * time.Minute, IdleTimeout: 30 * time.Second, ThinkingTimeout: 20 * time.Minute,
-			CAFile: certFile, Headers: []config.Header{{Name: "X-Team", Value: "a b"}, {Name: "X-Key", Value: "k:="}}, MaxStreams: 100,
+			CAFile: certFile, Headers: []config.Header{{Name: "X-Team", Value: "a b"}, {Name: "X-Key", Value: "k:="}}, MaxStreams: 100, Queue: 300,
 		}, {
 			Name: "demo-9", Number: 9, Kind: "demo", Model: "demo-fast", Retries: 2, StreamUsage: true,
 			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute, ThinkingTimeout: 10 * time.Minute, QueueTimeout: time.Second,
 		}},
 	}, c)
+}
+
+func TestTheLineForAPlaceIsAsLongAsThePlacesAreMany(t *testing.T) {
+	require.Equal(t, 7, load(t, "UPSTREAM_MAX_STREAMS=7").Upstreams[0].Queue)
+	require.Equal(t, 9, load(t, "UPSTREAM_MAX_STREAMS=7", "UPSTREAM_QUEUE=9").Upstreams[0].Queue)
+	require.Zero(t, load(t, "UPSTREAM_MAX_STREAMS=7", "UPSTREAM_QUEUE=0").Upstreams[0].Queue)
+	require.Equal(t, []string{"UPSTREAM_QUEUE has no effect: UPSTREAM_MAX_STREAMS is not set, so nobody waits"}, load(t, "UPSTREAM_QUEUE=9").Warnings)
+	require.Equal(t, []string{"UPSTREAM_QUEUE_TIMEOUT is not below RELAY_START_BUDGET, which ends the wait for a place after 1m30s"},
+		load(t, "UPSTREAM_MAX_STREAMS=7", "UPSTREAM_QUEUE_TIMEOUT=2m").Warnings)
 }
 
 func TestARedisURLThatIsNotUsedIsWarnedOf(t *testing.T) {

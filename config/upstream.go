@@ -98,6 +98,9 @@ func (l *loader) upstream(number int) Upstream {
 	l.parse(prefix, &u)
 	u.BaseURL = l.baseURL(prefix+"BASE_URL", u.BaseURL)
 	u.Headers = l.headers(prefix + "HEADERS")
+	if l.env[prefix+"QUEUE"] == "" {
+		u.Queue = u.MaxStreams
+	}
 	u.Kind = l.kind(u)
 	u.Name = u.Kind
 	if number > 0 {

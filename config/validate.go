@@ -42,12 +42,20 @@ func (l *loader) check(c *Config) {
 	if c.MaxStreams < 0 {
 		l.problem("RELAY_MAX_STREAMS", "must not be negative")
 	}
+	if c.LimitStreams < 0 {
+		l.problem("RELAY_LIMIT_STREAMS", "must not be negative")
+	}
 	l.checkNotNegative("RELAY_MAX_DURATION", c.MaxDuration)
 	l.checkNotNegative("RELAY_SHUTDOWN_DELAY", c.ShutdownDelay)
 	l.checkNotNegative("RELAY_SHUTDOWN_GRACE", c.ShutdownGrace)
 	l.checkPositive("RELAY_WRITE_TIMEOUT", c.WriteTimeout)
 	l.checkPositive("RELAY_START_BUDGET", c.StartBudget)
 	l.checkHedge(c)
+	for _, u := range c.Upstreams {
+		if u.MaxStreams > 0 && u.Queue > 0 && u.QueueTimeout >= c.StartBudget {
+			l.warn("%sQUEUE_TIMEOUT is not below RELAY_START_BUDGET, which ends the wait for a place after %v", u.prefix(), c.StartBudget)
+		}
+	}
 	if c.Heartbeat != 0 && c.Heartbeat < time.Second {
 		l.problem("RELAY_HEARTBEAT", "must be 0 or at least 1s, not %v", c.Heartbeat)
 	}
@@ -71,9 +79,6 @@ func (l *loader) checkResume(c *Config) {
 	if c.ResumeRetention < time.Second {
 		l.problem("RELAY_RESUME_RETENTION", "must be at least 1s, not %v", c.ResumeRetention)
 	}
-	if c.ResumePerCaller < 0 {
-		l.problem("RELAY_RESUME_PER_CALLER", "must not be negative")
-	}
 }
 
 func (l *loader) checkUpstream(prefix string, u Upstream) {
@@ -86,6 +91,12 @@ func (l *loader) checkUpstream(prefix string, u Upstream) {
 	}
 	if u.MaxStreams < 0 {
 		l.problem(prefix+"MAX_STREAMS", "must not be negative")
+	}
+	if u.Queue < 0 {
+		l.problem(prefix+"QUEUE", "must not be negative")
+	}
+	if u.MaxStreams == 0 && l.env[prefix+"QUEUE"] != "" {
+		l.warn("%sQUEUE has no effect: %sMAX_STREAMS is not set, so nobody waits", prefix, prefix)
 	}
 	l.checkNotNegative(prefix+"QUEUE_TIMEOUT", u.QueueTimeout)
 	if u.CAFile != "" {

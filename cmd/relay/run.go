@@ -23,6 +23,7 @@ import (
 	"github.com/websopy/relay/config"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/stream"
 )
 
@@ -46,7 +47,8 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	metrics := handler.NewMetrics(registry)
-	hub, err := newHub(cfg, log, metrics)
+	generations := limit.NewPlaces(limit.PlacesOptions{Places: cfg.MaxStreams, PerCaller: cfg.LimitStreams})
+	hub, err := newHub(cfg, log, metrics, generations)
 	if err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 		defer hub.Close(over) // after a drain there is nothing left to do
 		handler.WatchStreams(registry, hub.Stats)
 	}
-	relay, err := newRelay(cfg, log, metrics, hub)
+	relay, err := newRelay(cfg, log, metrics, hub, generations)
 	if err != nil {
 		return err
 	}
@@ -102,7 +104,7 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 	return drain(cfg, log, relay, hub, server, signals)
 }
 
-func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, hub *stream.Hub) (*handler.Relay, error) {
+func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, hub *stream.Hub, generations *limit.Places) (*handler.Relay, error) {
 	upstreams, err := newUpstreams(cfg, log, metrics)
 	if err != nil {
 		return nil, err
@@ -115,7 +117,7 @@ func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, 
 		secrets = append(secrets, k.Key.Reveal())
 	}
 	return handler.New(handler.Options{
-		Streams:      hub,
+		Streams: hub, Generations: generations,
 		Upstream:     upstreams,
 		Allows:       u.Allows,
 		Models:       models(u),
@@ -131,10 +133,10 @@ func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, 
 }
 
 // newHub makes the resumable streams, or nil when they are off.
-func newHub(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics) (*stream.Hub, error) {
+func newHub(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, generations *limit.Places) (*stream.Hub, error) {
 	o := stream.Options{
 		Grace: cfg.ResumeGrace, Retention: cfg.ResumeRetention, MaxDuration: cfg.MaxDuration,
-		MaxStreamBytes: int64(cfg.ResumePerStream), MaxBytes: int64(cfg.ResumeBytes), MaxPerOwner: cfg.ResumePerCaller,
+		MaxStreamBytes: int64(cfg.ResumePerStream), MaxBytes: int64(cfg.ResumeBytes), Generations: generations,
 		Panicked: func(err error) { log.Error().Err(err).Msg("internal error at the end of a resumable stream") },
 		Appended: metrics.Appended,
 		Availability: func(err error) {

@@ -79,7 +79,7 @@ func newProvider(u config.Upstream) (upstream.Streamer, error) {
 	if err != nil || u.MaxStreams == 0 {
 		return provider, err
 	}
-	return upstream.NewLimit(provider, u.MaxStreams, u.QueueTimeout), nil
+	return upstream.NewLimit(provider, u.MaxStreams, u.Queue, u.QueueTimeout), nil
 }
 
 // editsOf are the operator's changes to requests.

@@ -149,18 +149,34 @@ func TestWhatIsRefused(t *testing.T) {
 
 func TestThereAreOnlySoManyPlaces(t *testing.T) {
 	for setting, refusal := range map[string]string{
-		"RELAY_MAX_STREAMS=1":       "too many streams are open",
-		"RELAY_RESUME_PER_CALLER=1": "too many resumable streams of this caller",
-		"RELAY_RESUME_BYTES=100KiB": "there is no room for another resumable stream",
+		"RELAY_MAX_STREAMS=1":       `"too many streams are open .*"code":"overloaded"`,
+		"RELAY_LIMIT_STREAMS=1":     `"too many answers of this caller .*"code":"rate_limited".*"limit":"streams"`,
+		"RELAY_RESUME_BYTES=100KiB": `"there is no room for another resumable stream.*"code":"overloaded"`,
 	} {
 		t.Run(setting, func(t *testing.T) {
-			p := serve(t, setting)
-			require.Equal(t, http.StatusOK, p.ask(t, "/api/chat/stream", resumable(with("demo-long"))).StatusCode)
-			second := p.ask(t, "/api/chat/stream", resumable(question))
-			require.Equal(t, http.StatusServiceUnavailable, second.StatusCode)
-			require.Regexp(t, `"error":"`+refusal+`.*"code":"overloaded"`, body(t, second))
+			p := serve(t, setting, "RELAY_API_KEYS=shop:k-shop-0123456789")
+			key := []string{"Authorization", "Bearer k-shop-0123456789"}
+			require.Equal(t, http.StatusOK, p.ask(t, "/api/chat/stream", resumable(with("demo-long")), key...).StatusCode)
+			second := p.ask(t, "/api/chat/stream", resumable(question), key...)
+			require.NotEqual(t, http.StatusOK, second.StatusCode)
+			require.NotEmpty(t, second.Header.Get("Retry-After"))
+			require.Regexp(t, refusal, body(t, second))
 		})
 	}
+}
+
+// Each request leaves at once, and its answer goes on: what costs money is the answer.
+func TestAnswersThatNobodyReadsAreCounted(t *testing.T) {
+	p := serve(t, "RELAY_MAX_STREAMS=3")
+	statuses := map[int]int{}
+	for range 20 {
+		res := p.ask(t, "/api/chat/stream?message=q&model=demo-long", "")
+		statuses[res.StatusCode]++
+		res.Body.Close()
+		require.Eventually(t, func() bool { return p.metric(t, "relay_streams_open") == "relay_streams_open 0" }, patience, time.Millisecond)
+	}
+	require.Equal(t, map[int]int{http.StatusOK: 3, http.StatusServiceUnavailable: 17}, statuses)
+	require.Equal(t, "relay_resume_live 3", p.metric(t, "relay_resume_live"))
 }
 
 func TestHowLongAnswersAreKept(t *testing.T) {

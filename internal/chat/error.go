@@ -113,6 +113,7 @@ type Error struct {
 	Message    string
 	Phase      Phase         // UpstreamTimeout only
 	RetryAfter time.Duration // zero when unknown
+	Limit      string        // RateLimited only: what there is only so much of
 	Err        error         // cause, may be nil
 }
 

@@ -144,6 +144,10 @@ func appendError(dst []byte, e *chat.Error, requestID string) []byte {
 		dst = append(dst, `,"retryAfter":`...)
 		dst = strconv.AppendInt(dst, RetryAfterSeconds(e.RetryAfter), 10)
 	}
+	if e.Limit != "" {
+		dst = append(dst, `,"limit":`...)
+		dst = appendString(dst, e.Limit)
+	}
 	dst = append(dst, `,"requestId":`...)
 	dst = appendString(dst, requestID)
 	return append(dst, '}')

@@ -57,7 +57,7 @@ func chain(t *testing.T, url string) handler.Streamer {
 	})
 	require.NoError(t, err)
 	return &upstream.Fallback{Budget: patience, Candidates: []*upstream.Candidate{{
-		Streamer: upstream.NewLimit(client, 1000, time.Second),
+		Streamer: upstream.NewLimit(client, 1000, 1000, time.Second),
 		Model:    func(string) (string, bool) { return "another", true },
 	}}}
 }
@@ -101,15 +101,17 @@ func TestARunningAnswerDoesNotKeepItsQuestion(t *testing.T) {
 	for mode, end := range map[string]string{"plain": `}`, "resumable": `,"resumable":true}`} {
 		const n = 8
 		small, open := streams(t, r, shortQuestion+end, n)
+		t.Cleanup(func() {
+			for _, res := range open {
+				res.Body.Close()
+			}
+		})
 		for name, question := range questions {
 			t.Run(mode+", "+name, func(t *testing.T) {
 				long, more := streams(t, r, question+end, n)
 				require.Less(t, long, small+16<<10, "bytes a stream, %d with a short question", small)
 				open = append(open, more...)
 			})
-		}
-		for _, res := range open {
-			res.Body.Close()
 		}
 	}
 }

@@ -36,7 +36,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 	generation := r.newRecord(req, ask.Model)
 	question := visitOf(req).question
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
-		Owner: visitOf(req).caller.Owner, Key: key, Body: *body,
+		Owner: visitOf(req).caller.Owner, Share: visitOf(req).caller.Share, Key: key, Body: *body,
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 			return whenBegun(r.Upstream.Stream(upstream.WithTrace(ctx, &generation.trace), ask), question.Release)
 		},
@@ -51,7 +51,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 		return nil, nil, false
 	}
 	if startErr != nil {
-		r.fail(w, req, chat.AsError(startErr))
+		r.fail(w, req, chat.AsError(noPlace(startErr)))
 		return nil, nil, true
 	}
 	if replayed {
@@ -148,7 +148,7 @@ func (r *Relay) resume(w http.ResponseWriter, req *http.Request, cursor string) 
 }
 
 func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, after uint64, beginning bool) {
-	leave, refused := r.enter()
+	leave, refused := r.enter(req)
 	if refused != nil {
 		r.fail(w, req, refused)
 		return

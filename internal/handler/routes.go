@@ -35,8 +35,10 @@ type Dialect struct {
 // Options are what a Relay is made of. The zero value of a limit or a time means none.
 type Options struct {
 	Upstream Streamer
-	Streams  *stream.Hub             // nil: no stream is resumable
-	Allows   func(model string) bool // nil: every model
+	Streams  *stream.Hub // nil: no stream is resumable
+	// Generations are the places of answers that are being generated. Those of Streams have theirs from the same.
+	Generations *limit.Places
+	Allows      func(model string) bool // nil: every model
 
 	Models []Model // that GET /v1/models lists
 
@@ -54,7 +56,7 @@ type Options struct {
 	MaxBody        int64         // bytes of a request body
 	BodyBytes      int64         // bytes of all request bodies together, until their answers begin
 	BodyTimeout    time.Duration // for a body to arrive; must be positive
-	MaxStreams     int           // open at once
+	MaxStreams     int           // open connections of streams
 	MaxStreamBytes int64         // of one answer, as sent to the client
 	MaxDuration    time.Duration // of one stream
 	Heartbeat      time.Duration // silence before a ping
@@ -76,9 +78,9 @@ type Relay struct {
 	bodies *limit.Bytes
 	routes http.Handler
 
-	open     atomic.Int64 // streams
-	notReady atomic.Bool
-	draining atomic.Bool
+	connections *limit.Places // of streams
+	notReady    atomic.Bool
+	draining    atomic.Bool
 
 	life context.Context // ends when running streams have to
 	end  context.CancelCauseFunc
@@ -86,7 +88,7 @@ type Relay struct {
 
 // New returns a Relay that is ready.
 func New(o Options) *Relay {
-	r := &Relay{Options: o, bodies: limit.NewBytes(o.BodyBytes)}
+	r := &Relay{Options: o, bodies: limit.NewBytes(o.BodyBytes), connections: limit.NewPlaces(limit.PlacesOptions{Places: o.MaxStreams})}
 	r.life, r.end = context.WithCancelCause(context.Background())
 	r.redact = Redactor(o.Secrets)
 	r.Metrics.observeBodies(r.bodies.Used)

@@ -92,7 +92,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 		r.fail(w, req, err)
 		return
 	}
-	leave, err := r.enter()
+	leave, err := r.enter(req)
 	if err != nil {
 		r.fail(w, req, err)
 		return
@@ -108,6 +108,12 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 			return
 		}
 	}
+	place, full := r.Generations.Take(req.Context(), visitOf(req).caller.Share)
+	if full != nil {
+		r.fail(w, req, chat.AsError(noPlace(full)))
+		return
+	}
+	defer place.Give()
 
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
@@ -124,19 +130,6 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 		r.whole(ctx, w, req, &ask.Request, rec)
 	}
 	r.countStream(rec)
-}
-
-// enter takes a place among the open streams. The caller gives it back with leave.
-func (r *Relay) enter() (leave func(), err *chat.Error) {
-	if n := r.open.Add(1); r.MaxStreams > 0 && n > int64(r.MaxStreams) {
-		r.open.Add(-1)
-		return nil, &chat.Error{Code: chat.Overloaded, Message: "too many streams are open", RetryAfter: time.Second}
-	}
-	r.Metrics.open.Inc()
-	return func() {
-		r.open.Add(-1)
-		r.Metrics.open.Dec()
-	}, nil
 }
 
 var (

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/limit"
 )
 
 // generation is one stream whose provider runs, or ran, in this process.
@@ -16,6 +17,8 @@ type generation struct {
 	hub     *Hub
 	id      string
 	owner   string
+	share   string // see Request
+	place   limit.Place
 	key     string   // keyName of its idempotency key, or empty
 	body    [32]byte // see Request
 	started time.Time

@@ -21,7 +21,6 @@ type Hub struct {
 	mu      sync.Mutex // guards what follows, and live and charged of each generation
 	streams map[string]*generation
 	keys    map[string]*generation // by keyName
-	owners  map[string]int         // live generations of each owner
 	live    int
 	bytes   int64
 	closing bool
@@ -40,7 +39,6 @@ func New(o Options) *Hub {
 		o:        o,
 		streams:  map[string]*generation{},
 		keys:     map[string]*generation{},
-		owners:   map[string]int{},
 		released: make(chan struct{}),
 	}
 }
@@ -52,6 +50,7 @@ func (h *Hub) Keeps() (grace, retention time.Duration) { return h.o.Grace, h.o.R
 // Request asks for a new stream.
 type Request struct {
 	Owner string   // whose it is; only the same string attaches and stops
+	Share string   // for whom it counts, where callers share something; empty: not known
 	Key   string   // idempotency key, scoped by Owner; empty: none
 	Body  [32]byte // a hash of what was asked, compared when Key comes again
 
@@ -66,7 +65,7 @@ type Request struct {
 // Start begins a stream and follows it from its beginning, or follows the stream that r.Key started
 // before (replayed). The caller closes the Follower.
 //
-// Errors: *chat.Error with Overloaded, Draining or IdempotencyMismatch; ErrUnavailable.
+// Errors: *chat.Error with Overloaded, Draining or IdempotencyMismatch; *limit.Full; ErrUnavailable.
 func (h *Hub) Start(ctx context.Context, r Request) (f *Follower, replayed bool, err error) {
 	f, replayed, err = h.begin(ctx, r)
 	if replayed && err != nil && chat.AsError(err).Code == chat.StreamNotFound {
@@ -77,7 +76,7 @@ func (h *Hub) Start(ctx context.Context, r Request) (f *Follower, replayed bool,
 }
 
 func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool, err error) {
-	g := &generation{hub: h, id: newID(), owner: r.Owner, body: r.Body, started: time.Now(), live: true}
+	g := &generation{hub: h, id: newID(), owner: r.Owner, share: r.Share, body: r.Body, started: time.Now(), live: true}
 	if r.Key != "" {
 		g.key = keyName(r.Owner, r.Key)
 	}

@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/stream"
 )
 
@@ -50,22 +52,40 @@ func TestNewStreamsAreRefusedWhenMemoryIsFullAndLiveOnesGoOn(t *testing.T) {
 	requireCode(t, chat.Overloaded, err)
 }
 
-func TestNewStreamsOfACallerWithTooManyAreRefused(t *testing.T) {
+func TestAGenerationHoldsItsPlaceUntilItEndsWhoeverReadsIt(t *testing.T) {
 	o := options()
-	o.MaxPerOwner = 1
+	o.Generations = limit.NewPlaces(limit.PlacesOptions{Places: 2, PerCaller: 1})
 	h := stream.New(o)
 	defer closeNow(h)
 	p := newProvider()
-	f := start(t, h, p.produce)
-	_, _, err := h.Start(background(t), stream.Request{Owner: "me", Produce: words(1)})
-	requireCode(t, chat.Overloaded, err)
-	other, _, err := h.Start(background(t), stream.Request{Owner: "you", Produce: words(1)})
+	asks := stream.Request{Owner: "me", Share: "me", Key: "k", Produce: p.produce}
+	f, _, err := h.Start(background(t), asks)
 	require.NoError(t, err)
-	read(t, other)
+	f.Close()
+	refused := func(share string, caller bool) {
+		t.Helper()
+		_, _, err := h.Start(background(t), stream.Request{Share: share, Produce: words(1)})
+		full, ok := errors.AsType[*limit.Full](err)
+		require.True(t, ok, "%v", err)
+		require.Equal(t, caller, full.Caller)
+	}
+	refused("me", true)
+	again, replayed, err := h.Start(background(t), asks)
+	require.NoError(t, err, "who follows needs no place")
+	require.True(t, replayed)
+	other := newProvider()
+	g, _, err := h.Start(background(t), stream.Request{Share: "you", Produce: other.produce})
+	require.NoError(t, err)
+	refused("them", false)
+
 	p.say <- stop
+	read(t, again)
+	other.say <- stop
+	read(t, g)
+	eventually(t, "the providers' return", func() bool { return o.Generations.Taken() == 0 })
+	f, _, err = h.Start(background(t), stream.Request{Share: "me", Produce: words(1)})
+	require.NoError(t, err)
 	read(t, f)
-	eventually(t, "the provider's return", func() bool { return h.Stats().Live == 0 })
-	read(t, start(t, h, words(1)))
 }
 
 func TestThousandsComeAndGoAndLeaveNothing(t *testing.T) {

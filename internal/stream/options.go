@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/limit"
 )
 
 // Options bound a Hub. All of them are per process.
@@ -25,7 +26,9 @@ type Options struct {
 
 	Leases Leases // between replicas; none: DefaultLeases
 
-	MaxPerOwner int // live streams of one owner; 0: no cap
+	// Generations are the places that answers run in. Each holds one until its provider has returned, whether
+	// anybody reads it or not. Nil: there is no cap.
+	Generations *limit.Places
 
 	// Panicked, when set, is called with what went wrong in a Request's Ended.
 	Panicked func(err error)

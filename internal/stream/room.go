@@ -22,16 +22,17 @@ func (h *Hub) admit(g *generation) (*Follower, error) {
 	switch {
 	case h.closing:
 		return nil, &chat.Error{Code: chat.Draining, Message: "this replica is going away", RetryAfter: time.Second}
-	case h.o.MaxPerOwner > 0 && h.owners[g.owner] >= h.o.MaxPerOwner:
-		return nil, &chat.Error{Code: chat.Overloaded, Message: "too many resumable streams of this caller are running", RetryAfter: time.Second}
 	case h.o.MaxBytes > 0 && h.bytes+reserved > h.o.MaxBytes:
 		return nil, &chat.Error{Code: chat.Overloaded, Message: "there is no room for another resumable stream", RetryAfter: time.Second}
+	}
+	var err error
+	if g.place, err = h.o.Generations.Take(g.ctx, g.share); err != nil {
+		return nil, err
 	}
 	if h.store == nil && g.key != "" { // with a store the key is g's when Redis says so: see begin
 		h.keys[g.key] = g
 	}
 	h.streams[g.id] = g
-	h.owners[g.owner]++
 	h.live++
 	h.account(g)
 	h.running.Add(1)
@@ -60,9 +61,7 @@ func (h *Hub) settle(g *generation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.live--
-	if h.owners[g.owner]--; h.owners[g.owner] == 0 {
-		delete(h.owners, g.owner)
-	}
+	g.place.Give()
 	g.live = false
 	h.account(g)
 }

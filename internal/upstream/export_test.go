@@ -49,7 +49,7 @@ type Values = values
 func (v *values) BufferSize() int { return cap(v.buf) }
 
 // OpenPlaces is how many places of a limit are taken.
-func OpenPlaces(l *Limit) int { return len(l.places) }
+func OpenPlaces(l *Limit) int { return l.places.Taken() }
 
 // Circuits is how many models have a state.
 func (b *Breaker) Circuits() int { return len(b.circuits) }

@@ -401,7 +401,7 @@ func TestChunksCostTheChainNothing(t *testing.T) {
 				}
 				p := &scripted{acts: []act{says(words...)}}
 				f := chain(p, p)
-				f.Candidates[0].Streamer = upstream.NewLimit(p, 1, time.Second)
+				f.Candidates[0].Streamer = upstream.NewLimit(p, 1, 1, time.Second)
 				f.Candidates[0].Breaker = upstream.NewBreaker(nil)
 				f.HedgeAfter = hedge
 				req := question()
@@ -425,7 +425,7 @@ func BenchmarkChain(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			p := &scripted{acts: []act{says(make([]string, chunks)...)}}
 			f := chain(p, p)
-			f.Candidates[0].Streamer = upstream.NewLimit(p, 1, time.Second)
+			f.Candidates[0].Streamer = upstream.NewLimit(p, 1, 1, time.Second)
 			f.Candidates[0].Breaker = upstream.NewBreaker(nil)
 			f.HedgeAfter = hedge
 			req := question()

@@ -15,7 +15,7 @@ import (
 func TestALimitQueuesAsManyAsItLetsIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &scripted{acts: []act{{after: 3 * time.Second, words: []string{"Hi"}}}}
-		l := upstream.NewLimit(p, 2, 5*time.Second)
+		l := upstream.NewLimit(p, 2, 2, 5*time.Second)
 		answers := make(chan answer, 6) // all at once
 		begin := time.Now()
 		for range 6 {
@@ -40,7 +40,7 @@ func TestALimitQueuesAsManyAsItLetsIn(t *testing.T) {
 func TestAWaitForAPlaceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &scripted{acts: []act{{after: time.Minute}}}
-		l := upstream.NewLimit(p, 1, 5*time.Second)
+		l := upstream.NewLimit(p, 1, 1, 5*time.Second)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -56,16 +56,53 @@ func TestAWaitForAPlaceEnds(t *testing.T) {
 		require.ErrorIs(t, fold(t, l, ctx, question()).err, ctx.Err(), "when the client leaves")
 		require.Equal(t, 6*time.Second, time.Since(begin))
 
-		none := upstream.NewLimit(p, 0, 0)
-		require.Equal(t, chat.Overloaded, chat.AsError(fold(t, none, t.Context(), question()).err).Code, "at once without a queue")
 		<-done
 		require.Equal(t, 1, len(p.asked))
 	})
 }
 
+func TestALineCanBeLongerThanThePlacesAreMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &scripted{acts: []act{{after: 3 * time.Second, words: []string{"Hi"}}}}
+		l := upstream.NewLimit(p, 2, 8, time.Minute)
+		answers := make(chan answer, 10)
+		for range 10 {
+			go func() { answers <- fold(t, l, t.Context(), question()) }()
+		}
+		for range 10 {
+			require.Equal(t, "Hi", (<-answers).text)
+		}
+	})
+}
+
+func TestPlacesAtAProviderAreSharedByThoseWhoAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &scripted{acts: []act{{after: 3 * time.Second, words: []string{"Hi"}}}}
+		l := upstream.NewLimit(p, 1, 4, time.Minute)
+		answered := make(chan string, 10)
+		ask := func(caller string) {
+			go func() {
+				ctx := upstream.WithTrace(t.Context(), &upstream.Trace{Caller: caller})
+				if fold(t, l, ctx, question()).err == nil {
+					answered <- caller
+				}
+			}()
+			synctest.Wait()
+		}
+		for _, caller := range []string{"a", "a", "a", "a", "a", "a", "b"} {
+			ask(caller)
+		}
+		var order string
+		for range 5 {
+			order += <-answered
+		}
+		require.Equal(t, "aabaa", order, "b came last, to a full line")
+	})
+}
+
 func TestAPlaceIsGivenBackHoweverAnAnswerEnds(t *testing.T) {
 	p := &scripted{acts: []act{says("a", "b"), fails(chat.UpstreamError), says("Hi")}}
-	l := upstream.NewLimit(p, 1, 0)
+	l := upstream.NewLimit(p, 1, 1, 0)
 	for range l.Stream(t.Context(), question()) {
 		break
 	}

@@ -105,7 +105,7 @@ func TestFaultMatrix(t *testing.T) {
 				t.Parallel()
 				bad := upstreamtest.New(t, format, seed)
 				bad.Play(tc.fault)
-				limit := upstream.NewLimit(newUpstream(t, kindOptions(bad, format.Kind, tc.fault)), 1, 0)
+				limit := upstream.NewLimit(newUpstream(t, kindOptions(bad, format.Kind, tc.fault)), 1, 1, 0)
 				breaker := upstream.NewBreaker(nil)
 				requireFreed := func() {
 					require.NoError(t, bad.WaitIdle(t.Context()), "the provider is told")
