@@ -392,7 +392,7 @@ const minThinkingBudget = 1024
 
 // encodeAnthropicSampling leaves out what the model does not take, or not while it thinks.
 func encodeAnthropicSampling(e *jx.Encoder, q *query, t anthropicThought) error {
-	if !q.samples("") || t.typ == "enabled" || t.typ == "adaptive" {
+	if t.typ == "enabled" || t.typ == "adaptive" || !q.sampled("") {
 		return nil
 	}
 	if n, err := strconv.ParseFloat(string(q.Temperature), 64); err == nil && n > 1 {

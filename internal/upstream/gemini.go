@@ -164,7 +164,7 @@ func encodeGeminiCall(e *jx.Encoder, q *query, i, j int, seal string) error {
 	optionalString(e, "thoughtSignature", seal)
 	e.FieldStart("functionCall")
 	e.ObjStart()
-	if !q.noIDs && !q.noCallIDs {
+	if !q.noIDs && !q.noCallIDs && q.adds(addIDs) {
 		optionalString(e, "id", c.ID)
 	}
 	optionalString(e, "name", c.Name)
@@ -203,7 +203,7 @@ func encodeFunctionResponse(e *jx.Encoder, q *query, i int) error {
 	e.ObjStart()
 	e.FieldStart("functionResponse")
 	e.ObjStart()
-	if !q.noIDs && !q.noCallIDs {
+	if !q.noIDs && !q.noCallIDs && q.adds(addIDs) {
 		optionalString(e, "id", q.Messages[i].ToolCallID)
 	}
 	optionalString(e, "name", name)

@@ -27,7 +27,7 @@ func (f *openai) encode(e *jx.Encoder, q *query) error {
 		}
 	}
 	e.ArrEnd()
-	if q.samples(effort) {
+	if q.sampled(effort) {
 		optionalNumber(e, "temperature", q.Temperature)
 		optionalNumber(e, "top_p", q.TopP)
 	}
@@ -65,7 +65,11 @@ func (q *query) maxTokensField() string {
 	if q.maxTokens == "" && q.rules.model == "gpt" && q.noStop {
 		return "max_completion_tokens"
 	}
-	return cmp.Or(q.maxTokens, q.MaxTokensName, "max_tokens")
+	name := cmp.Or(q.maxTokens, q.MaxTokensName, "max_tokens")
+	if q.MaxTokens != "" && name == "max_tokens" && q.maxTokens == "" && !q.adds(addOldLimit) {
+		return "max_completion_tokens"
+	}
+	return name
 }
 
 // leavesOut reports whether a further field is refused together with an effort, and the answer as good without it.

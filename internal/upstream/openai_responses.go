@@ -45,7 +45,7 @@ func (f *openaiResponses) encode(e *jx.Encoder, q *query) error {
 	}
 	e.ArrEnd()
 	effort := q.effort(cmp.Or(req.ReasoningEffort, effortGiven(req)))
-	if q.samples(effort) {
+	if q.sampled(effort) {
 		optionalNumber(e, "temperature", req.Temperature)
 		optionalNumber(e, "top_p", req.TopP)
 	}

@@ -31,8 +31,8 @@ type query struct {
 	added addition // set by the encoder
 }
 
-// addition is what the relay asks for of its own accord.
-type addition uint8
+// addition is what the relay asks for of its own accord, or what the answer is as good without.
+type addition uint16
 
 const (
 	addUsage    addition = 1 << iota // stream_options
@@ -41,6 +41,9 @@ const (
 	addThoughts                      // Gemini's includeThoughts
 	addDisplay                       // Claude's thinking.display
 	addFormat                        // Groq's reasoning_format
+	addIDs                           // of calls, in Gemini's format
+	addSampling                      // temperature and top_p of a model whose name says nothing
+	addOldLimit                      // max_tokens by that name, likewise
 )
 
 // additions are found in what providers say of them. What is an account's matter, and not a model's, is not tried
@@ -56,6 +59,9 @@ var additions = []struct {
 	{addThoughts, regexp.MustCompile(`(?i)include_?thoughts|thinking`), false},
 	{addDisplay, regexp.MustCompile(`(?i)display|thinking`), false},
 	{addFormat, regexp.MustCompile(`reasoning_format`), false},
+	{addIDs, regexp.MustCompile(`Unknown name \\*"id\\*"`), false},
+	{addSampling, regexp.MustCompile(`(?i)\b(temperature|top_p)\b.{0,60}(support|deprecated|allowed)`), false},
+	{addOldLimit, regexp.MustCompile(`max_tokens.{0,80}max_completion_tokens`), false},
 }
 
 var (
@@ -75,6 +81,11 @@ func (q *query) adds(a addition) bool {
 	}
 	q.added |= a
 	return true
+}
+
+// sampled reports whether temperature and top_p are sent together with an effort.
+func (q *query) sampled(effort string) bool {
+	return q.Temperature+q.TopP != "" && q.samples(effort) && q.adds(addSampling)
 }
 
 // letGo forgets the request, which may be megabytes and is of no use while the answer is read.

@@ -298,6 +298,9 @@ func (o *Options) hostRule() hostRule {
 			}
 		}
 	}
+	if o.Kind == "azure" { // a cloud of its own, or a proxy
+		return hostRules[slices.IndexFunc(hostRules, func(h hostRule) bool { return h.family == "azure" })]
+	}
 	return hostRule{}
 }
 

@@ -322,7 +322,13 @@ func TestWhatNobodyAskedForIsLeftOutWhenItIsRefused(t *testing.T) {
 		"reasoning that a model does not seal": {"openai-responses", atOpenAI, "gpt-6-luna", `"include"`, `{"error":{"message":"Encrypted content is not supported with this model.","param":"include"}}`, 2},
 		"thoughts":                             {"gemini", atGemini, "gemini-5-new", `includeThoughts`, `{"error":{"code":400,"message":"Thinking is not enabled for this model"}}`, 2},
 		"a display":                            {"anthropic", atClaude, "claude-opus-9", `display`, `{"error":{"message":"thinking.adaptive.display: Extra inputs are not permitted"}}`, 2},
-		"a format":                             {"openai", atGroq, "qwen/qwen3-32b", `reasoning_format`, `{"error":{"message":"reasoning_format is not supported with this model"}}`, 2},
+		"ids of calls": {"gemini", atHome, "gemini-3.5-flash", `"id"`,
+			`[{"error":{"code":400,"message":"Unknown name \\"id\\" at 'contents[1].parts[0].function_call': Cannot find field."}}]`, 2},
+		"a temperature of a deployment": {"openai", atHome, "prod", `temperature`,
+			`{"error":{"message":"Unsupported value: 'temperature' does not support 0.3 with this model.","code":"unsupported_value"}}`, 2},
+		"a limit by its old name": {"openai", atHome, "prod", `"max_tokens"`,
+			`{"error":{"message":"'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."}}`, 2},
+		"a format": {"openai", atGroq, "qwen/qwen3-32b", `reasoning_format`, `{"error":{"message":"reasoning_format is not supported with this model"}}`, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options(tc.kind, tc.base)
@@ -338,7 +344,8 @@ func TestWhatNobodyAskedForIsLeftOutWhenItIsRefused(t *testing.T) {
 			s := newUpstream(t, o)
 			upstream.SetTransport(s, f)
 			for range 2 {
-				require.Equal(t, "ok", fold(t, s, t.Context(), question()).text)
+				req := &chat.Request{Messages: said("user: a", "call: x", "result: x"), Temperature: "0.3", MaxTokens: "9"}
+				require.Equal(t, "ok", fold(t, s, t.Context(), req).text)
 			}
 			require.Equal(t, tc.times, refusals)
 		})
