@@ -39,6 +39,7 @@ type record struct {
 	failure *chat.Error // what the client is told, nil when there is nothing to tell or nobody to tell it
 	seq     uint64      // the failure's position in a resumable stream, 0 when it has none
 	cause   error       // for the log
+	cut     bool        // the response has no end of its own, and must not look as if it had one
 }
 
 // tally counts what was written of one stream, or what came for an answer that is written whole. Times are
@@ -93,8 +94,8 @@ func (rec *record) ended() error {
 	return nil
 }
 
-// conclude decides how a stream ended.
-func (r *Relay) conclude(rec *record, req *http.Request, err error) {
+// conclude decides how a stream ended. unsent tells whether a write to the client failed.
+func (r *Relay) conclude(rec *record, req *http.Request, err error, unsent bool) {
 	rec.cause = err
 	switch {
 	case err == nil && rec.done.FinishReason == chat.FinishStopped:
@@ -105,15 +106,24 @@ func (r *Relay) conclude(rec *record, req *http.Request, err error) {
 		rec.reason = reasonSlowClient
 	case errors.Is(err, stream.ErrReleased):
 		rec.reason = reasonReleased
-	case !isChatError(err) || req.Context().Err() != nil:
-		// The upstream and the writer fail with anything else only when the client is gone. The
-		// context may learn of it a moment later than a write does.
+	case unsent || req.Context().Err() != nil:
+		// The context may learn of it a moment later than a write does. What kind of error it is says nothing:
+		// a provider's may be any.
 		rec.reason = reasonClientGone
 		if r.life.Err() != nil { // it is this end of the connection that is going away
 			rec.fail(context.Cause(r.life))
 		}
 	default:
 		rec.fail(err)
+	}
+}
+
+// abort breaks the response off, on its connection as well, when it has no end of its own. The client may have
+// closed only its own side, as some do after a request: it still reads, and many take a clean end of the body for the
+// end of the answer.
+func (rec *record) abort() {
+	if rec.cut {
+		panic(http.ErrAbortHandler)
 	}
 }
 

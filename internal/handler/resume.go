@@ -103,10 +103,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	of.Grace, of.Retention = r.Streams.Keeps()
 	r.stream(cancel, w, req, f.Chunks(ctx), r.encoder(req, of), rec)
 	r.countStream(rec)
-	if rec.reason == reasonReleased {
-		// Many readers take a clean end of the body for the end of the answer.
-		panic(http.ErrAbortHandler)
-	}
+	rec.abort()
 }
 
 // lastEventID is where the client stopped reading. The header is what clients send by themselves; the

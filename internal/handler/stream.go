@@ -130,6 +130,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 		r.whole(ctx, w, req, &ask.Request, rec)
 	}
 	r.countStream(rec)
+	rec.abort()
 }
 
 var (
@@ -164,16 +165,18 @@ func (r *Relay) stream(
 	out := r.newEventWriter(w, req, cancel, encoder, rec)
 	defer out.close()
 	err := r.relay(out, req, chunks, rec)
-	if failed := out.failed(); err != nil && failed != nil {
+	failed := out.failed()
+	if err != nil && failed != nil {
 		err = failed // a ping's write, perhaps, of which the upstream only saw that the request was over
 	}
-	r.conclude(rec, req, err)
+	r.conclude(rec, req, err, failed != nil)
 	switch {
 	case rec.failure != nil:
 		_ = out.fail(r.shown(rec.failure), rec.seq) // if it can't be told, it is counted all the same
 	case rec.reason == reasonReleased:
 		_ = out.reconnect(reconnectJitter())
 	}
+	rec.cut = out.failed() != nil || rec.failure == nil && rec.reason != reasonCompleted && rec.reason != reasonStopped
 	rec.tally = out.counts()
 }
 
@@ -209,7 +212,7 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, chunks iter.Seq2[chat
 // whole answers with one JSON object.
 func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
 	var answer dialect.Answer
-	r.conclude(rec, req, r.collect(ctx, &answer, req, ask, rec))
+	r.conclude(rec, req, r.collect(ctx, &answer, req, ask, rec), false)
 	switch {
 	case rec.failure != nil:
 		r.respondError(w, req, rec.failure)
@@ -217,6 +220,8 @@ func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Requ
 		body := append(visitOf(req).dialect.AppendAnswer(nil, &answer), '\n')
 		r.body(w, req, http.StatusOK, "application/json; charset=utf-8", body)
 		rec.bytes = int64(len(body))
+	default:
+		rec.cut = true
 	}
 }
 

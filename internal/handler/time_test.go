@@ -283,7 +283,9 @@ func TestAWriteThatFailsAtOnceIsNoSlowClient(t *testing.T) {
 				wait(ctx, time.Second)
 			}
 		})})
-		r.ServeHTTP(&brokenPipe{sink{header: make(http.Header)}, time.Now()}, newPost(question))
+		require.PanicsWithValue(t, http.ErrAbortHandler, func() {
+			r.ServeHTTP(&brokenPipe{sink{header: make(http.Header)}, time.Now()}, newPost(question))
+		})
 		line := r.log.stream(t)
 		require.Equal(t, "client_gone", line["reason"])
 		require.EqualValues(t, 61, line["chunks"])

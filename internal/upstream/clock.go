@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -19,12 +20,16 @@ var (
 
 // clock cancels an attempt when a deadline passes. The deadline moves with every chunk, so moving it
 // further away only stores a time: the timer finds out when it fires, and sleeps on. Times are since epoch.
+//
+// It does not run while a chunk is passed on: a client that takes it slowly does not make the model a dead one.
 type clock struct {
-	timer *time.Timer
+	timer   *time.Timer
+	passing atomic.Bool // a chunk is passed on
 
 	mu       sync.Mutex    // guards the rest
 	fires    time.Duration // when the timer fires next
 	deadline time.Duration
+	wait     time.Duration // how long it was to the deadline when it was set
 	cause    error
 }
 
@@ -37,7 +42,7 @@ func (c *clock) start(parent context.Context, d time.Duration) (ctx context.Cont
 	ctx, cancel := context.WithCancelCause(parent)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.deadline, c.cause = time.Since(epoch)+d, errFirstChunk
+	c.wait, c.deadline, c.cause = d, time.Since(epoch)+d, errFirstChunk
 	c.fires = c.deadline
 	c.timer = time.AfterFunc(d, func() { c.expire(cancel) })
 	return ctx, func() {
@@ -49,7 +54,7 @@ func (c *clock) start(parent context.Context, d time.Duration) (ctx context.Cont
 // set moves the deadline to d from now.
 func (c *clock) set(d time.Duration, cause error) {
 	c.mu.Lock()
-	c.deadline, c.cause = time.Since(epoch)+d, cause
+	c.wait, c.deadline, c.cause = d, time.Since(epoch)+d, cause
 	if c.deadline < c.fires {
 		c.fires = c.deadline
 		c.timer.Reset(d)
@@ -60,6 +65,9 @@ func (c *clock) set(d time.Duration, cause error) {
 func (c *clock) expire(cancel context.CancelCauseFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.passing.Load() {
+		c.deadline = time.Since(epoch) + c.wait
+	}
 	if left := c.deadline - time.Since(epoch); left > 0 {
 		c.fires = c.deadline
 		c.timer.Reset(left)

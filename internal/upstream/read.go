@@ -42,7 +42,9 @@ func (c *client) read(ctx context.Context, x *exchange, events eventSource) erro
 		if out.more = out.more && events.Buffered(); !out.more {
 			out.pause()
 		}
+		x.clock.passing.Store(false)
 		ev, err := events.Next()
+		x.clock.passing.Store(true)
 		if err != nil {
 			return x.endOfBody(ctx, err)
 		}

@@ -190,6 +190,7 @@ func (c *client) try(parent context.Context, q *query, yield func(chat.Chunk, er
 		traceTooMuch(parent)
 	}
 	if taken && !events.Ended() && res.ProtoMajor == 1 {
+		x.clock.passing.Store(false)
 		x.clock.set(drainTime, errGraceOver)
 		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
 	}
