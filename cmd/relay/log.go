@@ -1,23 +1,28 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
 	maxQueuedLog = 1 << 20              // bytes of log that may wait while a write is under way
+	maxLogLine   = 64 << 10             // bytes; every field has a bound of its own, so that none comes near it
 	logPause     = 5 * time.Millisecond // between two writes
 )
 
 // logQueue writes log lines in the order in which they come: the first at once, and those that come
 // during that write or shortly after it together. No stream waits for it. While whoever reads the log
-// does not keep up, lines beyond maxQueuedLog are lost, and counted.
+// does not keep up, lines beyond maxQueuedLog are lost, and counted; when it is gone, all are.
 type logQueue struct {
 	w    io.Writer
 	lost func(lines int) // writes to w how many lines are missing at that place
 	done chan struct{}   // closed when everything is written after Close
+
+	total atomic.Int64 // of lines that were lost
 
 	mu      sync.Mutex // guards the rest
 	change  sync.Cond  // of queued and closed
@@ -38,8 +43,9 @@ func newLogQueue(w io.Writer, lost func(lines int)) *logQueue {
 func (l *logQueue) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queued)+len(line) > maxQueuedLog {
+	if len(line) > maxLogLine || len(l.queued)+len(line) > maxQueuedLog {
 		l.missing++
+		l.total.Add(1)
 		l.change.Signal()
 		return len(line), nil
 	}
@@ -51,6 +57,7 @@ func (l *logQueue) Write(line []byte) (int, error) {
 func (l *logQueue) run() {
 	defer close(l.done)
 	var writing []byte
+	broken := 0 // lines that could not be written
 	for {
 		l.mu.Lock()
 		for len(l.queued) == 0 && l.missing == 0 && !l.closed {
@@ -65,7 +72,15 @@ func (l *logQueue) run() {
 		l.missing = 0
 		l.mu.Unlock()
 		if len(writing) > 0 {
-			_, _ = l.w.Write(writing) // there is nowhere to report it
+			if n, err := l.w.Write(writing); err != nil {
+				lines := bytes.Count(writing[n:], []byte("\n"))
+				l.total.Add(int64(lines))
+				broken += missing + lines // to be told when somebody reads again
+				missing = 0
+			} else {
+				missing += broken
+				broken = 0
+			}
 		}
 		if missing > 0 {
 			l.lost(missing)
@@ -73,6 +88,9 @@ func (l *logQueue) run() {
 		time.Sleep(logPause)
 	}
 }
+
+// Lost is how many lines were lost since the start.
+func (l *logQueue) Lost() float64 { return float64(l.total.Load()) }
 
 // Close writes what is queued, if that is possible within lastWords. What is logged afterwards is lost.
 func (l *logQueue) Close() {

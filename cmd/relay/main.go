@@ -27,6 +27,7 @@ const (
 func main() {
 	signals := make(chan os.Signal, 2) // two: a second one must not be lost while the first is handled
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGPIPE) // that nobody reads the log any more is no reason to cut every stream
 	os.Exit(run(os.Args[1:], os.Environ(), signals, os.Stdout, os.Stderr))
 }
 
@@ -82,7 +83,7 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 func serveLogged(cfg *config.Config, stderr io.Writer, signals <-chan os.Signal) error {
 	queue := newLogQueue(stderr, tellLost(cfg, stderr))
 	defer queue.Close()
-	return serve(cfg, newLogger(cfg, stderr, queue), signals)
+	return serve(cfg, newLogger(cfg, stderr, queue), queue.Lost, signals)
 }
 
 // tellLost writes to the log, past the queue and whatever the log's level, how many lines it has lost.

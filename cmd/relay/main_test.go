@@ -81,6 +81,7 @@ type process struct {
 	url     string
 	metrics string // address of the admin listener
 	client  *http.Client
+	stderr  io.Closer // which nobody reads any more when it is closed
 	exited  chan struct{}
 
 	mu   sync.Mutex // guards the rest
@@ -91,10 +92,17 @@ type process struct {
 // serve starts a relay on free ports and waits until it listens.
 func serve(t *testing.T, settings ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(binary), exited: make(chan struct{}), more: make(chan struct{})}
+	return serveBy(t, exec.Command(binary), settings...)
+}
+
+// serveBy is serve, by a command that runs the relay.
+func serveBy(t *testing.T, cmd *exec.Cmd, settings ...string) *process {
+	t.Helper()
+	p := &process{cmd: cmd, exited: make(chan struct{}), more: make(chan struct{})}
 	p.cmd.Env = environ(append([]string{"RELAY_ADDR=127.0.0.1:0", "RELAY_ADMIN_ADDR=127.0.0.1:0", "RELAY_LOG_FORMAT=json"}, settings...))
 	stderr, err := p.cmd.StderrPipe()
 	require.NoError(t, err)
+	p.stderr = stderr
 	require.NoError(t, p.cmd.Start())
 	go p.follow(stderr)
 	transport := &http.Transport{DisableCompression: true}

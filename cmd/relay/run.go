@@ -37,8 +37,8 @@ const (
 
 var errSecondSignal = errors.New("second signal: gave up the running streams")
 
-// serve runs the relay until a signal ends it. It returns nil when it has drained.
-func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) error {
+// serve runs the relay until a signal ends it. It returns nil when it has drained. lostLines counts those of the log.
+func serve(cfg *config.Config, log zerolog.Logger, lostLines func() float64, signals <-chan os.Signal) error {
 	// A heap of a few MiB is collected again and again for each MiB of requests. These bytes are never
 	// touched, so they take no memory, but the collector counts them and comes less often.
 	floor := make([]byte, heapFloor)
@@ -46,6 +46,8 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_log_lines_lost_total",
+		Help: "Lines of the log that were not written, because nobody read it or not fast enough."}, lostLines))
 	metrics := handler.NewMetrics(registry)
 	generations := limit.NewPlaces(limit.PlacesOptions{Places: cfg.MaxStreams, PerCaller: cfg.LimitStreams})
 	hub, err := newHub(cfg, log, metrics, generations)
@@ -63,7 +65,7 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 		return err
 	}
 
-	listener, err := net.Listen("tcp", cfg.Addr)
+	listener, err := listen(cfg.Addr, log)
 	if err != nil {
 		return fmt.Errorf("RELAY_ADDR: %w", err)
 	}
@@ -74,7 +76,7 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 	}
 	failed := make(chan error, 2) // one for each server, so that none waits for a reader
 	if cfg.AdminAddr != "" {
-		adminListener, err := net.Listen("tcp", cfg.AdminAddr)
+		adminListener, err := listen(cfg.AdminAddr, log)
 		if err != nil {
 			listener.Close()
 			return fmt.Errorf("RELAY_ADMIN_ADDR: %w (set another address, or set it empty for none)", err)
@@ -183,8 +185,14 @@ func newServer(cfg *config.Config, h http.Handler, log zerolog.Logger) (*http.Se
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		Protocols:         new(http.Protocols),
-		// A balancer sends many streams over one connection, and a connection can die silently.
-		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 1000, SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+		HTTP2: &http.HTTP2Config{
+			// What one connection can ask for at once. A balancer opens another one when it needs more.
+			MaxConcurrentStreams: 100,
+			// A connection can die silently.
+			SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second,
+			// A stream's own deadline does not free what waits to be written on a socket that nobody reads.
+			WriteByteTimeout: cfg.WriteTimeout,
+		},
 		ErrorLog: serverLog(log),
 	}
 	s.Protocols.SetHTTP1(true)
@@ -332,7 +340,9 @@ func serverLog(log zerolog.Logger) *stdlog.Logger {
 
 type logWriter struct{ log zerolog.Logger }
 
+const maxServerLine = 2 << 10 // bytes
+
 func (w logWriter) Write(p []byte) (int, error) {
-	w.log.Debug().Str("from", "net/http").Msg(strings.TrimSpace(string(p)))
+	w.log.Debug().Str("from", "net/http").Msg(strings.TrimSpace(string(p[:min(len(p), maxServerLine)])))
 	return len(p), nil
 }

@@ -6,6 +6,7 @@ import (
 
 // Metrics are counted here and nowhere else: every stream once, when it ends.
 type Metrics struct {
+	refused    *prometheus.CounterVec
 	ended      *prometheus.CounterVec
 	open       prometheus.Gauge
 	firstChunk prometheus.Histogram
@@ -28,6 +29,8 @@ type Metrics struct {
 // NewMetrics registers the relay's metrics.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_requests_refused_total",
+			Help: "Requests that were refused before they became streams, by error code."}, []string{"code"}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_streams_ended_total",
 			Help: "Streams by how they ended: completed, stopped, client_gone, slow_client, or an error code."}, []string{"reason"}),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_streams_open",
@@ -48,7 +51,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Answers without the state that their provider wants back, because it would be over 256 KiB."}),
 		reg: reg,
 	}
-	reg.MustRegister(m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges, m.noState)
+	reg.MustRegister(m.refused, m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges, m.noState)
 	m.resumable(reg)
 	return m
 }

@@ -196,10 +196,10 @@ func (r *Relay) tell(rec *record, what string) {
 		e.Str("stream", rec.id[:8]) // whole, it would let a reader of the log attach
 	}
 	if model := rec.model(); model != "" {
-		e.Str("model", r.redact.Replace(model))
+		e.Str("model", shorten(r.redact.Replace(model), shortText))
 	}
 	if ignored := rec.visit.ignored; ignored != "" && what == "stream" {
-		e.Str("ignored", r.redact.Replace(ignored))
+		e.Str("ignored", shorten(r.redact.Replace(ignored), longText))
 	}
 	if n := len(rec.trace.Attempts); n > 0 {
 		e.Str("upstream", rec.trace.Attempts[n-1].Upstream).Int("attempts", n)
@@ -224,7 +224,7 @@ func (r *Relay) tell(rec *record, what string) {
 		}
 	}
 	if rec.failure != nil {
-		e.Str("error", r.redact.Replace(rec.failure.Error()))
+		e.Str("error", shorten(r.redact.Replace(rec.failure.Error()), longText))
 	} else if rec.reason == reasonSlowClient {
 		e.Str("error", rec.cause.Error())
 	}
@@ -265,7 +265,7 @@ func tried(attempts []upstream.Attempt) []string {
 // else would tell.
 func (r *Relay) warnOfKey(v *visit, a upstream.Attempt) {
 	if isChatError(a.Err) && chat.AsError(a.Err).Code == chat.UpstreamAuth {
-		r.Log.Error().Str("request_id", v.id).Str("upstream", a.Upstream).Str("error", r.redact.Replace(a.Err.Error())).
+		r.Log.Error().Str("request_id", v.id).Str("upstream", a.Upstream).Str("error", shorten(r.redact.Replace(a.Err.Error()), longText)).
 			Msg("the provider refuses the relay's key or account")
 	}
 }

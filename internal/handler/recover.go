@@ -26,6 +26,7 @@ func (r *Relay) recoverPanics(next http.Handler) http.Handler {
 
 // panicked logs what recover returned and gives the error for the client.
 func (r *Relay) panicked(req *http.Request, v any) *chat.Error {
-	r.Log.Error().Str("request_id", visitOf(req).id).Str("panic", r.redact.Replace(fmt.Sprint(v))).Bytes("stack", debug.Stack()).Msg("panic")
+	r.Log.Error().Str("request_id", visitOf(req).id).Str("panic", shorten(r.redact.Replace(fmt.Sprint(v)), longText)).
+		Str("stack", shorten(string(debug.Stack()), 8*longText)).Msg("panic")
 	return &chat.Error{Code: chat.Internal, Message: "internal error"}
 }

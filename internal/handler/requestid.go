@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"net/http"
+	"strings"
 
 	"github.com/websopy/relay/internal/dialect"
 	"github.com/websopy/relay/internal/identity"
@@ -33,18 +34,26 @@ func visitOf(req *http.Request) *visit {
 }
 
 // receive begins a visit: it gives the request an id, in the response and in the log, which is the caller's
-// own when that is a sane one, and the dialect of its path.
-func receive(dialects []Dialect) func(http.Handler) http.Handler {
+// own when that is a sane one and no secret, and the dialect of its path.
+func receive(dialects []Dialect, secrets Redaction) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			v := &visit{id: req.Header.Get("X-Request-Id"), dialect: dialectOf(dialects, req.URL.Path)}
-			if !sane(v.id) {
+			if !sane(v.id) || secrets.Replace(v.id) != v.id || isCredential(req, v.id) {
 				v.id = rand.Text()
 			}
 			w.Header().Set("X-Request-Id", v.id)
 			next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), visitKey{}, v)))
 		})
 	}
+}
+
+// isCredential tells whether an id is what the caller identifies itself with, or a part of that: perhaps it is a key
+// of somebody's, for somebody else.
+func isCredential(req *http.Request, id string) bool {
+	const shortest = 8 // bytes; shorter ones are in many a key by chance
+	_, key, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	return key == id || len(id) >= shortest && strings.Contains(key, id)
 }
 
 // sane reports whether an id from outside may be stored, logged and sent back.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
-	"github.com/websopy/relay/internal/stream"
 )
 
 // body writes a whole response. It is for everything but event streams.
@@ -71,11 +70,6 @@ func (r *Relay) fail(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 	r.logRefusal(req, e)
 }
 
-func (r *Relay) logRefusal(req *http.Request, e *chat.Error) {
-	r.Log.Info().Str("request_id", visitOf(req).id).Str("method", req.Method).Str("path", shorten(r.redact.Replace(hideIDs(req.URL.Path)))).
-		Str("code", string(e.Code)).Str("error", r.redact.Replace(e.Error())).Msg("refused")
-}
-
 func (r *Relay) respondError(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.FormatInt(dialect.RetryAfterSeconds(e.RetryAfter), 10))
@@ -89,24 +83,4 @@ func (r *Relay) shown(e *chat.Error) *chat.Error {
 	shown := *e
 	shown.Message = r.redact.Replace(e.Message)
 	return &shown
-}
-
-// hideIDs cuts stream ids in a path: whole, they would let a reader of the log attach.
-func hideIDs(path string) string {
-	parts := strings.Split(path, "/")
-	for i, p := range parts {
-		if stream.ValidID(p) {
-			parts[i] = p[:8] + "…"
-		}
-	}
-	return strings.Join(parts, "/")
-}
-
-// shorten keeps what a caller makes up from filling the log.
-func shorten(s string) string {
-	const longest = 200
-	if len(s) <= longest {
-		return s
-	}
-	return s[:longest] + "…"
 }

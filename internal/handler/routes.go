@@ -74,9 +74,10 @@ type Options struct {
 // Relay serves the wire contract (docs/protocol.md).
 type Relay struct {
 	Options
-	redact Redaction
-	bodies *limit.Bytes
-	routes http.Handler
+	redact   Redaction
+	bodies   *limit.Bytes
+	refusals *refusals
+	routes   http.Handler
 
 	connections *limit.Places // of streams
 	notReady    atomic.Bool
@@ -91,6 +92,7 @@ func New(o Options) *Relay {
 	r := &Relay{Options: o, bodies: limit.NewBytes(o.BodyBytes), connections: limit.NewPlaces(limit.PlacesOptions{Places: o.MaxStreams})}
 	r.life, r.end = context.WithCancelCause(context.Background())
 	r.redact = Redactor(o.Secrets)
+	r.refusals = newRefusals()
 	r.Metrics.observeBodies(r.bodies.Used)
 	r.routes = r.newRoutes()
 	return r
@@ -101,7 +103,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.S
 
 func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
-	mux.Use(receive(r.Dialects), address(r.TrustedProxies), r.recoverPanics, bodyDeadline(r.BodyTimeout), r.cors())
+	mux.Use(receive(r.Dialects, r.redact), address(r.TrustedProxies), r.recoverPanics, bodyDeadline(r.BodyTimeout), r.cors())
 	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 

@@ -1,0 +1,152 @@
+package main_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// gauge is the value of a metric without labels.
+func (p *process) gauge(t *testing.T, name string) float64 {
+	t.Helper()
+	res, err := p.client.Get("http://" + p.metrics + "/metrics")
+	require.NoError(t, err)
+	found := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(body(t, res))
+	require.NotNil(t, found, name)
+	value, err := strconv.ParseFloat(found[1], 64)
+	require.NoError(t, err)
+	return value
+}
+
+// until waits until a metric is as it should be.
+func (p *process) until(t *testing.T, name string, is func(float64) bool) {
+	t.Helper()
+	require.Eventually(t, func() bool { return is(p.gauge(t, name)) }, patience, 20*time.Millisecond, name)
+}
+
+// deaf is a connection that reads until its client goes deaf.
+type deaf struct {
+	net.Conn
+	deafened <-chan struct{}
+	closed   chan struct{}
+	once     sync.Once
+}
+
+func (d *deaf) Read(p []byte) (int, error) {
+	select {
+	case <-d.deafened:
+		<-d.closed
+		return 0, net.ErrClosed
+	default:
+		return d.Conn.Read(p)
+	}
+}
+
+func (d *deaf) Close() error {
+	d.once.Do(func() { close(d.closed) })
+	return d.Conn.Close()
+}
+
+// A socket that is not read takes HTTP/2's own frames with it: neither a stream's deadline nor its reset is written.
+func TestASocketThatIsNotReadFreesItsStreams(t *testing.T) {
+	flood := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		event := `data: {"choices":[{"index":0,"delta":{"content":"` + strings.Repeat("x", 8<<10) + `"}}]}` + "\n\n"
+		for req.Context().Err() == nil {
+			if _, err := io.WriteString(w, event); err != nil {
+				return
+			}
+		}
+	}))
+	defer flood.Close()
+	for name, tc := range map[string]struct{ method, path string }{
+		"streams":          {http.MethodPost, "/api/chat/stream"},
+		"the page's files": {http.MethodGet, "/ui/sdk.js"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const writeTimeout = 2 * time.Second
+			p := serve(t, "RELAY_WRITE_TIMEOUT=2s", "UPSTREAM_KIND=openai", "UPSTREAM_API_KEY=k-1", "UPSTREAM_MODEL=m",
+				"UPSTREAM_BASE_URL="+flood.URL)
+			idle := p.gauge(t, "go_goroutines")
+			deafened := make(chan struct{})
+			transport := &http.Transport{Protocols: new(http.Protocols), DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+				conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+				if err != nil {
+					return nil, err
+				}
+				_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+				d := &deaf{Conn: conn, deafened: deafened, closed: make(chan struct{})}
+				t.Cleanup(func() { d.Close() })
+				return d, nil
+			}}
+			transport.Protocols.SetUnencryptedHTTP2(true)
+
+			ctx, leave := context.WithCancel(t.Context())
+			var asking sync.WaitGroup
+			defer asking.Wait()
+			defer leave()
+			ask := func(method, path string) {
+				req, _ := http.NewRequestWithContext(ctx, method, p.url+path, strings.NewReader(question))
+				req.Header.Set("Content-Type", "application/json")
+				if res, err := transport.RoundTrip(req); err == nil {
+					<-ctx.Done()
+					res.Body.Close()
+				}
+			}
+			asking.Go(func() { ask(http.MethodPost, "/api/chat/stream") })
+			p.until(t, "relay_streams_open", func(n float64) bool { return n == 1 })
+			close(deafened)
+			for range 95 {
+				asking.Go(func() { ask(tc.method, tc.path) })
+			}
+			p.until(t, "go_goroutines", func(n float64) bool { return n > idle+50 })
+			began := time.Now()
+			p.until(t, "go_goroutines", func(n float64) bool { return n < idle+20 })
+			t.Logf("free after %v", time.Since(began))
+			require.Less(t, time.Since(began), 5*writeTimeout)
+		})
+	}
+}
+
+func TestALogThatNobodyReadsAnyMoreCutsNoStream(t *testing.T) {
+	p := serve(t)
+	res := p.ask(t, "/api/chat/stream", strings.Replace(question, "demo-fast", "demo", 1))
+	require.NoError(t, p.stderr.Close())
+	for range 3 {
+		p.status(t, "/nowhere") // each a line
+	}
+	_, last := read(t, res, true)
+	require.Equal(t, "done", last.Type)
+	p.until(t, "relay_log_lines_lost_total", func(n float64) bool { return n >= 3 })
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.Zero(t, p.exit(t))
+}
+
+func TestConnectionsThatCanNotBeTakenAreWarnedOf(t *testing.T) {
+	p := serveBy(t, exec.Command("sh", "-c", `ulimit -n 32; exec "$0"`, binary))
+	var conns []net.Conn
+	for range 40 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+		require.NoError(t, err)
+		conns = append(conns, conn)
+	}
+	line := p.wait(t, "a connection could not be taken (see ulimit -n)")
+	require.Equal(t, "warn", line["level"])
+	require.Contains(t, line["error"], "too many open files")
+	for _, conn := range conns {
+		conn.Close()
+	}
+	require.Eventually(t, func() bool { return p.status(t, "/healthz") == 200 }, patience, 100*time.Millisecond, "and then it goes on")
+}
