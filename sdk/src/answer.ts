@@ -29,16 +29,14 @@ export class Answer {
   /** The answer as one object. A stream that ended well need not say how. */
   completion(): ChatCompletion {
     const { content, reasoning, toolCalls, done } = this
-    const { finishReason = 'stop', model, usage, state } = done ?? {}
+    const { type, ...end } = done ?? {}
     return {
       content,
       ...(reasoning && { reasoning }),
       ...(toolCalls.length && { toolCalls }),
-      finishReason,
-      ...(model && { model }),
-      ...(usage && { usage }),
-      ...(state && { state }),
-    }
+      finishReason: 'stop',
+      ...end,
+    } as ChatCompletion
   }
 
   /** The message to keep, `interrupted` or not; none when nothing has come. */

@@ -82,6 +82,6 @@ export class AI {
 export function uniqueKey(): string {
   return (
     globalThis.crypto?.randomUUID?.() ??
-    Array.from({ length: 5 }, () => Math.random().toString(36).slice(2)).join('')
+    Array.from({ length: 5 }, Math.random).join('')
   )
 }

@@ -9,14 +9,14 @@ interface Details {
 /** The root of everything that the SDK throws. `code` is for programs, `message` for people. */
 export class WebsopyError extends Error {
   override name = 'WebsopyError'
-  readonly code: string
+  declare readonly code: string
   /** Whether the same request may succeed later. */
-  readonly retryable: boolean
+  declare readonly retryable: boolean
 
-  constructor(message: string, { code, retryable = false, cause }: Details) {
+  /** `more` are further properties. */
+  constructor(message: string, { cause, code, retryable = false, ...details }: Details, more?: object) {
     super(message, { cause })
-    this.code = code
-    this.retryable = retryable
+    Object.assign(this, { code, retryable }, details, more)
   }
 }
 
@@ -33,47 +33,45 @@ export class AbortError extends WebsopyError {
 export class ConnectionError extends WebsopyError {
   override name = 'ConnectionError'
 
-  constructor(message: string, code = 'connection_error', cause?: unknown) {
-    super(message, { code, retryable: true, cause })
+  constructor(message: string, code = 'connection_error', cause?: unknown, more?: object) {
+    super(message, { code, retryable: true, cause }, more)
   }
 }
 
 /** The server was silent for too long. */
 export class TimeoutError extends ConnectionError {
   override name = 'TimeoutError'
+  /** `connect`: no response headers; `idle`: the stream went silent. */
+  declare readonly phase: 'connect' | 'idle'
+  /** The text received before it. */
+  declare readonly partial: string
 
-  constructor(
-    /** `connect`: no response headers; `idle`: the stream went silent. */
-    readonly phase: 'connect' | 'idle',
-    /** The text received before it. */
-    readonly partial = '',
-  ) {
-    super(phase === 'idle' ? 'The stream went silent' : 'The server did not answer in time', 'timeout')
+  constructor(phase: TimeoutError['phase'], partial = '') {
+    super('The server was silent for too long', 'timeout', undefined, { phase, partial })
   }
 }
 
 /** The stream ended before the answer was complete, and could not be resumed. */
 export class StreamInterruptedError extends ConnectionError {
   override name = 'StreamInterruptedError'
+  /** The text received before it. */
+  declare readonly partial: string
 
-  constructor(
-    /** The text received before it. */
-    readonly partial: string,
-    cause?: unknown,
-  ) {
-    super('The connection ended before the answer was complete', 'stream_interrupted', cause)
+  constructor(partial: string, cause?: unknown) {
+    super('The connection ended before the answer was complete', 'stream_interrupted', cause, { partial })
   }
 }
 
 /** The server refused: an HTTP status instead of a stream. */
 export class APIError extends WebsopyError {
   override name = 'APIError'
-  readonly status: number
+  declare readonly status: number
   /** Finds the request in the relay's log. */
-  readonly requestId: string | undefined
+  declare readonly requestId: string | undefined
   /** Seconds to wait before asking again, when the server said so. */
-  readonly retryAfter: number | undefined
+  declare readonly retryAfter: number | undefined
 
+  // biome-ignore lint/complexity/noUselessConstructor: it says what the details of this class are
   constructor(
     message: string,
     details: Details & {
@@ -83,29 +81,22 @@ export class APIError extends WebsopyError {
     },
   ) {
     super(message, details)
-    this.status = details.status
-    this.requestId = details.requestId
-    this.retryAfter = details.retryAfter
   }
 }
 
 /** The answer failed on the server, or the server sent what is no answer. */
 export class StreamError extends WebsopyError {
   override name = 'StreamError'
-  readonly requestId: string | undefined
+  declare readonly requestId: string | undefined
   /** Which of the relay's clocks ran out, when `code` is `upstream_timeout`. */
-  readonly phase: string | undefined
+  declare readonly phase: string | undefined
   /** Seconds to wait before asking again, when the provider said so. */
-  readonly retryAfter: number | undefined
+  declare readonly retryAfter: number | undefined
+  /** The text received before it. */
+  declare readonly partial: string
 
-  constructor(
-    frame: Omit<ErrorChunk, 'type'>,
-    /** The text received before it. */
-    readonly partial = '',
-  ) {
-    super(frame.error, frame)
-    this.requestId = frame.requestId
-    this.phase = frame.phase
-    this.retryAfter = frame.retryAfter
+  constructor({ error, code, retryable, ...more }: Omit<ErrorChunk, 'type'>, partial = '') {
+    const { requestId, phase, retryAfter } = more
+    super(error, { code, retryable }, { requestId, phase, retryAfter, partial })
   }
 }

@@ -1,5 +1,5 @@
 import { APIError, ConnectionError, StreamError, WebsopyError } from './errors.js'
-import { Retries } from './retries.js'
+import { longestWait, Retries } from './retries.js'
 import { EventDecoder } from './sse.js'
 import type { Connection, Transport } from './transport.js'
 import type { Message, StreamChunk } from './types.js'
@@ -7,9 +7,6 @@ import { within } from './wait.js'
 
 /** What a finished stream's connection may still send, before it is closed instead of kept. */
 const drainTime = 1000
-
-/** How long a relay keeps a stream that does not say it, in milliseconds. */
-const usualTime = 60_000
 
 const frameTypes = ['content', 'reasoning', 'tool_call', 'done', 'error', 'start', 'ping']
 
@@ -41,7 +38,7 @@ export class Receiver {
   /** The stream's id on the server, once known; only a resumable stream has one. */
   id: string | undefined
   readonly retries: Retries
-  #keeps = 11 * usualTime
+  #keeps = 11 * longestWait
   #started = false
   #connection: Connection | undefined
   /** Told of what broke the connection, and of nothing when there is one again. */
@@ -66,7 +63,7 @@ export class Receiver {
     this.retries.onWait = notify
     if (typeof start === 'string') {
       this.id = start
-      this.retries.persist(usualTime)
+      this.retries.persist(longestWait)
     } else this.#question = start
     signal.addEventListener('abort', () => this.#drop())
   }
@@ -104,7 +101,6 @@ export class Receiver {
           accept: 'text/event-stream',
         },
         signal: this.#signal,
-        timeout: this.#transport.options.timeout ?? 60_000,
         repeatable: !question || question.body.resumable === true || lastEventId !== undefined,
         accept: eventStream,
       },
@@ -144,16 +140,12 @@ export class Receiver {
     let broken = false
     try {
       for (;;) {
-        const { done, value } = await within(reader.read(), {
-          ms,
-          late: 'idle',
-          signal: this.#signal,
-          cancel: abort,
-        })
+        const { done, value } = await within(reader.read(), ms, 'idle', this.#signal, abort)
         if (done) throw new ConnectionError('The connection was closed')
         const events = decoder.decode(value)
-        if (events.length) this.retries.alive()
-        this.retries.pause = Math.min(decoder.retry ?? this.retries.pause, usualTime)
+        // The server has the stream: what was tried before does not count any more.
+        if (events.length) this.retries.until = 0
+        this.retries.pause = Math.min(decoder.retry ?? this.retries.pause, longestWait)
         for (const { data, id } of events) {
           if (data === '[DONE]') return
           const frame = this.#take(data, id)
@@ -187,7 +179,7 @@ export class Receiver {
     if (!chunk || !frameTypes.includes(type)) return
     if (chunk.type === 'start' && chunk.id) {
       this.id = chunk.id
-      this.#keeps = (chunk.graceMs ?? usualTime) + (chunk.retentionMs ?? 10 * usualTime)
+      this.#keeps = (chunk.graceMs ?? longestWait) + (chunk.retentionMs ?? 10 * longestWait)
     }
     // Another server's ids say nothing of what has been seen.
     const id = this.id && eventId?.startsWith(`${this.id}.`) ? eventId : undefined
@@ -198,7 +190,7 @@ export class Receiver {
     }
     if (type !== 'start' && type !== 'ping') {
       this.#started = true
-      this.retries.progress()
+      this.retries.used = 0
     }
     return { chunk, id }
   }
@@ -214,14 +206,14 @@ function eventStream(connection: Connection): Connection {
   const type = headers.get('content-type')
   if (type && !type.includes('text/event-stream')) {
     connection.abort()
-    throw new APIError(`The server answered with ${type} instead of an event stream`, {
+    throw new APIError(`The server answered with ${type}, not an event stream`, {
       status,
       code: 'not_a_stream',
     })
   }
   if (typeof body?.getReader !== 'function') {
     throw new WebsopyError(
-      'This fetch cannot stream: its response has no readable body. In React Native, pass fetch from "expo/fetch".',
+      'This fetch cannot stream. In React Native, pass fetch from "expo/fetch".',
       { code: 'no_body_stream' },
     )
   }

@@ -194,8 +194,6 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
       {
         method: 'POST',
         path: `${streamPath(this.id)}/stop`,
-        signal: new AbortController().signal,
-        timeout: this.#transport.options.timeout ?? 60_000,
         repeatable: true,
         accept: ({ abort }) => abort(),
       },
@@ -245,10 +243,8 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
           }
           if (!this.#error) enqueue(controller, '[DONE]')
           else if (!failed) {
-            const { message, code, retryable } = this.#error
-            const { requestId, phase, retryAfter } = this.#error as Partial<StreamError>
-            const error = { type: 'error', error: message, code, retryable, requestId, phase, retryAfter }
-            enqueue(controller, JSON.stringify(error))
+            const { name, message, partial, ...details } = this.#error as StreamError
+            enqueue(controller, JSON.stringify({ type: 'error', error: message, ...details }))
           }
           controller.close()
         },
@@ -346,8 +342,7 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
   #tell(error?: WebsopyError): void {
     if (this.#ended || (!error && !this.#reconnecting)) return
     this.#reconnecting = Boolean(error)
-    const event = error ? 'reconnecting' : 'reconnected'
-    for (const each of this.#listeners) if (each.event === event) this.#call(each, error)
+    this.#emit(error ? 'reconnecting' : 'reconnected', error)
   }
 
   /** Gives each listener what it has not been given yet. */
@@ -362,17 +357,16 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
       }
     }
     if (!ended) return
-    if (this.#error instanceof AbortError) {
-      if (!this.#left) this.#announce('abort')
-    } else if (this.#error) this.#announce('error')
-    this.#announce('end')
+    const error = this.#error
+    if (error && !this.#left) this.#emit(error instanceof AbortError ? 'abort' : 'error', error, true)
+    this.#emit('end', undefined, true)
   }
 
-  #announce(event: 'error' | 'abort' | 'end'): void {
+  #emit(event: keyof StreamEvents, value: unknown, last = false): void {
     for (const each of this.#listeners) {
       if (each.event !== event) continue
-      this.#listeners.delete(each)
-      this.#call(each, event === 'end' ? undefined : this.#error)
+      each.once ||= last
+      this.#call(each, value)
     }
   }
 

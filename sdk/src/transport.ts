@@ -45,9 +45,7 @@ export interface Call {
 }
 
 export interface Exchange<T> extends Call {
-  signal: AbortSignal
-  /** Milliseconds; 0: no limit. */
-  timeout: number
+  signal?: AbortSignal
   /** Whether sending it twice does no harm. */
   repeatable: boolean
   /** Makes the result from a 2xx response. What it throws, unless typed, counts as a broken connection. */
@@ -66,7 +64,7 @@ export class Transport {
       !options.dangerouslyAllowBrowser
     ) {
       throw new WebsopyError(
-        'An API key in a browser can be read by everybody. Let your server talk to the API, or set dangerouslyAllowBrowser.',
+        'Everybody can read an API key in a browser: keep it on your server, or set dangerouslyAllowBrowser',
         { code: 'key_in_browser' },
       )
     }
@@ -76,19 +74,15 @@ export class Transport {
 
   /** Sends until it is answered with 2xx, or `retries` or the signal says that it is enough. */
   async send<T>(exchange: Exchange<T>, retries: Retries): Promise<T> {
-    const { signal, timeout } = exchange
+    const { signal = new AbortController().signal } = exchange
     for (;;) {
       if (signal.aborted) throw new AbortError(signal.reason)
       const connection = new AbortController()
       const cancel = (): void => connection.abort()
       const began = Date.now()
       try {
-        return await within(this.#attempt(exchange, connection), {
-          ms: timeout,
-          late: 'connect',
-          signal,
-          cancel,
-        })
+        const work = this.#attempt(exchange, connection)
+        return await within(work, this.options.timeout ?? 60_000, 'connect', signal, cancel)
       } catch (error) {
         if (!(error instanceof WebsopyError)) throw error
         if (!exchange.repeatable && mayBeAnswered(error, Date.now() - began)) throw error

@@ -4,17 +4,15 @@ import { AbortError, TimeoutError } from './errors.js'
 const longest = 2 ** 31 - 1
 
 /**
- * Waits for `work`, but not past an abort, and not longer than `ms`: then it calls `cancel` and
- * rejects with `late`. Whatever happens, it leaves no timer and no listener behind.
+ * Waits for `work`, but not past an abort, and not longer than `ms` (0: no limit): then it calls `cancel` and
+ * rejects, with a `TimeoutError` of this `phase`. Whatever happens, it leaves no timer and no listener behind.
  */
 export function within<T>(
   work: Promise<T>,
-  {
-    ms,
-    late,
-    signal,
-    cancel,
-  }: { ms: number; late: TimeoutError['phase']; signal: AbortSignal; cancel: () => void },
+  ms: number,
+  phase: TimeoutError['phase'],
+  signal: AbortSignal,
+  cancel: () => void,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     const settle = (): void => {
@@ -27,7 +25,7 @@ export function within<T>(
       cancel()
     }
     const abort = (): void => give(new AbortError(signal.reason))
-    const timer = ms > 0 ? setTimeout(() => give(new TimeoutError(late)), Math.min(ms, longest)) : undefined
+    const timer = ms > 0 ? setTimeout(() => give(new TimeoutError(phase)), Math.min(ms, longest)) : undefined
 
     signal.addEventListener('abort', abort)
     work.finally(settle).then(resolve, reject)
@@ -38,29 +36,28 @@ export function within<T>(
 /** Whether the device says that it has no network. */
 export const offline = (): boolean => globalThis.navigator?.onLine === false
 
+/** The first comes to the document and bubbles. Servers have neither. */
+const reasonsToWake = ['visibilitychange', 'online']
+
 /**
  * Resolves after `ms` milliseconds, or rejects with an `AbortError`. When `eager`, it also resolves as soon
  * as the network is back or the page is looked at again: then a wait has lost its reason.
  */
-export async function sleep(ms: number, signal: AbortSignal, eager = false): Promise<void> {
-  let timer: ReturnType<typeof setTimeout>
-  let wake = (): void => {}
-  const listen = (on: 'addEventListener' | 'removeEventListener'): void => {
-    // `visibilitychange` comes to the document and bubbles; servers have neither.
-    if (eager) for (const event of ['online', 'visibilitychange']) globalThis[on]?.(event, wake)
-  }
-  const work = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, Math.min(ms, longest))
-    wake = () => {
-      if (globalThis.document?.visibilityState !== 'hidden') resolve()
+export function sleep(ms: number, signal: AbortSignal, eager: boolean): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = (): void => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', end)
+      for (const event of reasonsToWake) globalThis.removeEventListener?.(event, wake)
+      if (signal.aborted) reject(new AbortError(signal.reason))
+      else resolve()
     }
+    const wake = (): void => {
+      if (globalThis.document?.visibilityState !== 'hidden') end()
+    }
+    const timer = setTimeout(end, Math.min(ms, longest))
+    signal.addEventListener('abort', end)
+    if (eager) for (const event of reasonsToWake) globalThis.addEventListener?.(event, wake)
+    if (signal.aborted) end()
   })
-  const cancel = (): void => clearTimeout(timer)
-  listen('addEventListener')
-  try {
-    await within(work, { ms: 0, late: 'idle', signal, cancel })
-  } finally {
-    cancel()
-    listen('removeEventListener')
-  }
 }
