@@ -10,6 +10,8 @@ const repository = fileURLToPath(new URL('../..', import.meta.url))
 
 export interface Relay {
   url: string
+  /** Where its metrics are, if `RELAY_ADMIN_ADDR` is set. */
+  admin: string | undefined
   stop: () => Promise<void>
 }
 
@@ -47,17 +49,20 @@ async function startRelay(binary: string, env: Record<string, string>): Promise<
     stdio: ['ignore', 'inherit', 'pipe'],
   })
   const exited = once(process_, 'exit')
+  let admin: string | undefined
   const addr = await new Promise<string>((resolve, reject) => {
     // Read to its end: a full pipe would hold the relay up.
     createInterface(process_.stderr).on('line', (line) => {
       const { message, addr } = JSON.parse(line)
       if (message === 'listening') resolve(addr)
+      if (message === 'metrics and pprof') admin = `http://${addr}`
     })
     process_.on('error', reject)
     process_.on('exit', (code) => reject(new Error(`the relay exited with ${code}`)))
   })
   return {
     url: `http://${addr}`,
+    admin,
     stop: async () => {
       process_.kill()
       await exited

@@ -15,15 +15,13 @@ var Answer = class {
   /** The answer as one object. A stream that ended well need not say how. */
   completion() {
     const { content, reasoning, toolCalls, done } = this;
-    const { finishReason = "stop", model, usage, state } = done ?? {};
+    const { type, ...end } = done ?? {};
     return {
       content,
       ...reasoning && { reasoning },
       ...toolCalls.length && { toolCalls },
-      finishReason,
-      ...model && { model },
-      ...usage && { usage },
-      ...state && { state }
+      finishReason: "stop",
+      ...end
     };
   }
   /** The message to keep, `interrupted` or not; none when nothing has come. */
@@ -56,13 +54,10 @@ function wire(messages) {
 // src/errors.ts
 var WebsopyError = class extends Error {
   name = "WebsopyError";
-  code;
-  /** Whether the same request may succeed later. */
-  retryable;
-  constructor(message, { code, retryable = false, cause }) {
+  /** `more` are further properties. */
+  constructor(message, { cause, code, retryable = false, ...details }, more) {
     super(message, { cause });
-    this.code = code;
-    this.retryable = retryable;
+    Object.assign(this, { code, retryable }, details, more);
   }
 };
 var AbortError = class extends WebsopyError {
@@ -73,67 +68,40 @@ var AbortError = class extends WebsopyError {
 };
 var ConnectionError = class extends WebsopyError {
   name = "ConnectionError";
-  constructor(message, code = "connection_error", cause) {
-    super(message, { code, retryable: true, cause });
+  constructor(message, code = "connection_error", cause, more) {
+    super(message, { code, retryable: true, cause }, more);
   }
 };
 var TimeoutError = class extends ConnectionError {
-  constructor(phase, partial = "") {
-    super(phase === "idle" ? "The stream went silent" : "The server did not answer in time", "timeout");
-    this.phase = phase;
-    this.partial = partial;
-  }
-  phase;
-  partial;
   name = "TimeoutError";
+  constructor(phase, partial = "") {
+    super("The server was silent for too long", "timeout", void 0, { phase, partial });
+  }
 };
 var StreamInterruptedError = class extends ConnectionError {
-  constructor(partial, cause) {
-    super("The connection ended before the answer was complete", "stream_interrupted", cause);
-    this.partial = partial;
-  }
-  partial;
   name = "StreamInterruptedError";
+  constructor(partial, cause) {
+    super("The connection ended before the answer was complete", "stream_interrupted", cause, { partial });
+  }
 };
 var APIError = class extends WebsopyError {
   name = "APIError";
-  status;
-  /** Finds the request in the relay's log. */
-  requestId;
-  /** Seconds to wait before asking again, when the server said so. */
-  retryAfter;
+  // biome-ignore lint/complexity/noUselessConstructor: it says what the details of this class are
   constructor(message, details) {
     super(message, details);
-    this.status = details.status;
-    this.requestId = details.requestId;
-    this.retryAfter = details.retryAfter;
   }
 };
 var StreamError = class extends WebsopyError {
-  constructor(frame, partial = "") {
-    super(frame.error, frame);
-    this.partial = partial;
-    this.requestId = frame.requestId;
-    this.phase = frame.phase;
-    this.retryAfter = frame.retryAfter;
-  }
-  partial;
   name = "StreamError";
-  requestId;
-  /** Which of the relay's clocks ran out, when `code` is `upstream_timeout`. */
-  phase;
-  /** Seconds to wait before asking again, when the provider said so. */
-  retryAfter;
+  constructor({ error, code, retryable, ...more }, partial = "") {
+    const { requestId, phase, retryAfter } = more;
+    super(error, { code, retryable }, { requestId, phase, retryAfter, partial });
+  }
 };
 
 // src/wait.ts
 var longest = 2 ** 31 - 1;
-function within(work, {
-  ms,
-  late,
-  signal,
-  cancel
-}) {
+function within(work, ms, phase, signal, cancel) {
   return new Promise((resolve, reject) => {
     const settle = () => {
       clearTimeout(timer);
@@ -145,34 +113,31 @@ function within(work, {
       cancel();
     };
     const abort = () => give(new AbortError(signal.reason));
-    const timer = ms > 0 ? setTimeout(() => give(new TimeoutError(late)), Math.min(ms, longest)) : void 0;
+    const timer = ms > 0 ? setTimeout(() => give(new TimeoutError(phase)), Math.min(ms, longest)) : void 0;
     signal.addEventListener("abort", abort);
     work.finally(settle).then(resolve, reject);
     if (signal.aborted) abort();
   });
 }
 var offline = () => globalThis.navigator?.onLine === false;
-async function sleep(ms, signal, eager = false) {
-  let timer;
-  let wake = () => {
-  };
-  const listen = (on) => {
-    if (eager) for (const event of ["online", "visibilitychange"]) globalThis[on]?.(event, wake);
-  };
-  const work = new Promise((resolve) => {
-    timer = setTimeout(resolve, Math.min(ms, longest));
-    wake = () => {
-      if (globalThis.document?.visibilityState !== "hidden") resolve();
+var reasonsToWake = ["visibilitychange", "online"];
+function sleep(ms, signal, eager) {
+  return new Promise((resolve, reject) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      for (const event of reasonsToWake) globalThis.removeEventListener?.(event, wake);
+      if (signal.aborted) reject(new AbortError(signal.reason));
+      else resolve();
     };
+    const wake = () => {
+      if (globalThis.document?.visibilityState !== "hidden") end();
+    };
+    const timer = setTimeout(end, Math.min(ms, longest));
+    signal.addEventListener("abort", end);
+    if (eager) for (const event of reasonsToWake) globalThis.addEventListener?.(event, wake);
+    if (signal.aborted) end();
   });
-  const cancel = () => clearTimeout(timer);
-  listen("addEventListener");
-  try {
-    await within(work, { ms: 0, late: "idle", signal, cancel });
-  } finally {
-    cancel();
-    listen("removeEventListener");
-  }
 }
 
 // src/retries.ts
@@ -186,40 +151,32 @@ var Retries = class {
   pause = 0;
   /** Told of what made a further attempt necessary. */
   onWait;
-  #used = 0;
-  /** Attempts are not counted until then: the stream is still there, or the device has no network. */
-  #until;
+  /** Attempts are not counted until this time: the stream is still there, or the device has no network. */
+  until = 0;
+  /** Attempts since something new has arrived. */
+  used = 0;
   /** Nothing is under way: the next attempt is waited for. */
   waiting = false;
-  /** The server has the stream: what was tried before does not count any more. */
-  alive() {
-    this.#until = void 0;
-  }
-  /** Something new has arrived: waits are short again. */
-  progress() {
-    this.#used = 0;
-  }
-  /** Goes on for at least `ms` milliseconds from the first failure, however many attempts that takes. */
+  /** Goes on for `ms` milliseconds from the first failure, however many attempts that takes. */
   persist(ms) {
-    this.#until ??= Date.now() + ms;
+    this.until ||= Date.now() + ms;
   }
   /** Waits until the next attempt is due; throws `error` when there is to be none. */
   async wait(error, signal) {
     if (offline()) this.persist(longestWait);
-    const patient = this.max > 0 && this.#until !== void 0;
-    const more = patient ? Date.now() < this.#until : this.#used < this.max;
-    if (!worthwhile(error, patient) || !more) throw error;
-    const backoff = this.pause + Math.random() * Math.min(8e3, 500 * 2 ** this.#used++);
+    const { until, max } = this;
+    const more = until && max ? Date.now() < until : this.used < max;
     const { retryAfter } = error;
+    const backoff = this.pause + Math.random() * Math.min(8e3, 500 * 2 ** this.used++);
     const ms = retryAfter === void 0 ? backoff : retryAfter * 1e3;
-    if (ms > longestWait && !patient) throw error;
+    const passing = error.retryable || until && error.code === "not_a_stream";
+    if (!more || !passing || !until && ms > longestWait) throw error;
     this.onWait?.(error);
     this.waiting = true;
     await sleep(ms, signal, retryAfter === void 0);
     this.waiting = false;
   }
 };
-var worthwhile = (error, patient) => error.retryable || patient && error instanceof APIError && error.code === "not_a_stream";
 
 // src/sse.ts
 var maxEvent = 100 * 1024 * 1024;
@@ -271,7 +228,6 @@ ${value}`;
 
 // src/receiver.ts
 var drainTime = 1e3;
-var usualTime = 6e4;
 var frameTypes = ["content", "reasoning", "tool_call", "done", "error", "start", "ping"];
 var streamPath = (id) => `/api/chat/stream/${encodeURIComponent(id)}`;
 var Receiver = class {
@@ -285,7 +241,7 @@ var Receiver = class {
     this.retries.onWait = notify;
     if (typeof start === "string") {
       this.id = start;
-      this.retries.persist(usualTime);
+      this.retries.persist(longestWait);
     } else this.#question = start;
     signal.addEventListener("abort", () => this.#drop());
   }
@@ -293,7 +249,7 @@ var Receiver = class {
   /** The stream's id on the server, once known; only a resumable stream has one. */
   id;
   retries;
-  #keeps = 11 * usualTime;
+  #keeps = 11 * longestWait;
   #started = false;
   #connection;
   /** Told of what broke the connection, and of nothing when there is one again. */
@@ -331,7 +287,6 @@ var Receiver = class {
           accept: "text/event-stream"
         },
         signal: this.#signal,
-        timeout: this.#transport.options.timeout ?? 6e4,
         repeatable: !question || question.body.resumable === true || lastEventId !== void 0,
         accept: eventStream
       },
@@ -367,16 +322,11 @@ var Receiver = class {
     let broken = false;
     try {
       for (; ; ) {
-        const { done, value } = await within(reader.read(), {
-          ms,
-          late: "idle",
-          signal: this.#signal,
-          cancel: abort
-        });
+        const { done, value } = await within(reader.read(), ms, "idle", this.#signal, abort);
         if (done) throw new ConnectionError("The connection was closed");
         const events = decoder.decode(value);
-        if (events.length) this.retries.alive();
-        this.retries.pause = Math.min(decoder.retry ?? this.retries.pause, usualTime);
+        if (events.length) this.retries.until = 0;
+        this.retries.pause = Math.min(decoder.retry ?? this.retries.pause, longestWait);
         for (const { data, id } of events) {
           if (data === "[DONE]") return;
           const frame = this.#take(data, id);
@@ -405,7 +355,7 @@ var Receiver = class {
     if (!chunk || !frameTypes.includes(type)) return;
     if (chunk.type === "start" && chunk.id) {
       this.id = chunk.id;
-      this.#keeps = (chunk.graceMs ?? usualTime) + (chunk.retentionMs ?? 10 * usualTime);
+      this.#keeps = (chunk.graceMs ?? longestWait) + (chunk.retentionMs ?? 10 * longestWait);
     }
     const id = this.id && eventId?.startsWith(`${this.id}.`) ? eventId : void 0;
     if (id) {
@@ -415,7 +365,7 @@ var Receiver = class {
     }
     if (type !== "start" && type !== "ping") {
       this.#started = true;
-      this.retries.progress();
+      this.retries.used = 0;
     }
     return { chunk, id };
   }
@@ -427,14 +377,14 @@ function eventStream(connection) {
   const type = headers.get("content-type");
   if (type && !type.includes("text/event-stream")) {
     connection.abort();
-    throw new APIError(`The server answered with ${type} instead of an event stream`, {
+    throw new APIError(`The server answered with ${type}, not an event stream`, {
       status,
       code: "not_a_stream"
     });
   }
   if (typeof body?.getReader !== "function") {
     throw new WebsopyError(
-      'This fetch cannot stream: its response has no readable body. In React Native, pass fetch from "expo/fetch".',
+      'This fetch cannot stream. In React Native, pass fetch from "expo/fetch".',
       { code: "no_body_stream" }
     );
   }
@@ -588,8 +538,6 @@ var ChatStream = class {
       {
         method: "POST",
         path: `${streamPath(this.id)}/stop`,
-        signal: new AbortController().signal,
-        timeout: this.#transport.options.timeout ?? 6e4,
         repeatable: true,
         accept: ({ abort }) => abort()
       },
@@ -640,10 +588,8 @@ ${id ? `id: ${id}
           }
           if (!this.#error) enqueue(controller, "[DONE]");
           else if (!failed) {
-            const { message, code, retryable } = this.#error;
-            const { requestId, phase, retryAfter } = this.#error;
-            const error = { type: "error", error: message, code, retryable, requestId, phase, retryAfter };
-            enqueue(controller, JSON.stringify(error));
+            const { name, message, partial, ...details } = this.#error;
+            enqueue(controller, JSON.stringify({ type: "error", error: message, ...details }));
           }
           controller.close();
         },
@@ -730,8 +676,7 @@ ${id ? `id: ${id}
   #tell(error) {
     if (this.#ended || !error && !this.#reconnecting) return;
     this.#reconnecting = Boolean(error);
-    const event = error ? "reconnecting" : "reconnected";
-    for (const each of this.#listeners) if (each.event === event) this.#call(each, error);
+    this.#emit(error ? "reconnecting" : "reconnected", error);
   }
   /** Gives each listener what it has not been given yet. */
   #deliver() {
@@ -744,16 +689,15 @@ ${id ? `id: ${id}
       }
     }
     if (!ended) return;
-    if (this.#error instanceof AbortError) {
-      if (!this.#left) this.#announce("abort");
-    } else if (this.#error) this.#announce("error");
-    this.#announce("end");
+    const error = this.#error;
+    if (error && !this.#left) this.#emit(error instanceof AbortError ? "abort" : "error", error, true);
+    this.#emit("end", void 0, true);
   }
-  #announce(event) {
+  #emit(event, value, last = false) {
     for (const each of this.#listeners) {
       if (each.event !== event) continue;
-      this.#listeners.delete(each);
-      this.#call(each, event === "end" ? void 0 : this.#error);
+      each.once ||= last;
+      this.#call(each, value);
     }
   }
   #call(each, value) {
@@ -775,7 +719,7 @@ var Transport = class {
   constructor(options) {
     if (typeof options.apiKey === "string" && typeof document === "object" && !options.dangerouslyAllowBrowser) {
       throw new WebsopyError(
-        "An API key in a browser can be read by everybody. Let your server talk to the API, or set dangerouslyAllowBrowser.",
+        "Everybody can read an API key in a browser: keep it on your server, or set dangerouslyAllowBrowser",
         { code: "key_in_browser" }
       );
     }
@@ -784,19 +728,15 @@ var Transport = class {
   }
   /** Sends until it is answered with 2xx, or `retries` or the signal says that it is enough. */
   async send(exchange, retries) {
-    const { signal, timeout } = exchange;
+    const { signal = new AbortController().signal } = exchange;
     for (; ; ) {
       if (signal.aborted) throw new AbortError(signal.reason);
       const connection = new AbortController();
       const cancel = () => connection.abort();
       const began = Date.now();
       try {
-        return await within(this.#attempt(exchange, connection), {
-          ms: timeout,
-          late: "connect",
-          signal,
-          cancel
-        });
+        const work = this.#attempt(exchange, connection);
+        return await within(work, this.options.timeout ?? 6e4, "connect", signal, cancel);
       } catch (error) {
         if (!(error instanceof WebsopyError)) throw error;
         if (!exchange.repeatable && mayBeAnswered(error, Date.now() - began)) throw error;
@@ -922,7 +862,7 @@ var AI = class {
   }
 };
 function uniqueKey() {
-  return globalThis.crypto?.randomUUID?.() ?? Array.from({ length: 5 }, () => Math.random().toString(36).slice(2)).join("");
+  return globalThis.crypto?.randomUUID?.() ?? Array.from({ length: 5 }, Math.random).join("");
 }
 
 // src/store.ts

@@ -18,18 +18,25 @@ const vue: Plugin = {
   },
 }
 
-/** Bundles a page's script from the built package, as a user's bundler does for production. */
-export async function bundle(source: string): Promise<string> {
+/**
+ * Bundles a page's script from the built package, as a user's bundler does for production, or for development,
+ * where StrictMode mounts everything twice.
+ */
+export async function bundle(
+  source: string,
+  { development = false, alias = {} }: { development?: boolean; alias?: Record<string, string> } = {},
+): Promise<string> {
   const { outputFiles } = await build({
     stdin: { contents: source, resolveDir: fileURLToPath(new URL('../..', import.meta.url)), loader: 'tsx' },
     bundle: true,
-    minify: true,
+    minify: !development,
+    alias,
     write: false,
     format: 'esm',
     target: 'es2022',
     jsx: 'automatic',
     define: {
-      'process.env.NODE_ENV': '"production"',
+      'process.env.NODE_ENV': development ? '"development"' : '"production"',
       __VUE_OPTIONS_API__: 'false',
       __VUE_PROD_DEVTOOLS__: 'false',
     },
@@ -39,20 +46,27 @@ export async function bundle(source: string): Promise<string> {
 }
 
 /** Serves a page with this script, and the relay on the same origin, until the test is over. */
-export async function serveSite(script: string, relay: string): Promise<{ url: string; cut: () => void }> {
+export async function serveSite(
+  script: string,
+  relay: string | (() => string),
+): Promise<{ url: string; cut: () => void }> {
   const page =
     '<!doctype html><html lang="en"><title>Test</title><link rel="icon" href="data:,"><div id="app"></div><script type="module" src="/page.js"></script></html>'
   const server = createServer((incoming, response) => {
-    if (incoming.url === '/') {
+    if (incoming.url?.split('?')[0] === '/') {
       response.setHeader('content-type', 'text/html').end(page)
     } else if (incoming.url === '/page.js') {
       response.setHeader('content-type', 'text/javascript; charset=utf-8').end(script)
     } else {
       const { method, headers, url } = incoming
-      const upstream = request(new URL(url!, relay), { method, headers }, (answer) => {
-        response.writeHead(answer.statusCode!, answer.headers)
-        answer.pipe(response)
-      })
+      const upstream = request(
+        new URL(url!, typeof relay === 'string' ? relay : relay()),
+        { method, headers },
+        (answer) => {
+          response.writeHead(answer.statusCode!, answer.headers)
+          answer.pipe(response)
+        },
+      )
       upstream.on('error', () => response.destroy())
       response.on('close', () => upstream.destroy())
       incoming.pipe(upstream)
