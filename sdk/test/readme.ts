@@ -14,9 +14,10 @@ export function blocksOf(readme: string): Block[] {
   }))
 }
 
-/** The one block with this text in it. */
+/** The one block with this text in it, in the SDK's README or in the guide for frontends. */
 export function blockWith(text: string): string {
-  const [block, ...others] = blocksOf('README.md').filter(({ code }) => code.includes(text))
+  const all = [...blocksOf('README.md'), ...blocksOf('../docs/frontends.md')]
+  const [block, ...others] = all.filter(({ code }) => code.includes(text))
   if (!block || others.length) throw new Error(`not one block has ${text}`)
   return block.code
 }
