@@ -2,6 +2,8 @@
 // It does no I/O and knows no provider and no wire format; every other package speaks it.
 package chat
 
+import "time"
+
 // Type says what a Chunk carries.
 type Type uint8
 
@@ -45,6 +47,14 @@ type ToolCall struct {
 	Arguments string // complete JSON text, "{}" when there are none
 
 	ExtraContent []byte // of a request: Google's JSON object that came with the call, nil when absent
+}
+
+// Head is what is known of an answer before its first chunk.
+type Head struct {
+	ID      string    // of the stream
+	Created time.Time // exact to the millisecond
+	Model   string    // as it was asked for; empty: the provider's own choice
+	Dialect string    // in which it was asked for; empty: the native one
 }
 
 // Completion is what is known at the end of a complete answer.

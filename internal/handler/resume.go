@@ -37,6 +37,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 	question := visitOf(req).question
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
 		Owner: visitOf(req).caller.Owner, Share: visitOf(req).caller.Share, Key: key, Body: *body,
+		Head: chat.Head{Model: ask.Model},
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 			return whenBegun(r.Upstream.Stream(upstream.WithTrace(ctx, &generation.trace), ask), question.Release)
 		},
@@ -158,7 +159,7 @@ func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, afte
 	}
 	switch {
 	case err == nil:
-		r.serve(w, req, f, beginning, r.newRecord(req, ""))
+		r.serve(w, req, f, beginning, r.newRecord(req, f.Head().Model))
 	case errors.Is(err, stream.ErrEnd):
 		w.WriteHeader(http.StatusNoContent) // which tells an EventSource to stop
 	default:

@@ -10,7 +10,7 @@ import (
 // Follower reads one stream from a cursor to its end. It is for one goroutine.
 type Follower struct {
 	hub  *Hub
-	id   string
+	head chat.Head
 	from source
 }
 
@@ -28,19 +28,23 @@ type records struct {
 	more   bool // there is more behind them already
 }
 
-func newFollower(h *Hub, id string, from source) *Follower {
+func newFollower(h *Hub, head chat.Head, from source) *Follower {
 	h.attached.Add(1)
-	return &Follower{hub: h, id: id, from: from}
+	return &Follower{hub: h, head: head, from: from}
 }
 
 // ID is that of the stream.
-func (f *Follower) ID() string { return f.id }
+func (f *Follower) ID() string { return f.head.ID }
+
+// Head is what was known of the stream at its start.
+func (f *Follower) Head() chat.Head { return f.head }
 
 // Chunks gives the stream from the cursor on, once. It ends with a done chunk or with an error: a
 // *chat.Error is the stream's own or says that it can be read no further, ErrReleased that another
-// replica goes on with it, ErrEnd that the cursor was at its end; else ctx has ended. It yields no Pause;
-// More is set on all chunks in hand but the last. Text is valid until the next chunk is asked for. Chunks have
-// their positions, and the stream's own error has its one.
+// replica goes on with it, ErrEnd that the cursor was at its end; else ctx has ended. More is set on all
+// chunks in hand but the last. When that last one is of a type which only newer replicas know, a Pause takes its
+// place. Text is valid until the next chunk is asked for. Chunks have their positions, and the stream's own
+// error has its one.
 func (f *Follower) Chunks(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
 		for {
@@ -60,7 +64,11 @@ func (f *Follower) Chunks(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 				seq++
 				c, err := decode(kind, rest)
 				c.Seq = seq
-				c.More = err == nil && (len(data) > 0 || r.more)
+				more := err == nil && (len(data) > 0 || r.more)
+				if c.Type == chat.Pause && more {
+					continue
+				}
+				c.More = more
 				if !yield(c, err) || err != nil || c.Type == chat.Done {
 					return
 				}

@@ -16,6 +16,7 @@ import (
 type generation struct {
 	hub     *Hub
 	id      string
+	head    chat.Head
 	owner   string
 	share   string // see Request
 	place   limit.Place

@@ -54,6 +54,9 @@ type Request struct {
 	Key   string   // idempotency key, scoped by Owner; empty: none
 	Body  [32]byte // a hash of what was asked, compared when Key comes again
 
+	// Head is what whoever attaches is told of the stream. Its ID and Created are set by Start.
+	Head chat.Head
+
 	// Produce is called once, on a goroutine of the Hub. Its context carries the values of Start's,
 	// not its end.
 	Produce func(ctx context.Context) iter.Seq2[chat.Chunk, error]
@@ -77,6 +80,8 @@ func (h *Hub) Start(ctx context.Context, r Request) (f *Follower, replayed bool,
 
 func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool, err error) {
 	g := &generation{hub: h, id: newID(), owner: r.Owner, share: r.Share, body: r.Body, started: time.Now(), live: true}
+	g.head = r.Head
+	g.head.ID, g.head.Created = g.id, g.started
 	if r.Key != "" {
 		g.key = keyName(r.Owner, r.Key)
 	}
@@ -99,7 +104,7 @@ func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool,
 		}
 	}
 	h.holdKey(g)
-	f = newFollower(h, g.id, g.attach(0))
+	f = newFollower(h, g.head, g.attach(0))
 	g.start(r.Produce, r.Ended)
 	return f, false, nil
 }
@@ -134,6 +139,7 @@ func (h *Hub) Attach(ctx context.Context, owner, id string, after uint64) (*Foll
 	}
 	g, here := h.find(owner, id)
 	var from source
+	var head chat.Head
 	switch {
 	case g != nil:
 		last, ended := g.log.end()
@@ -143,19 +149,20 @@ func (h *Hub) Attach(ctx context.Context, owner, id string, after uint64) (*Foll
 		if after == last && ended {
 			return nil, ErrEnd
 		}
-		from = g.attach(after)
+		from, head = g.attach(after), g.head
 	case here || h.store == nil:
 		return nil, notFound()
 	default:
-		var err error
-		if from, err = h.store.attach(ctx, owner, id, after); err != nil {
+		there, err := h.store.attach(ctx, owner, id, after)
+		if err != nil {
 			return nil, err
 		}
+		from, head = there, there.head
 	}
 	if after > 0 {
 		h.resumed.Add(1)
 	}
-	return newFollower(h, id, from), nil
+	return newFollower(h, head, from), nil
 }
 
 // Stop ends a stream, on whichever replica it runs, with a done chunk whose finish reason is

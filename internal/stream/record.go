@@ -9,16 +9,48 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-// A record is one chunk, or the error that ends a stream, as the logs keep it: a kind, the length
-// of the rest as a uvarint, the rest. Content and Reasoning have their text there; in the others a
-// string is its length as a uvarint and its bytes, a number is a uvarint. Redis keeps any number of
-// records back to back in one entry, under the name of this format (see recordFormat).
+// A record is what the logs keep of one step of a stream: a kind (one byte), the length of the rest as
+// a uvarint, the rest. In content and reasoning records the rest is their text. In all others it is
+// fields: a tag (one byte), the length of the value as a uvarint, the value, which is text or a
+// uvarint. A field that is not there is empty or zero.
+//
+// Replicas of two versions share one Redis while a new version is rolled out. So whoever reads skips
+// the kinds and the tags that it doesn't know, and whoever adds one needs no new format. A number
+// that was given away is never used for anything else.
+//
+// Redis keeps any number of records back to back in one entry, under the name of this format (see
+// recordFormat). Each counts as one position, but for the head, which is before the first.
 const (
 	kindContent   = 1
 	kindReasoning = 2
-	kindTool      = 3 // id, name, arguments
-	kindDone      = 4 // finish reason, model, and when known prompt and completion tokens
-	kindError     = 5 // code, message, phase, milliseconds to wait before a retry
+	kindTool      = 3
+	kindDone      = 4
+	kindError     = 5
+	kindHead      = 6
+)
+
+// Tags of the fields of each kind. Numbers are marked, the others are text.
+const (
+	toolID        = 1
+	toolName      = 2
+	toolArguments = 3
+
+	doneReason     = 1
+	doneModel      = 2
+	donePrompt     = 3 // a number, in tokens; not there when the provider did not say
+	doneCompletion = 4 // a number, like donePrompt
+	doneCached     = 5 // a number of tokens, not there when it is zero
+	doneReasoning  = 6 // a number, like doneCached
+	doneState      = 7
+
+	errorCode    = 1
+	errorMessage = 2
+	errorPhase   = 3
+	errorRetry   = 4 // a number, in milliseconds
+
+	headModel   = 1
+	headCreated = 2 // a number, in milliseconds since 1970
+	headDialect = 3
 )
 
 var errRecord = errors.New("not a record of a stream log")
@@ -31,29 +63,50 @@ func appendChunk(dst []byte, c *chat.Chunk) []byte {
 	case chat.Reasoning:
 		return appendRecord(dst, kindReasoning, c.Text)
 	case chat.Tool:
-		rest := appendString(nil, c.Tool.ID)
-		rest = appendString(rest, c.Tool.Name)
-		rest = appendString(rest, c.Tool.Arguments)
+		rest := appendText(nil, toolID, c.Tool.ID)
+		rest = appendText(rest, toolName, c.Tool.Name)
+		rest = appendText(rest, toolArguments, c.Tool.Arguments)
 		return appendRecord(dst, kindTool, rest)
 	default:
-		rest := appendString(nil, string(c.Done.FinishReason))
-		rest = appendString(rest, c.Done.Model)
-		if u := c.Done.Usage; u != nil {
-			rest = binary.AppendUvarint(rest, uint64(max(u.PromptTokens, 0)))
-			rest = binary.AppendUvarint(rest, uint64(max(u.CompletionTokens, 0)))
-		}
-		return appendRecord(dst, kindDone, rest)
+		return appendRecord(dst, kindDone, doneFields(c.Done))
 	}
+}
+
+func doneFields(d *chat.Completion) []byte {
+	rest := appendText(nil, doneReason, string(d.FinishReason))
+	rest = appendText(rest, doneModel, d.Model)
+	if u := d.Usage; u != nil {
+		rest = appendNumber(rest, donePrompt, u.PromptTokens)
+		rest = appendNumber(rest, doneCompletion, u.CompletionTokens)
+		if u.CachedTokens > 0 {
+			rest = appendNumber(rest, doneCached, u.CachedTokens)
+		}
+		if u.ReasoningTokens > 0 {
+			rest = appendNumber(rest, doneReasoning, u.ReasoningTokens)
+		}
+	}
+	rest = appendText(rest, doneState, d.State)
+	return rest
 }
 
 // appendError appends the record of the error that ends a stream. Its cause stays behind: it is for
 // the log of the process that saw it.
 func appendError(dst []byte, e *chat.Error) []byte {
-	rest := appendString(nil, string(e.Code))
-	rest = appendString(rest, e.Message)
-	rest = appendString(rest, string(e.Phase))
-	rest = binary.AppendUvarint(rest, uint64(max(e.RetryAfter.Milliseconds(), 0)))
+	rest := appendText(nil, errorCode, string(e.Code))
+	rest = appendText(rest, errorMessage, e.Message)
+	rest = appendText(rest, errorPhase, string(e.Phase))
+	if ms := e.RetryAfter.Milliseconds(); ms > 0 {
+		rest = appendNumber(rest, errorRetry, ms)
+	}
 	return appendRecord(dst, kindError, rest)
+}
+
+// appendHead appends the record of a head. The id is not part of it: the log has it as its name.
+func appendHead(dst []byte, h *chat.Head) []byte {
+	rest := appendText(nil, headModel, h.Model)
+	rest = appendNumber(rest, headCreated, h.Created.UnixMilli())
+	rest = appendText(rest, headDialect, h.Dialect)
+	return appendRecord(dst, kindHead, rest)
 }
 
 func appendRecord(dst []byte, kind byte, rest []byte) []byte {
@@ -61,8 +114,20 @@ func appendRecord(dst []byte, kind byte, rest []byte) []byte {
 	return append(dst, rest...)
 }
 
-func appendString(dst []byte, s string) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+// appendText appends a field, unless it is empty.
+func appendText(dst []byte, tag byte, s string) []byte {
+	if s == "" {
+		return dst
+	}
+	dst = binary.AppendUvarint(append(dst, tag), uint64(len(s)))
+	return append(dst, s...)
+}
+
+// appendNumber appends a field, also when it is zero: for some that is another thing than not known.
+func appendNumber(dst []byte, tag byte, n int64) []byte {
+	var b [binary.MaxVarintLen64]byte
+	value := binary.AppendUvarint(b[:0], uint64(max(n, 0)))
+	return append(append(dst, tag, byte(len(value))), value...)
 }
 
 // cutRecord splits the first record off b.
@@ -78,75 +143,149 @@ func cutRecord(b []byte) (kind byte, rest, after []byte, err error) {
 	return b[0], body[:n:n], body[n:], nil
 }
 
-// decode makes a record's chunk, or the error that the record is. Text is not copied. A record
-// that cannot be read is an Internal error: only this package writes them.
+// decode makes a record's chunk, or the error that the record is. Text is not copied. A record of a kind
+// that a newer replica has written is a Pause. One that can't be read is an Internal error.
 func decode(kind byte, rest []byte) (chat.Chunk, error) {
-	f := fields{b: rest}
 	switch kind {
 	case kindContent:
 		return chat.Chunk{Type: chat.Content, Text: rest}, nil
 	case kindReasoning:
 		return chat.Chunk{Type: chat.Reasoning, Text: rest}, nil
 	case kindTool:
-		t := &chat.ToolCall{ID: f.string(), Name: f.string(), Arguments: f.string()}
-		return chat.Chunk{Type: chat.Tool, Tool: t}, f.end()
+		t, err := decodeTool(rest)
+		return chat.Chunk{Type: chat.Tool, Tool: t}, err
 	case kindDone:
-		d := &chat.Completion{FinishReason: chat.FinishReason(f.string()), Model: f.string()}
-		if len(f.b) > 0 {
-			d.Usage = &chat.Usage{PromptTokens: f.number(), CompletionTokens: f.number()}
-		}
-		return chat.Chunk{Type: chat.Done, Done: d}, f.end()
+		d, err := decodeDone(rest)
+		return chat.Chunk{Type: chat.Done, Done: d}, err
 	case kindError:
-		e := &chat.Error{Code: chat.Code(f.string()), Message: f.string(), Phase: chat.Phase(f.string())}
-		e.RetryAfter = time.Duration(min(f.number(), math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
-		if err := f.end(); err != nil {
-			return chat.Chunk{}, err
-		}
-		return chat.Chunk{}, e
+		return chat.Chunk{}, decodeError(rest)
 	default:
-		return chat.Chunk{}, chat.AsError(errRecord)
+		return chat.Chunk{Type: chat.Pause}, nil
 	}
 }
 
-// fields reads the strings and numbers of a record. It goes on with zeroes after a fault, which end
-// reports.
+func decodeTool(rest []byte) (*chat.ToolCall, error) {
+	t := &chat.ToolCall{}
+	f := fields{b: rest}
+	for f.next() {
+		switch f.tag {
+		case toolID:
+			t.ID = string(f.value)
+		case toolName:
+			t.Name = string(f.value)
+		case toolArguments:
+			t.Arguments = string(f.value)
+		}
+	}
+	return t, f.err()
+}
+
+func decodeDone(rest []byte) (*chat.Completion, error) {
+	d := &chat.Completion{}
+	usage := func() *chat.Usage {
+		if d.Usage == nil {
+			d.Usage = &chat.Usage{}
+		}
+		return d.Usage
+	}
+	f := fields{b: rest}
+	for f.next() {
+		switch f.tag {
+		case doneReason:
+			d.FinishReason = chat.FinishReason(f.value)
+		case doneModel:
+			d.Model = string(f.value)
+		case donePrompt:
+			usage().PromptTokens = f.number()
+		case doneCompletion:
+			usage().CompletionTokens = f.number()
+		case doneCached:
+			usage().CachedTokens = f.number()
+		case doneReasoning:
+			usage().ReasoningTokens = f.number()
+		case doneState:
+			d.State = string(f.value)
+		}
+	}
+	return d, f.err()
+}
+
+// decodeError gives the error that the record is, or one that says that it can't be read.
+func decodeError(rest []byte) error {
+	e := &chat.Error{}
+	f := fields{b: rest}
+	for f.next() {
+		switch f.tag {
+		case errorCode:
+			e.Code = chat.Code(f.value)
+		case errorMessage:
+			e.Message = string(f.value)
+		case errorPhase:
+			e.Phase = chat.Phase(f.value)
+		case errorRetry:
+			e.RetryAfter = time.Duration(min(f.number(), math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
+		}
+	}
+	if err := f.err(); err != nil {
+		return err
+	}
+	return e
+}
+
+// decodeHead gives the head that data begins with. One that can't be read is as good as none: nobody
+// needs it to go on reading.
+func decodeHead(id string, data []byte) chat.Head {
+	h := chat.Head{ID: id}
+	kind, rest, _, err := cutRecord(data)
+	if err != nil || kind != kindHead {
+		return h
+	}
+	f := fields{b: rest}
+	for f.next() {
+		switch f.tag {
+		case headModel:
+			h.Model = string(f.value)
+		case headCreated:
+			h.Created = time.UnixMilli(f.number())
+		case headDialect:
+			h.Dialect = string(f.value)
+		}
+	}
+	return h
+}
+
+// fields walks through the fields of a record. A fault ends the walk, and err reports it.
 type fields struct {
-	b   []byte
-	bad bool
+	b     []byte // what comes next
+	tag   byte
+	value []byte
+	bad   bool
 }
 
-func (f *fields) uvarint() uint64 {
-	n, w := binary.Uvarint(f.b)
-	if w <= 0 {
-		f.b, f.bad = nil, true
-		return 0
+func (f *fields) next() bool {
+	if len(f.b) == 0 {
+		return false
 	}
-	f.b = f.b[w:]
-	return n
-}
-
-func (f *fields) string() string {
-	n := f.uvarint()
-	if n > uint64(len(f.b)) {
+	tag, value, after, err := cutRecord(f.b) // a field looks like a record
+	if err != nil {
 		f.b, f.bad = nil, true
-		return ""
+		return false
 	}
-	s := string(f.b[:n])
-	f.b = f.b[n:]
-	return s
+	f.tag, f.value, f.b = tag, value, after
+	return true
 }
 
 func (f *fields) number() int64 {
-	n := f.uvarint()
-	if n > math.MaxInt64 {
+	n, w := binary.Uvarint(f.value)
+	if w != len(f.value) || w == 0 || n > math.MaxInt64 {
 		f.bad = true
 		return 0
 	}
 	return int64(n)
 }
 
-func (f *fields) end() error {
-	if f.bad || len(f.b) > 0 {
+func (f *fields) err() error {
+	if f.bad {
 		return chat.AsError(errRecord)
 	}
 	return nil

@@ -1,7 +1,10 @@
 package stream
 
 import (
+	"context"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -21,6 +24,8 @@ func FuzzRecord(f *testing.F) {
 		f.Add(record[:len(record)-1])
 	}
 	f.Add(appendError(nil, &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle, RetryAfter: 1}))
+	f.Add([]byte{kindDone, 3, donePrompt, 1, 0xff})
+	f.Add([]byte{kindHead + 1, 1, 0})
 	f.Add([]byte{kindTool, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		kind, rest, after, err := cutRecord(b)
@@ -29,6 +34,9 @@ func FuzzRecord(f *testing.F) {
 		}
 		require.LessOrEqual(t, len(rest)+len(after), len(b))
 		c, err := decode(kind, rest)
+		if err == nil && c.Type == chat.Pause {
+			return // of a kind that is not known here
+		}
 		again := appendChunk
 		if e, ok := err.(*chat.Error); ok {
 			if e.Err != nil {
@@ -43,6 +51,69 @@ func FuzzRecord(f *testing.F) {
 		require.Equal(t, c, c2)
 		require.Equal(t, err, err2)
 	})
+}
+
+// A newer replica may write kinds of records, and fields of those that are known, which this one doesn't
+// know. It reads everything else, and positions stay what they are.
+func TestRecordsAndFieldsThatANewerReplicaAddsAreSkipped(t *testing.T) {
+	const unknown = 0x7f
+	word := func(s string) []byte { return appendRecord(nil, kindContent, []byte(s)) }
+	novelty := appendRecord(nil, unknown, []byte("what this is will be known some day"))
+	done := doneFields(&chat.Completion{FinishReason: chat.FinishStop, Model: "m", Usage: &chat.Usage{PromptTokens: 1}})
+	done = appendText(done, unknown, string(make([]byte, 300<<10)))
+	pages := played{pages: [][]byte{
+		slices.Concat(novelty, word("a"), novelty, novelty, word("b"), novelty),
+		novelty,
+		slices.Concat(novelty, appendRecord(nil, kindDone, done)),
+	}}
+	f := newFollower(New(Options{}), chat.Head{}, &pages)
+	var text string
+	var seqs []uint64
+	var types []chat.Type
+	for c, err := range f.Chunks(t.Context()) {
+		require.NoError(t, err)
+		require.Equal(t, c.Type == chat.Content, c.More)
+		types = append(types, c.Type)
+		text += string(c.Text)
+		if c.Type != chat.Pause {
+			seqs = append(seqs, c.Seq)
+		}
+		if c.Type == chat.Done {
+			require.Equal(t, &chat.Completion{FinishReason: chat.FinishStop, Model: "m", Usage: &chat.Usage{PromptTokens: 1}}, c.Done)
+		}
+	}
+	require.Equal(t, "ab", text)
+	require.Equal(t, []uint64{2, 5, 9}, seqs)
+	require.Equal(t, []chat.Type{chat.Content, chat.Content, chat.Pause, chat.Pause, chat.Done}, types,
+		"who was promised more is told that it was nothing")
+
+	e := appendText(appendError(nil, &chat.Error{Code: chat.UpstreamTimeout, Message: "late"})[2:], unknown, "x")
+	_, err := decode(kindError, e)
+	require.Equal(t, &chat.Error{Code: chat.UpstreamTimeout, Message: "late"}, err)
+}
+
+// played gives pages of records one after the other.
+type played struct {
+	pages [][]byte
+	given uint64 // records in those before
+}
+
+func (s *played) next(context.Context) (records, error) {
+	r := records{before: s.given, data: s.pages[0]}
+	for rest := r.data; len(rest) > 0; s.given++ {
+		_, _, rest, _ = cutRecord(rest)
+	}
+	s.pages = s.pages[1:]
+	return r, nil
+}
+
+func (s *played) close() {}
+
+func TestAHeadComesBackAsItWas(t *testing.T) {
+	h := chat.Head{ID: "i", Model: "m", Dialect: "d", Created: time.UnixMilli(1_800_000_000_123)}
+	require.Equal(t, h, decodeHead("i", appendHead(nil, &h)))
+	require.Equal(t, chat.Head{ID: "i"}, decodeHead("i", nil), "one that can't be read is none")
+	require.Equal(t, chat.Head{ID: "i"}, decodeHead("i", appendRecord(nil, kindHead, []byte{headModel, 9})))
 }
 
 func TestLogGivesEveryRecordFromEveryPlaceWhateverItsBlocks(t *testing.T) {

@@ -19,7 +19,7 @@ const callTimeout = time.Second
 
 // recordFormat is the field under which entries keep records (see record.go). A reader that finds
 // another does not understand it.
-const recordFormat = "r1"
+const recordFormat = "r2"
 
 // Keys in Redis. All those of one stream are in one slot of a Cluster.
 func metaKey(id string) string  { return "relay:{" + id + "}" }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/websopy/relay/internal/chat"
 )
 
 // create makes the record of g and claims its idempotency key. When another stream holds the key,
@@ -49,7 +51,10 @@ func (s *store) create(ctx context.Context, g *generation) (first string, err er
 func (s *store) record(ctx context.Context, c rueidis.Client, g *generation) error {
 	return createScript.do(ctx, c, run{
 		keys: []string{metaKey(g.id), logKey(g.id), leaseKey(g.id)},
-		args: []string{s.replica, g.owner, millis(s.leases.For), millis(s.keep())},
+		args: []string{
+			s.replica, g.owner, millis(s.leases.For), millis(s.keep()),
+			recordFormat, string(appendHead(nil, &g.head)),
+		},
 	})[0].Error()
 }
 
@@ -154,14 +159,17 @@ func (s *store) listen() {
 }
 
 // attach finds a stream in Redis and follows it.
-func (s *store) attach(ctx context.Context, owner, id string, after uint64) (source, error) {
+func (s *store) attach(ctx context.Context, owner, id string, after uint64) (*remote, error) {
 	c, err := s.conn()
 	if err != nil {
 		return nil, s.unreachable(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	meta, err := c.Do(ctx, c.B().Hmget().Key(metaKey(id)).Field("owner", "end").Build()).ToArray()
+	results := c.DoMulti(ctx,
+		c.B().Hmget().Key(metaKey(id)).Field("owner", "end").Build(),
+		c.B().Xrange().Key(logKey(id)).Start(headEntry).End(headEntry).Build())
+	meta, err := results[0].ToArray()
 	if err != nil {
 		return nil, s.unreachable(err)
 	}
@@ -176,7 +184,18 @@ func (s *store) attach(ctx context.Context, owner, id string, after uint64) (sou
 			return nil, notReached()
 		}
 	}
-	return &remote{store: s, id: id, cursor: after}, nil
+	return &remote{store: s, id: id, cursor: after, head: headOf(id, results[1])}, nil
+}
+
+// headEntry is the id of a log's first entry, which has the head and no other record.
+const headEntry = "0-1"
+
+func headOf(id string, result rueidis.RedisResult) chat.Head {
+	entries, err := result.AsXRange()
+	if err != nil || len(entries) == 0 {
+		return chat.Head{ID: id}
+	}
+	return decodeHead(id, []byte(entries[0].FieldValues[recordFormat]))
 }
 
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

@@ -24,6 +24,7 @@ const (
 type remote struct {
 	store  *store
 	id     string
+	head   chat.Head
 	cursor uint64 // position of the last record given
 
 	page    []rueidis.XRangeEntry // read and not yet given
@@ -94,7 +95,7 @@ func (r *remote) read(ctx context.Context) error {
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	// No entry but the first, which has no records, has another second half than 0.
+	// No entry but the head's has another second half than 0.
 	from := strconv.FormatUint(r.cursor, 10) + "-1"
 	commands := rueidis.Commands{c.B().Xread().Count(pollCount).Streams().Key(logKey(r.id)).Id(from).Build()}
 	check := time.Since(r.checked) >= r.store.leases.Check

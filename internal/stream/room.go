@@ -17,7 +17,7 @@ func (h *Hub) admit(g *generation) (*Follower, error) {
 		if first.body != g.body {
 			return nil, mismatch()
 		}
-		return newFollower(h, first.id, first.attach(0)), nil
+		return newFollower(h, first.head, first.attach(0)), nil
 	}
 	switch {
 	case h.closing:

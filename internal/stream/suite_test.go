@@ -202,6 +202,7 @@ func conformance(t *testing.T, with replicas) {
 		"a follower reads every chunk once, in order, up to done":        readsAll,
 		"a stream can be read from every position on, on any replica":    everyPosition,
 		"every kind of chunk comes back as it was":                       kinds,
+		"what is known at the start is told to whoever attaches":         heads,
 		"an error comes back as it was, without its cause":               errorKept,
 		"a provider that just stops makes upstream_truncated":            truncated,
 		"a provider that panics makes an internal error":                 panics,
@@ -266,7 +267,8 @@ func kinds(t *testing.T, with replicas) {
 		{Type: chat.Tool, Tool: &chat.ToolCall{ID: "c1", Name: "f", Arguments: `{"a":` + strings.Repeat("1", 50_000) + `}`}},
 		{Type: chat.Tool, Tool: &chat.ToolCall{}},
 		{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishToolCalls, Model: "m",
-			Usage: &chat.Usage{PromptTokens: 3, CompletionTokens: 1 << 40}}},
+			Usage: &chat.Usage{PromptTokens: 3, CompletionTokens: 1 << 40, CachedTokens: 2, ReasoningTokens: 1 << 30},
+			State: strings.Repeat("s", chat.MaxState)}},
 	}
 	a, b := with(t, options())
 	p := newProvider()
@@ -286,6 +288,25 @@ func kinds(t *testing.T, with replicas) {
 		}
 		f.Close()
 		require.Equal(t, chunks, got)
+	}
+}
+
+func heads(t *testing.T, with replicas) {
+	a, b := with(t, options())
+	began := time.Now()
+	f, _, err := a.Start(background(t), stream.Request{Owner: "me", Head: chat.Head{Model: "m", Dialect: "d"}, Produce: words(3)})
+	require.NoError(t, err)
+	read(t, f)
+	require.Equal(t, f.ID(), f.Head().ID)
+	for _, h := range []*stream.Hub{a, b} {
+		for after := range uint64(4) {
+			again := attach(t, h, f.ID(), after)
+			head := again.Head()
+			again.Close()
+			require.WithinRange(t, head.Created, began.Add(-time.Second), time.Now())
+			head.Created = time.Time{}
+			require.Equal(t, chat.Head{ID: f.ID(), Model: "m", Dialect: "d"}, head)
+		}
 	}
 }
 
