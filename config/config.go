@@ -32,7 +32,7 @@ type Config struct {
 	TrustedProxies []netip.Prefix `env:"RELAY_TRUSTED_PROXIES" help:"proxies whose X-Forwarded-For and X-Forwarded-Host count, comma-separated addresses, networks (10.0.0.0/8) or private for all private networks and loopback"`
 
 	MaxBody        ByteSize      `env:"RELAY_MAX_BODY" envDefault:"8MiB" group:"Limits" help:"request body"`
-	BodyBytes      ByteSize      `env:"RELAY_BODY_BYTES" unset:"64MiB or more" help:"request bodies of this process together, until their answers begin, half of it at most for one caller; beyond it 503 overloaded; 0: no cap. At least twice RELAY_MAX_BODY"`
+	BodyBytes      ByteSize      `env:"RELAY_BODY_BYTES" unset:"128MiB or more" help:"memory for request bodies of this process, until their answers begin: about twice their size; half of it at most for one caller; beyond it 503 overloaded; 0: no cap. At least four times RELAY_MAX_BODY"`
 	MaxStreams     int           `env:"RELAY_MAX_STREAMS" envDefault:"0" help:"answers that this process has generated at a time, and as many connections that it sends them to; shared fairly by callers, beyond it 503 overloaded; 0: no cap"`
 	LimitStreams   int           `env:"RELAY_LIMIT_STREAMS" envDefault:"0" help:"answers of one caller (API key or, without keys, client address) at a time in this process, beyond it 429 rate_limited; 0: no cap"`
 	MaxStreamBytes ByteSize      `env:"RELAY_MAX_STREAM_BYTES" envDefault:"64MiB" help:"one answer, as sent to the client; 0: no cap"`
@@ -102,7 +102,7 @@ type Upstream struct {
 }
 
 // bodyBytes is the default of RELAY_BODY_BYTES, unless RELAY_MAX_BODY asks for more.
-const bodyBytes = 64 << 20
+const bodyBytes = 128 << 20
 
 // Problems is everything that is wrong with the environment, a line for each, which begins with the
 // variable's name. No line holds a secret.
@@ -121,7 +121,7 @@ func Load(environ []string) (*Config, error) {
 		c.AdminAddr = "" // off; env has put the default here, as it does for every empty variable
 	}
 	if l.env["RELAY_BODY_BYTES"] == "" {
-		c.BodyBytes = max(bodyBytes, 2*c.MaxBody)
+		c.BodyBytes = max(bodyBytes, 4*c.MaxBody)
 	}
 	l.refuseFormer()
 	c.APIKeys = l.apiKeys("RELAY_API_KEYS")

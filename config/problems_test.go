@@ -86,7 +86,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"a size that is a word":                      {"RELAY_MAX_BODY=big", `RELAY_MAX_BODY: "big" ` + noSize},
 		"a negative size":                            {"RELAY_MAX_STREAM_BYTES=-1", `RELAY_MAX_STREAM_BYTES: "-1" ` + noSize},
 		"a body cap of nothing":                      {"RELAY_MAX_BODY=0", "RELAY_MAX_BODY: must be more than 0"},
-		"room for one body only":                     {"RELAY_BODY_BYTES=12MiB", "RELAY_BODY_BYTES: must be 0 or at least 16MiB, twice RELAY_MAX_BODY: one caller gets at most half"},
+		"room for one body only":                     {"RELAY_BODY_BYTES=31MiB", "RELAY_BODY_BYTES: must be 0 or at least 32MiB: one caller gets half, and a body of RELAY_MAX_BODY takes twice its size"},
 		"no body timeout":                            {"RELAY_BODY_TIMEOUT=0", "RELAY_BODY_TIMEOUT: must be more than 0"},
 		"a number that is a word":                    {"RELAY_MAX_STREAMS=many", `RELAY_MAX_STREAMS: "many" is not a whole number`},
 		"a negative number of streams":               {"RELAY_MAX_STREAMS=-1", "RELAY_MAX_STREAMS: must not be negative"},

@@ -35,8 +35,8 @@ func (l *loader) check(c *Config) {
 	if c.MaxBody == 0 {
 		l.problem("RELAY_MAX_BODY", "must be more than 0")
 	}
-	if c.BodyBytes > 0 && c.BodyBytes < 2*c.MaxBody {
-		l.problem("RELAY_BODY_BYTES", "must be 0 or at least %v, twice RELAY_MAX_BODY: one caller gets at most half", 2*c.MaxBody)
+	if c.BodyBytes > 0 && c.BodyBytes < 4*c.MaxBody {
+		l.problem("RELAY_BODY_BYTES", "must be 0 or at least %v: one caller gets half, and a body of RELAY_MAX_BODY takes twice its size", 4*c.MaxBody)
 	}
 	l.checkPositive("RELAY_BODY_TIMEOUT", c.BodyTimeout)
 	if c.MaxStreams < 0 {

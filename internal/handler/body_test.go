@@ -88,7 +88,7 @@ func TestABodyThatIsTooLargeIsRefusedBeforeItIsSent(t *testing.T) {
 }
 
 func TestTheLargestBodyIsTaken(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, MaxBody: 8 << 20, BodyBytes: 16 << 20})
+	r := start(t, handler.Options{Upstream: hello, MaxBody: 8 << 20, BodyBytes: 33 << 20})
 	body := longQuestion(8<<20 - len(longQuestion(0)))
 	require.Len(t, body, 8<<20)
 	for protocol, client := range protocols(t) {
@@ -118,7 +118,7 @@ func TestAQuestionHoldsItsBytesUntilItIsAnswered(t *testing.T) {
 	keys := identity.NewKeys([]identity.APIKey{{Name: "a", Key: "key-a"}, {Name: "b", Key: "key-b"}})
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
 	defer closeHub(hub)
-	r := start(t, handler.Options{Upstream: stepped, Streams: hub, Keys: keys, MaxBody: 1 << 20, BodyBytes: 2 << 20})
+	r := start(t, handler.Options{Upstream: stepped, Streams: hub, Keys: keys, MaxBody: 1 << 20, BodyBytes: 4 << 20})
 	body := longQuestion(600_000)
 	for name, question := range map[string]string{
 		"a stream":           body,
@@ -132,7 +132,7 @@ func TestAQuestionHoldsItsBytesUntilItIsAnswered(t *testing.T) {
 				answered <- text
 			}()
 			held := func() float64 { return r.counted(t, "relay_body_bytes")[""] }
-			require.Eventually(t, func() bool { return held() > 600_000 && r.counted(t, "relay_streams_open")[""] == 1 },
+			require.Eventually(t, func() bool { return held() > 1_200_000 && r.counted(t, "relay_streams_open")[""] == 1 },
 				patience, time.Millisecond)
 
 			res, text := fetch(t, http.MethodPost, r.url+"/api/chat/stream", body, "Authorization", "Bearer key-a")
@@ -160,6 +160,27 @@ func TestAQuestionHoldsItsBytesUntilItIsAnswered(t *testing.T) {
 		}
 		asking.Wait()
 	})
+}
+
+// 300 KB of small messages are some 3 MB in memory.
+func TestAQuestionCountsAsWhatItTakes(t *testing.T) {
+	gone := make(chan error, 1)
+	r := start(t, handler.Options{Upstream: hang(gone), MaxBody: 1 << 20, BodyBytes: 8 << 20})
+	many := func(n int) string {
+		return `{"messages":[` + strings.Repeat(`{"role":"user","content":"q"},`, n-1) + `{"role":"user","content":"q"}]}`
+	}
+	s := dial(t, r)
+	s.postBody(t, many(10_000))
+	s.head(t)
+	require.InDelta(t, 3.3e6, r.counted(t, "relay_body_bytes")[""], 1e6)
+	s.Close()
+	receive(t, gone)
+	r.idle(t)
+	require.Zero(t, r.counted(t, "relay_body_bytes")[""])
+
+	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", many(20_000))
+	require.Equal(t, http.StatusRequestEntityTooLarge, res.StatusCode, "it would never have room")
+	require.Contains(t, lastError(t, body).Error, "RELAY_BODY_BYTES")
 }
 
 func TestABodyThatNobodyReadsDoesNotDelayTheAnswer(t *testing.T) {
