@@ -2,4 +2,7 @@
 
 package main_test
 
-const raceEnabled = false
+const (
+	raceEnabled   = false
+	memoryOfRaces = 1
+)

@@ -2,4 +2,7 @@
 
 package main_test
 
-const raceEnabled = true
+const (
+	raceEnabled   = true
+	memoryOfRaces = 3 // what a process takes, compared with one without the detector
+)

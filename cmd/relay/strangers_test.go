@@ -85,7 +85,8 @@ func (p *process) besiege(t *testing.T, requests int, method, path string, heade
 }
 
 // The collector lets as much garbage lie as there is in use, and more while bodies come fast: the process takes some
-// three times of what they hold.
+// three times of what they hold. The race detector remembers who used which word of memory last, and takes as much
+// again, twice.
 func TestBodiesOfStrangersTakeNoMemory(t *testing.T) {
 	const key = "key-0123456789abcdef"
 	for name, attack := range map[string]struct {
@@ -111,7 +112,7 @@ func TestBodiesOfStrangersTakeNoMemory(t *testing.T) {
 			p.besiege(t, 300, attack.method, attack.path, append(attack.headers, "Content-Type", "application/json")...)
 			more := p.peakMemory(t) - before
 			t.Logf("%d MiB more", more)
-			require.Less(t, more, attack.most)
+			require.Less(t, more, attack.most*memoryOfRaces)
 		})
 	}
 }
@@ -122,7 +123,7 @@ func TestBodiesOnAnOpenRelayAreBounded(t *testing.T) {
 	p.besiege(t, 600, http.MethodPost, "/api/chat/stream", "Content-Type", "application/json")
 	more := p.peakMemory(t) - before
 	t.Logf("%d MiB more", more)
-	require.Less(t, more, 512)
+	require.Less(t, more, 512*memoryOfRaces)
 	text, _ := read(t, p.ask(t, "/api/chat/stream", question), true)
 	require.NotEmpty(t, text, "afterwards it answers as ever")
 }

@@ -139,7 +139,8 @@ func (x *exchange) stray(dec decoder, lines []byte) error {
 		if rest, ok := bytes.CutPrefix(lines, []byte("error:")); ok {
 			return reportIn(bytes.TrimSpace(rest))
 		}
-		rest, err := lines, error(nil)
+		var rest []byte
+		var err error
 		switch {
 		case lines[0] == '{':
 			if end := valueEnd(lines); end > 0 {

@@ -315,7 +315,7 @@ func (c *failureClass) fits(status int, kind, said string, waits bool) bool {
 	switch {
 	case c.unless != nil && (c.unless.MatchString(kind) || c.unless.MatchString(said)):
 		return false
-	case slices.Contains(c.statuses, status) && !(c.withoutAWait && waits):
+	case slices.Contains(c.statuses, status) && (!c.withoutAWait || !waits):
 		return true
 	case c.at != nil && !c.at(status):
 		return false

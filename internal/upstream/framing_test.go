@@ -315,7 +315,7 @@ func TestACompressedStreamIsAStream(t *testing.T) {
 	}()
 	s := newUpstream(t, options("openai", "http://provider.invalid"))
 	upstream.SetTransport(s, roundTripper(func(req *http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, ProtoMajor: 1, Request: req, Body: pr,
+		return &http.Response{StatusCode: http.StatusOK, ProtoMajor: 1, Request: req, Body: pr,
 			Header: http.Header{"Content-Type": {"text/event-stream"}, "Content-Encoding": {"gzip"}}}, nil
 	}))
 	text := ""

@@ -38,7 +38,7 @@ func (o *output) mend(typ chat.Type, text []byte) []byte {
 			text = slices.Replace(text, 0, 6, utf8.AppendRune(nil, pair(high, low))...)
 		}
 	}
-	if s := surrogateAt(text); s > 0 && !(len(text) == 3 && isHigh(s)) {
+	if s := surrogateAt(text); s > 0 && (len(text) != 3 || !isHigh(s)) {
 		h.text = append(append(h.text[:0:0], replacement...), text[3:]...)
 		text = h.text
 	}

@@ -120,7 +120,7 @@ func (c *client) endpointFor(model string) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := &endpoint{model, u, c.rulesOf(model), c.Options.place(model)}
+	at := &endpoint{model, u, c.rulesOf(model), c.place(model)}
 	c.last.Store(at)
 	return at, nil
 }

@@ -21,7 +21,7 @@ func (f *openai) target(model string) string {
 	return f.BaseURL + "/chat/completions"
 }
 
-func (f *openai) setHeaders(h http.Header) { f.Options.setOpenAIKey(h) }
+func (f *openai) setHeaders(h http.Header) { f.setOpenAIKey(h) }
 
 func (o *Options) setOpenAIKey(h http.Header) {
 	if o.Kind == "azure" {

@@ -31,7 +31,7 @@ func (b *openaiBoth) Stream(ctx context.Context, req *chat.Request) iter.Seq2[ch
 	r := b.preferred.rulesOf(cmp.Or(req.Model, b.preferred.Model))
 	toChat := b.preferred.Kind == "openai-responses"
 	switch {
-	case toChat && needsChat(req) && !r.needsResponses(req) && !(r.noStop && len(req.Stop) > 0):
+	case toChat && needsChat(req) && !r.needsResponses(req) && (!r.noStop || len(req.Stop) == 0):
 		return b.other.Stream(ctx, inFormat(req, func(known *furtherField) bool { return known.chat }))
 	case !toChat && r.needsResponses(req):
 		return b.other.Stream(ctx, inFormat(req, func(known *furtherField) bool { return known.responses }))

@@ -230,8 +230,8 @@ func (o *Options) rulesOf(model string) *rules {
 			r.hostRule = hostRules[i]
 		}
 	}
-	if r.hostRule.models != nil {
-		r.model, r.modelRule = r.hostRule.family, ruleFor(r.hostRule.models, name)
+	if r.models != nil {
+		r.model, r.modelRule = r.family, ruleFor(r.models, name)
 		return r
 	}
 	for _, f := range modelFamilies {

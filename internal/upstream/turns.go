@@ -108,7 +108,7 @@ func (q *query) partsOf(m *chat.Message) []chat.Part {
 	if q.kind != "anthropic" {
 		return parts
 	}
-	return slices.DeleteFunc(slices.Clone(parts), func(p chat.Part) bool { return isBlank(p) })
+	return slices.DeleteFunc(slices.Clone(parts), isBlank)
 }
 
 // isBlank reports whether a part is text without a visible character, which Claude refuses.
