@@ -80,8 +80,5 @@ export class AI {
  * `randomUUID` is missing on pages without TLS, and `crypto` in some mini programs.
  */
 export function uniqueKey(): string {
-  return (
-    globalThis.crypto?.randomUUID?.() ??
-    Array.from({ length: 5 }, Math.random).join('')
-  )
+  return globalThis.crypto?.randomUUID?.() ?? Array.from({ length: 5 }, Math.random).join('')
 }

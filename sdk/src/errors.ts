@@ -71,7 +71,6 @@ export class APIError extends WebsopyError {
   /** Seconds to wait before asking again, when the server said so. */
   declare readonly retryAfter: number | undefined
 
-  // biome-ignore lint/complexity/noUselessConstructor: it says what the details of this class are
   constructor(
     message: string,
     details: Details & {

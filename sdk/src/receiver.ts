@@ -25,6 +25,8 @@ export interface Question {
   headers: Record<string, string>
 }
 
+export const isChunk = (chunk: Frame['chunk']): chunk is StreamChunk => !/^(start|ping)$/.test(chunk.type)
+
 /** The path of a resumable stream (docs/protocol.md, 1). */
 export const streamPath = (id: string): string => `/api/chat/stream/${encodeURIComponent(id)}`
 
@@ -141,10 +143,10 @@ export class Receiver {
     try {
       for (;;) {
         const { done, value } = await within(reader.read(), ms, 'idle', this.#signal, abort)
-        if (done) throw new ConnectionError('The connection was closed')
+        if (done) throw new ConnectionError('The connection broke')
         const events = decoder.decode(value)
         // The server has the stream: what was tried before does not count any more.
-        if (events.length) this.retries.until = 0
+        if (events[0]) this.retries.until = 0
         this.retries.pause = Math.min(decoder.retry ?? this.retries.pause, longestWait)
         for (const { data, id } of events) {
           if (data === '[DONE]') return
@@ -172,23 +174,23 @@ export class Receiver {
     try {
       chunk = JSON.parse(data)
     } catch {
-      const error = 'The stream holds a frame that is not JSON'
+      const error = 'A frame is not JSON'
       throw new StreamError({ error, code: 'malformed_frame', retryable: false })
     }
-    const type = chunk?.type ?? ''
+    const { type = '' } = chunk ?? {}
     if (!chunk || !frameTypes.includes(type)) return
     if (chunk.type === 'start' && chunk.id) {
       this.id = chunk.id
       this.#keeps = (chunk.graceMs ?? longestWait) + (chunk.retentionMs ?? 10 * longestWait)
     }
     // Another server's ids say nothing of what has been seen.
-    const id = this.id && eventId?.startsWith(`${this.id}.`) ? eventId : undefined
+    const id = eventId?.startsWith(`${this.id}.`) ? eventId : undefined
     if (id) {
-      const seen = this.lastEventId !== undefined && sequence(id) <= sequence(this.lastEventId)
-      if (seen && type !== 'done' && type !== 'error') return
+      // The end may come once more, for those who ask again at the end.
+      if (sequence(id) <= sequence(this.lastEventId ?? '.-1') && !/^(done|error)$/.test(type)) return
       this.lastEventId = id
     }
-    if (type !== 'start' && type !== 'ping') {
+    if (isChunk(chunk)) {
       this.#started = true
       this.retries.used = 0
     }
@@ -212,10 +214,9 @@ function eventStream(connection: Connection): Connection {
     })
   }
   if (typeof body?.getReader !== 'function') {
-    throw new WebsopyError(
-      'This fetch cannot stream. In React Native, pass fetch from "expo/fetch".',
-      { code: 'no_body_stream' },
-    )
+    throw new WebsopyError('This fetch cannot stream. In React Native, pass fetch from "expo/fetch".', {
+      code: 'no_body_stream',
+    })
   }
   return connection
 }

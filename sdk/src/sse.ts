@@ -45,7 +45,7 @@ export class EventDecoder {
     }
     if (this.#line.length + (this.#data?.length ?? 0) > maxEvent) {
       throw new StreamError({
-        error: 'An event of the stream is over 100 MiB',
+        error: 'An event is over 100 MiB',
         code: 'event_too_large',
         retryable: false,
       })

@@ -2,12 +2,13 @@ import { Answer, wireMessage } from './answer.js'
 import {
   AbortError,
   APIError,
+  ConnectionError,
   StreamError,
   StreamInterruptedError,
-  TimeoutError,
+  type TimeoutError,
   type WebsopyError,
 } from './errors.js'
-import { type Frame, type Question, Receiver, streamPath } from './receiver.js'
+import { type Frame, isChunk, type Question, Receiver, streamPath } from './receiver.js'
 import { Retries } from './retries.js'
 import type { Transport } from './transport.js'
 import type { ChatCompletion, Message, StreamChunk } from './types.js'
@@ -29,15 +30,10 @@ export interface StreamEvents {
 /** Milliseconds that the headers of a stream that is passed on may wait for its first frame. */
 const headerWait = 100
 
-const isChunk = (chunk: Frame['chunk']): chunk is StreamChunk =>
-  chunk.type !== 'start' && chunk.type !== 'ping'
-
 interface Listener {
   event: keyof StreamEvents
   call: (value: never) => void
   once: boolean
-  /** How many chunks of the log it was given. */
-  seen: number
 }
 
 /**
@@ -57,8 +53,13 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
   /** Everything that came; pings and the like are only for those who pass the stream on. */
   readonly #log: Frame[] = []
   readonly #listeners = new Set<Listener>()
-  /** Resolves at the response headers, after retries. */
-  readonly #opened: Promise<this>
+  /** What has come so far. */
+  readonly #answer = new Answer()
+  /**
+   * Resolves at the response headers, after retries.
+   * @internal
+   */
+  readonly opened: Promise<this>
   #reconnecting = false
   /** There is nothing more to read. */
   #over = false
@@ -66,8 +67,8 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
   #error: WebsopyError | undefined
   /** The read under way, which all consumers wait for together. */
   #step: Promise<void> | undefined
-  #loops = 0
-  #flowing = false
+  /** Loops and `data` listeners. */
+  #readers = 0
   /** The loop was left: nobody has to be told that the stream is aborted. */
   #left = false
 
@@ -89,16 +90,8 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
     this.#receiver = new Receiver(transport, start, lastEventId, life.signal, (error) => this.#tell(error))
     this.#frames = this.#receiver.frames()
     life.signal.addEventListener('abort', () => this.#end(new AbortError(life.signal.reason)))
-    this.#opened = this.#connect()
-    this.#opened.catch(() => {})
-  }
-
-  /**
-   * Resolves at the response headers, after retries.
-   * @internal
-   */
-  get opened(): Promise<this> {
-    return this.#opened
+    this.opened = this.#connect()
+    this.opened.catch(() => {})
   }
 
   async #connect(): Promise<this> {
@@ -127,18 +120,25 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
    * the failure. Leaving the loop aborts the stream, unless somebody else is still reading it.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<StreamChunk, void, undefined> {
-    this.#loops++
+    this.#readers++
     try {
-      for (let next = 0; ; ) {
-        if (next < this.#log.length) {
-          const { chunk } = this.#log[next++]!
-          if (isChunk(chunk)) yield chunk
-        } else if (!this.#ended) await this.#pull()
-        else if (this.#error) throw this.#error
-        else return
-      }
+      yield* this.#chunks()
+      if (this.#error) throw this.#error
     } finally {
-      if (--this.#loops === 0 && !this.#heard()) this.#abandon()
+      if (--this.#readers === 0) this.#abandon()
+    }
+  }
+
+  async *#chunks(): AsyncGenerator<StreamChunk, void, undefined> {
+    for (let next = 0; ; ) {
+      const chunk = this.#log[next++]?.chunk
+      if (chunk) {
+        if (isChunk(chunk)) yield chunk
+      } else if (this.#ended) return
+      else {
+        next--
+        await this.#pull()
+      }
     }
   }
 
@@ -165,7 +165,7 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
   /** The whole answer; rejects when it fails or is aborted. */
   async completion(): Promise<ChatCompletion> {
     for await (const _ of this);
-    return this.#answer().completion()
+    return this.#answer.completion()
   }
 
   /** The answer as the assistant's message, with its calls and state: append it to `messages`. */
@@ -184,7 +184,7 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
    */
   async stop(): Promise<void> {
     if (this.#ended) return
-    this.#log.push({ chunk: { type: 'done', finishReason: 'stopped' }, id: undefined })
+    this.#add({ chunk: { type: 'done', finishReason: 'stopped' }, id: undefined })
     this.#end(undefined, true)
     await this.#knowId()
     this.#life.abort()
@@ -209,7 +209,7 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
     const receiver = this.#receiver
     receiver.retries.max = 0
     if (receiver.retries.waiting || !receiver.resumable) return
-    await this.#opened.catch(() => {})
+    await this.opened.catch(() => {})
     while (receiver.resumable && !this.id && !this.#over) await this.#pull()
   }
 
@@ -258,24 +258,23 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
   }
 
   #listen(event: keyof StreamEvents, call: Listener['call'], once: boolean): this {
-    this.#listeners.add({ event, call, once, seen: 0 })
+    const each = { event, call, once }
+    this.#listeners.add(each)
+    if (event === 'data') this.#readers++
     // Later, so that listeners added in the same breath miss nothing.
-    queueMicrotask(() => {
-      this.#deliver()
-      void this.#flow()
-    })
+    queueMicrotask(() => (event === 'data' ? this.#feed(each) : this.#announce()))
     return this
   }
 
-  #heard(): boolean {
-    return [...this.#listeners].some(({ event }) => event === 'data')
-  }
-
-  async #flow(): Promise<void> {
-    if (this.#flowing) return
-    this.#flowing = true
-    while (!this.#ended && this.#heard()) await this.#pull()
-    this.#flowing = false
+  /** Gives a listener every chunk, to the end or until it does not listen any more. */
+  async #feed(each: Listener): Promise<void> {
+    for await (const chunk of this.#chunks()) {
+      if (!this.#listeners.has(each)) break
+      this.#call(each, chunk)
+    }
+    this.#readers--
+    this.#listeners.delete(each)
+    this.#announce()
   }
 
   /** Waits for one more chunk in the log, or for the end. Never rejects. */
@@ -288,29 +287,32 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
 
   async #advance(): Promise<void> {
     try {
-      await this.#opened
+      await this.opened
       const { done, value } = await this.#frames.next()
       this.#over = done === true
       if (this.#ended) return
-      if (value) this.#log.push(value)
+      if (value) this.#add(value)
       const chunk = value?.chunk
       if (done || chunk?.type === 'done') this.#end()
-      else if (chunk?.type === 'error') this.#end(new StreamError(chunk, this.#text()))
-      else this.#deliver()
+      else if (chunk?.type === 'error') this.#end(new StreamError(chunk, this.#answer.content))
     } catch (error) {
       this.#over = true
       this.#end(this.#failure(error))
     }
   }
 
+  #add(frame: Frame): void {
+    this.#log.push(frame)
+    if (isChunk(frame.chunk)) this.#answer.add(frame.chunk)
+  }
+
   /** Says in the caller's terms what the broken stream means. */
   #failure(error: unknown): WebsopyError {
-    const partial = this.#text()
-    if (error instanceof AbortError || (error instanceof APIError && this.#log.length === 0)) return error
-    if (error instanceof StreamError || (error instanceof TimeoutError && error.phase === 'idle')) {
-      return Object.assign(error, { partial })
-    }
-    return new StreamInterruptedError(partial, error)
+    const partial = this.#answer.content
+    const cut = error instanceof APIError ? this.#log.length : error instanceof ConnectionError
+    return cut && (error as TimeoutError).phase !== 'idle'
+      ? new StreamInterruptedError(partial, error)
+      : Object.assign(error as WebsopyError, { partial })
   }
 
   #abandon(): void {
@@ -326,17 +328,7 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
     this.#leave()
     if (error instanceof AbortError) this.#life.abort()
     if (!stopping) void this.#frames.return().catch(() => {})
-    queueMicrotask(() => this.#deliver())
-  }
-
-  #answer(): Answer {
-    const answer = new Answer()
-    for (const { chunk } of this.#log) if (isChunk(chunk)) answer.add(chunk)
-    return answer
-  }
-
-  #text(): string {
-    return this.#answer().content
+    queueMicrotask(() => this.#announce())
   }
 
   #tell(error?: WebsopyError): void {
@@ -345,19 +337,10 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
     this.#emit(error ? 'reconnecting' : 'reconnected', error)
   }
 
-  /** Gives each listener what it has not been given yet. */
-  #deliver(): void {
-    // A listener that ends the stream here has added to the log: the others get that first.
-    const ended = this.#ended
-    for (const each of this.#listeners) {
-      if (each.event !== 'data') continue
-      while (each.seen < this.#log.length && this.#listeners.has(each)) {
-        const { chunk } = this.#log[each.seen++]!
-        if (isChunk(chunk)) this.#call(each, chunk)
-      }
-    }
-    if (!ended) return
+  /** Tells how it ended, once every listener has had every chunk. */
+  #announce(): void {
     const error = this.#error
+    if (!this.#ended || [...this.#listeners].some(({ event }) => event === 'data')) return
     if (error && !this.#left) this.#emit(error instanceof AbortError ? 'abort' : 'error', error, true)
     this.#emit('end', undefined, true)
   }

@@ -63,10 +63,9 @@ export class Transport {
       typeof document === 'object' &&
       !options.dangerouslyAllowBrowser
     ) {
-      throw new WebsopyError(
-        'Everybody can read an API key in a browser: keep it on your server, or set dangerouslyAllowBrowser',
-        { code: 'key_in_browser' },
-      )
+      throw new WebsopyError('In a browser everybody can read an API key: see dangerouslyAllowBrowser', {
+        code: 'key_in_browser',
+      })
     }
     this.options = options
     this.#base = (options.baseURL ?? 'https://api.websopy.com').replace(/\/+$/, '')
@@ -81,7 +80,7 @@ export class Transport {
       const cancel = (): void => connection.abort()
       const began = Date.now()
       try {
-        const work = this.#attempt(exchange, connection)
+        const work = this.#attempt(exchange, connection.signal, cancel)
         return await within(work, this.options.timeout ?? 60_000, 'connect', signal, cancel)
       } catch (error) {
         if (!(error instanceof WebsopyError)) throw error
@@ -93,22 +92,23 @@ export class Transport {
 
   async #attempt<T>(
     { path, method, body, headers, accept }: Exchange<T>,
-    connection: AbortController,
+    signal: AbortSignal,
+    abort: () => void,
   ): Promise<T> {
     const { apiKey, credentials, fetch: send = (url, init) => fetch(url, init) } = this.options
     const key = typeof apiKey === 'function' ? await apiKey() : apiKey
     const init: RequestInit = {
+      // Some edge runtimes throw at the mere presence of `credentials`.
+      ...(credentials && { credentials }),
+      ...(body && { body }),
       method,
       headers: merge({ ...(key && { authorization: `Bearer ${key}` }), ...headers }, this.options.headers),
-      signal: connection.signal,
+      signal,
     }
-    // Some edge runtimes throw at the mere presence of `credentials`.
-    if (credentials) init.credentials = credentials
-    if (body) init.body = body
 
     try {
       const response = await send(this.#base + path, init)
-      if (response.ok) return await accept({ response, abort: () => connection.abort() })
+      if (response.ok) return await accept({ response, abort })
       throw await refusal(response)
     } catch (error) {
       if (error instanceof WebsopyError) throw error
@@ -146,8 +146,8 @@ async function refusal(response: Response): Promise<APIError> {
   } catch {
     // A proxy's HTML page tells people nothing.
   }
-  const message =
-    typeof body.error === 'object' ? (body.error as { message?: unknown } | null)?.message : body.error
+  // OpenAI's servers put an object here.
+  const message = (body.error as { message?: unknown } | undefined)?.message ?? body.error
   return new APIError(typeof message === 'string' ? message : `The server answered ${status}`, {
     status,
     code: body.code ?? `http_${status}`,

@@ -78,7 +78,9 @@ async function listen(
 }
 
 test("the project's README reads as the guide does, to the end that counts", () => {
-  const [reader, ...others] = blocksOf('../README.md').filter(({ code }) => code.includes('TextDecoderStream'))
+  const [reader, ...others] = blocksOf('../README.md').filter(({ code }) =>
+    code.includes('TextDecoderStream'),
+  )
   expect(reader?.code).toBe(blockWith('TextDecoderStream'))
   expect(others).toEqual([])
 })

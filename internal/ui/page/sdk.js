@@ -86,7 +86,6 @@ var StreamInterruptedError = class extends ConnectionError {
 };
 var APIError = class extends WebsopyError {
   name = "APIError";
-  // biome-ignore lint/complexity/noUselessConstructor: it says what the details of this class are
   constructor(message, details) {
     super(message, details);
   }
@@ -205,7 +204,7 @@ var EventDecoder = class {
     }
     if (this.#line.length + (this.#data?.length ?? 0) > maxEvent) {
       throw new StreamError({
-        error: "An event of the stream is over 100 MiB",
+        error: "An event is over 100 MiB",
         code: "event_too_large",
         retryable: false
       });
@@ -229,6 +228,7 @@ ${value}`;
 // src/receiver.ts
 var drainTime = 1e3;
 var frameTypes = ["content", "reasoning", "tool_call", "done", "error", "start", "ping"];
+var isChunk = (chunk) => !/^(start|ping)$/.test(chunk.type);
 var streamPath = (id) => `/api/chat/stream/${encodeURIComponent(id)}`;
 var Receiver = class {
   /** Takes the question, or the id of a stream that was started before, and where to read on in it. */
@@ -323,9 +323,9 @@ var Receiver = class {
     try {
       for (; ; ) {
         const { done, value } = await within(reader.read(), ms, "idle", this.#signal, abort);
-        if (done) throw new ConnectionError("The connection was closed");
+        if (done) throw new ConnectionError("The connection broke");
         const events = decoder.decode(value);
-        if (events.length) this.retries.until = 0;
+        if (events[0]) this.retries.until = 0;
         this.retries.pause = Math.min(decoder.retry ?? this.retries.pause, longestWait);
         for (const { data, id } of events) {
           if (data === "[DONE]") return;
@@ -348,22 +348,21 @@ var Receiver = class {
     try {
       chunk = JSON.parse(data);
     } catch {
-      const error = "The stream holds a frame that is not JSON";
+      const error = "A frame is not JSON";
       throw new StreamError({ error, code: "malformed_frame", retryable: false });
     }
-    const type = chunk?.type ?? "";
+    const { type = "" } = chunk ?? {};
     if (!chunk || !frameTypes.includes(type)) return;
     if (chunk.type === "start" && chunk.id) {
       this.id = chunk.id;
       this.#keeps = (chunk.graceMs ?? longestWait) + (chunk.retentionMs ?? 10 * longestWait);
     }
-    const id = this.id && eventId?.startsWith(`${this.id}.`) ? eventId : void 0;
+    const id = eventId?.startsWith(`${this.id}.`) ? eventId : void 0;
     if (id) {
-      const seen = this.lastEventId !== void 0 && sequence(id) <= sequence(this.lastEventId);
-      if (seen && type !== "done" && type !== "error") return;
+      if (sequence(id) <= sequence(this.lastEventId ?? ".-1") && !/^(done|error)$/.test(type)) return;
       this.lastEventId = id;
     }
-    if (type !== "start" && type !== "ping") {
+    if (isChunk(chunk)) {
       this.#started = true;
       this.retries.used = 0;
     }
@@ -383,10 +382,9 @@ function eventStream(connection) {
     });
   }
   if (typeof body?.getReader !== "function") {
-    throw new WebsopyError(
-      'This fetch cannot stream. In React Native, pass fetch from "expo/fetch".',
-      { code: "no_body_stream" }
-    );
+    throw new WebsopyError('This fetch cannot stream. In React Native, pass fetch from "expo/fetch".', {
+      code: "no_body_stream"
+    });
   }
   return connection;
 }
@@ -407,7 +405,6 @@ async function drain(reader, abort) {
 
 // src/stream.ts
 var headerWait = 100;
-var isChunk = (chunk) => chunk.type !== "start" && chunk.type !== "ping";
 var ChatStream = class {
   #transport;
   #receiver;
@@ -419,8 +416,13 @@ var ChatStream = class {
   /** Everything that came; pings and the like are only for those who pass the stream on. */
   #log = [];
   #listeners = /* @__PURE__ */ new Set();
-  /** Resolves at the response headers, after retries. */
-  #opened;
+  /** What has come so far. */
+  #answer = new Answer();
+  /**
+   * Resolves at the response headers, after retries.
+   * @internal
+   */
+  opened;
   #reconnecting = false;
   /** There is nothing more to read. */
   #over = false;
@@ -428,8 +430,8 @@ var ChatStream = class {
   #error;
   /** The read under way, which all consumers wait for together. */
   #step;
-  #loops = 0;
-  #flowing = false;
+  /** Loops and `data` listeners. */
+  #readers = 0;
   /** The loop was left: nobody has to be told that the stream is aborted. */
   #left = false;
   /** @internal */
@@ -444,16 +446,9 @@ var ChatStream = class {
     this.#receiver = new Receiver(transport, start, lastEventId, life.signal, (error) => this.#tell(error));
     this.#frames = this.#receiver.frames();
     life.signal.addEventListener("abort", () => this.#end(new AbortError(life.signal.reason)));
-    this.#opened = this.#connect();
-    this.#opened.catch(() => {
+    this.opened = this.#connect();
+    this.opened.catch(() => {
     });
-  }
-  /**
-   * Resolves at the response headers, after retries.
-   * @internal
-   */
-  get opened() {
-    return this.#opened;
   }
   async #connect() {
     try {
@@ -478,18 +473,24 @@ var ChatStream = class {
    * the failure. Leaving the loop aborts the stream, unless somebody else is still reading it.
    */
   async *[Symbol.asyncIterator]() {
-    this.#loops++;
+    this.#readers++;
     try {
-      for (let next = 0; ; ) {
-        if (next < this.#log.length) {
-          const { chunk } = this.#log[next++];
-          if (isChunk(chunk)) yield chunk;
-        } else if (!this.#ended) await this.#pull();
-        else if (this.#error) throw this.#error;
-        else return;
-      }
+      yield* this.#chunks();
+      if (this.#error) throw this.#error;
     } finally {
-      if (--this.#loops === 0 && !this.#heard()) this.#abandon();
+      if (--this.#readers === 0) this.#abandon();
+    }
+  }
+  async *#chunks() {
+    for (let next = 0; ; ) {
+      const chunk = this.#log[next++]?.chunk;
+      if (chunk) {
+        if (isChunk(chunk)) yield chunk;
+      } else if (this.#ended) return;
+      else {
+        next--;
+        await this.#pull();
+      }
     }
   }
   on(event, listener) {
@@ -511,7 +512,7 @@ var ChatStream = class {
   /** The whole answer; rejects when it fails or is aborted. */
   async completion() {
     for await (const _ of this) ;
-    return this.#answer().completion();
+    return this.#answer.completion();
   }
   /** The answer as the assistant's message, with its calls and state: append it to `messages`. */
   async message() {
@@ -527,7 +528,7 @@ var ChatStream = class {
    */
   async stop() {
     if (this.#ended) return;
-    this.#log.push({ chunk: { type: "done", finishReason: "stopped" }, id: void 0 });
+    this.#add({ chunk: { type: "done", finishReason: "stopped" }, id: void 0 });
     this.#end(void 0, true);
     await this.#knowId();
     this.#life.abort();
@@ -552,7 +553,7 @@ var ChatStream = class {
     const receiver = this.#receiver;
     receiver.retries.max = 0;
     if (receiver.retries.waiting || !receiver.resumable) return;
-    await this.#opened.catch(() => {
+    await this.opened.catch(() => {
     });
     while (receiver.resumable && !this.id && !this.#over) await this.#pull();
   }
@@ -602,21 +603,21 @@ ${id ? `id: ${id}
     );
   }
   #listen(event, call, once) {
-    this.#listeners.add({ event, call, once, seen: 0 });
-    queueMicrotask(() => {
-      this.#deliver();
-      void this.#flow();
-    });
+    const each = { event, call, once };
+    this.#listeners.add(each);
+    if (event === "data") this.#readers++;
+    queueMicrotask(() => event === "data" ? this.#feed(each) : this.#announce());
     return this;
   }
-  #heard() {
-    return [...this.#listeners].some(({ event }) => event === "data");
-  }
-  async #flow() {
-    if (this.#flowing) return;
-    this.#flowing = true;
-    while (!this.#ended && this.#heard()) await this.#pull();
-    this.#flowing = false;
+  /** Gives a listener every chunk, to the end or until it does not listen any more. */
+  async #feed(each) {
+    for await (const chunk of this.#chunks()) {
+      if (!this.#listeners.has(each)) break;
+      this.#call(each, chunk);
+    }
+    this.#readers--;
+    this.#listeners.delete(each);
+    this.#announce();
   }
   /** Waits for one more chunk in the log, or for the end. Never rejects. */
   #pull() {
@@ -627,28 +628,28 @@ ${id ? `id: ${id}
   }
   async #advance() {
     try {
-      await this.#opened;
+      await this.opened;
       const { done, value } = await this.#frames.next();
       this.#over = done === true;
       if (this.#ended) return;
-      if (value) this.#log.push(value);
+      if (value) this.#add(value);
       const chunk = value?.chunk;
       if (done || chunk?.type === "done") this.#end();
-      else if (chunk?.type === "error") this.#end(new StreamError(chunk, this.#text()));
-      else this.#deliver();
+      else if (chunk?.type === "error") this.#end(new StreamError(chunk, this.#answer.content));
     } catch (error) {
       this.#over = true;
       this.#end(this.#failure(error));
     }
   }
+  #add(frame) {
+    this.#log.push(frame);
+    if (isChunk(frame.chunk)) this.#answer.add(frame.chunk);
+  }
   /** Says in the caller's terms what the broken stream means. */
   #failure(error) {
-    const partial = this.#text();
-    if (error instanceof AbortError || error instanceof APIError && this.#log.length === 0) return error;
-    if (error instanceof StreamError || error instanceof TimeoutError && error.phase === "idle") {
-      return Object.assign(error, { partial });
-    }
-    return new StreamInterruptedError(partial, error);
+    const partial = this.#answer.content;
+    const cut = error instanceof APIError ? this.#log.length : error instanceof ConnectionError;
+    return cut && error.phase !== "idle" ? new StreamInterruptedError(partial, error) : Object.assign(error, { partial });
   }
   #abandon() {
     this.#left ||= !this.#ended;
@@ -663,33 +664,17 @@ ${id ? `id: ${id}
     if (error instanceof AbortError) this.#life.abort();
     if (!stopping) void this.#frames.return().catch(() => {
     });
-    queueMicrotask(() => this.#deliver());
-  }
-  #answer() {
-    const answer = new Answer();
-    for (const { chunk } of this.#log) if (isChunk(chunk)) answer.add(chunk);
-    return answer;
-  }
-  #text() {
-    return this.#answer().content;
+    queueMicrotask(() => this.#announce());
   }
   #tell(error) {
     if (this.#ended || !error && !this.#reconnecting) return;
     this.#reconnecting = Boolean(error);
     this.#emit(error ? "reconnecting" : "reconnected", error);
   }
-  /** Gives each listener what it has not been given yet. */
-  #deliver() {
-    const ended = this.#ended;
-    for (const each of this.#listeners) {
-      if (each.event !== "data") continue;
-      while (each.seen < this.#log.length && this.#listeners.has(each)) {
-        const { chunk } = this.#log[each.seen++];
-        if (isChunk(chunk)) this.#call(each, chunk);
-      }
-    }
-    if (!ended) return;
+  /** Tells how it ended, once every listener has had every chunk. */
+  #announce() {
     const error = this.#error;
+    if (!this.#ended || [...this.#listeners].some(({ event }) => event === "data")) return;
     if (error && !this.#left) this.#emit(error instanceof AbortError ? "abort" : "error", error, true);
     this.#emit("end", void 0, true);
   }
@@ -718,10 +703,9 @@ var Transport = class {
   #base;
   constructor(options) {
     if (typeof options.apiKey === "string" && typeof document === "object" && !options.dangerouslyAllowBrowser) {
-      throw new WebsopyError(
-        "Everybody can read an API key in a browser: keep it on your server, or set dangerouslyAllowBrowser",
-        { code: "key_in_browser" }
-      );
+      throw new WebsopyError("In a browser everybody can read an API key: see dangerouslyAllowBrowser", {
+        code: "key_in_browser"
+      });
     }
     this.options = options;
     this.#base = (options.baseURL ?? "https://api.websopy.com").replace(/\/+$/, "");
@@ -735,7 +719,7 @@ var Transport = class {
       const cancel = () => connection.abort();
       const began = Date.now();
       try {
-        const work = this.#attempt(exchange, connection);
+        const work = this.#attempt(exchange, connection.signal, cancel);
         return await within(work, this.options.timeout ?? 6e4, "connect", signal, cancel);
       } catch (error) {
         if (!(error instanceof WebsopyError)) throw error;
@@ -744,19 +728,20 @@ var Transport = class {
       }
     }
   }
-  async #attempt({ path, method, body, headers, accept }, connection) {
+  async #attempt({ path, method, body, headers, accept }, signal, abort) {
     const { apiKey, credentials, fetch: send = (url, init2) => fetch(url, init2) } = this.options;
     const key = typeof apiKey === "function" ? await apiKey() : apiKey;
     const init = {
+      // Some edge runtimes throw at the mere presence of `credentials`.
+      ...credentials && { credentials },
+      ...body && { body },
       method,
       headers: merge({ ...key && { authorization: `Bearer ${key}` }, ...headers }, this.options.headers),
-      signal: connection.signal
+      signal
     };
-    if (credentials) init.credentials = credentials;
-    if (body) init.body = body;
     try {
       const response = await send(this.#base + path, init);
-      if (response.ok) return await accept({ response, abort: () => connection.abort() });
+      if (response.ok) return await accept({ response, abort });
       throw await refusal(response);
     } catch (error) {
       if (error instanceof WebsopyError) throw error;
@@ -782,7 +767,7 @@ async function refusal(response) {
     body = Object(JSON.parse(text));
   } catch {
   }
-  const message = typeof body.error === "object" ? body.error?.message : body.error;
+  const message = body.error?.message ?? body.error;
   return new APIError(typeof message === "string" ? message : `The server answered ${status}`, {
     status,
     code: body.code ?? `http_${status}`,
