@@ -53,7 +53,7 @@ func TestASecondTurnThroughTwoRelays(t *testing.T) {
 	inner := serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+wantsItBack(t).URL, "UPSTREAM_MODEL=m", "UPSTREAM_FAMILY=deepseek")
 	outer := serve(t, "UPSTREAM_KIND=websopy", "UPSTREAM_BASE_URL="+inner.url)
 	const turn = `{"role":"user","content":"How is the weather?"}`
-	for name, extra := range map[string]string{"streamed": ``, "whole": `"stream":false,`} {
+	for name, extra := range map[string]string{"streamed": ``, "whole": `"stream":false,`, "resumable": `"resumable":true,`} {
 		t.Run(name, func(t *testing.T) {
 			state := stateIn(t, outer.ask(t, "/api/chat/stream", `{`+extra+`"messages":[`+turn+`]}`))
 			next := func(state string) string {
