@@ -1,6 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
+import { createServer as createHttpServer } from 'node:http'
+import { type AddressInfo, createServer } from 'node:net'
 import type { BrowserContext, Page } from 'playwright-core'
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { clientFor } from '../helpers.js'
@@ -56,11 +57,50 @@ interface Chat {
   currentContent: string
   streamId: string | undefined
   messages: { role: string; content: string }[]
-  sendMessage: (text: string) => Promise<boolean>
+  currentReasoning: string
+  sendMessage: (message: string | object) => Promise<boolean>
 }
 declare const chat: Chat
 declare const statuses: string[]
 declare const go: (props: { id?: string; model?: string } | null) => void
+
+/**
+ * A DeepSeek that thinks, waits until it is let go on, and calls a tool. What follows without its thinking it refuses,
+ * as the real one does.
+ */
+async function deepseek() {
+  let questions = 0
+  let goOn = () => {}
+  const free = new Promise<void>((resolve) => (goOn = resolve))
+  const event = (choice: object) => `data: ${JSON.stringify({ choices: [{ index: 0, ...choice }] })}\n\n`
+  const call = { index: 0, id: 'c1', function: { name: 'f', arguments: '{}' } }
+  const server = createHttpServer(async (request, response) => {
+    const chunks: Buffer[] = []
+    for await (const chunk of request) chunks.push(chunk)
+    const { messages } = JSON.parse(Buffer.concat(chunks).toString())
+    questions++
+    const asked = messages.find(({ role }: { role: string }) => role === 'assistant')
+    if (asked && asked.reasoning_content !== 'I think.') {
+      response.writeHead(400).end('{"error":{"message":"the thinking is gone"}}')
+      return
+    }
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    if (asked) response.write(event({ delta: { content: 'It worked.' }, finish_reason: 'stop' }))
+    else {
+      response.write(event({ delta: { reasoning_content: 'I think.' } }))
+      await free
+      response.write(event({ delta: { tool_calls: [call] }, finish_reason: 'tool_calls' }))
+    }
+    response.end('data: [DONE]\n\n')
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  onTestFinished(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const { port } = server.address() as AddressInfo
+  return { url: `http://127.0.0.1:${port}`, goOn: () => goOn(), questions: () => questions }
+}
 
 describeInBrowser('an app', (machine) => {
   const shown = (page: Page) => page.evaluate(() => chat.messages.map(({ content }) => content))
@@ -137,6 +177,31 @@ describeInBrowser('an app', (machine) => {
       await page.evaluate(() => go(null))
       const rest = await clientFor(machine.relay.url).ai.resumeStream(id!)
       expect(await rest.completion()).toMatchObject({ finishReason: 'stopped' })
+    })
+
+    test('the second turn brings back what the model thought, also after a cut', async () => {
+      const provider = await deepseek()
+      const relay = await machine.start({
+        UPSTREAM_KIND: 'openai',
+        UPSTREAM_BASE_URL: provider.url,
+        UPSTREAM_MODEL: 'm',
+        UPSTREAM_FAMILY: 'deepseek',
+      })
+      onTestFinished(() => relay.stop())
+      const proxy = await proxyTo(relay.url)
+      const site = await serveSite(await script(''), proxy.url)
+      const page = await open(machine.browser, `${site.url}/?model=m`)
+      await page.waitForFunction(() => typeof chat === 'object')
+      await page.evaluate(() => void chat.sendMessage('How is the weather?'))
+      await page.waitForFunction(() => chat.currentReasoning !== '')
+      proxy.cut()
+      provider.goOn()
+      await ended(page)
+      expect(await page.evaluate(() => statuses)).toContain('reconnecting')
+      const result = { role: 'tool', toolCallId: 'c1', content: '4 degrees' }
+      expect(await page.evaluate((result) => chat.sendMessage(result), result)).toBe(true)
+      expect((await shown(page)).at(-1)).toBe('It worked.')
+      expect(provider.questions()).toBe(2)
     })
 
     test('a network that swallows everything, and then comes back', async () => {
