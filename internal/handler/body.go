@@ -66,6 +66,10 @@ func (r *Relay) readBody(w http.ResponseWriter, req *http.Request, held *limit.H
 	from := &pacedBody{
 		body: http.MaxBytesReader(w, req.Body, r.MaxBody), rc: http.NewResponseController(w), timeout: r.BodyTimeout,
 	}
+	if !held.Grow(largeHeader(req)) {
+		closeAfter(w, req)
+		return nil, errNoRoom
+	}
 	var pieces body
 	for {
 		if pieces.full() && !pieces.grow(held, req.ContentLength) {
@@ -82,6 +86,20 @@ func (r *Relay) readBody(w http.ResponseWriter, req *http.Request, held *limit.H
 	}
 	from.rest()
 	return r.joined(pieces, held)
+}
+
+// largeHeader is what a header takes beyond what one usually does, in bytes. Over HTTP/2 a few connections can send
+// thousands of large ones and then no body.
+func largeHeader(req *http.Request) int64 {
+	const usual = 4 << 10
+	size := len(req.RequestURI)
+	for name, values := range req.Header {
+		size += len(name)
+		for _, value := range values {
+			size += len(value)
+		}
+	}
+	return int64(max(0, size-usual))
 }
 
 // joined gives the body in one piece, when there is room for what becomes of it.

@@ -192,3 +192,18 @@ func TestABodyThatNobodyReadsDoesNotDelayTheAnswer(t *testing.T) {
 		require.Equal(t, "close", header.Get("Connection"), request)
 	}
 }
+
+func TestALargeHeaderCountsWhileABodyIsAwaited(t *testing.T) {
+	r := start(t, handler.Options{Upstream: hello, MaxBody: 1 << 20, BodyBytes: 64 << 10})
+	s := dial(t, r)
+	s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"+
+		"X-Large: "+strings.Repeat("x", 50<<10)+"\r\n\r\n{")
+	held := func() float64 { return r.counted(t, "relay_body_bytes")[""] }
+	require.Eventually(t, func() bool { return held() > 40<<10 }, patience, time.Millisecond)
+	res, _ := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "X-Large", strings.Repeat("x", 30<<10))
+	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+	res, _ = fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	s.Close()
+	require.Eventually(t, func() bool { return held() == 0 }, patience, time.Millisecond)
+}
