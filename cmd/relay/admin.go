@@ -19,7 +19,9 @@ func newAdmin(cfg *config.Config, registry *prometheus.Registry, addr net.Addr) 
 	if loopback {
 		routes = localOnly(cfg.Hosts, routes)
 	}
-	return &http.Server{Handler: routes, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes}
+	return &http.Server{
+		Handler: routes, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+	}
 }
 
 // withProfiles tells whether there is pprof. Whoever reaches it can read what the relay has in memory, and keep it

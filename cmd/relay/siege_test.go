@@ -81,7 +81,7 @@ func TestASocketThatIsNotReadFreesItsStreams(t *testing.T) {
 				"UPSTREAM_BASE_URL="+flood.URL)
 			idle := p.gauge(t, "go_goroutines")
 			deafened := make(chan struct{})
-			transport := &http.Transport{Protocols: new(http.Protocols), DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			dial := func(ctx context.Context, _, addr string) (net.Conn, error) {
 				conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 				if err != nil {
 					return nil, err
@@ -90,7 +90,8 @@ func TestASocketThatIsNotReadFreesItsStreams(t *testing.T) {
 				d := &deaf{Conn: conn, deafened: deafened, closed: make(chan struct{})}
 				t.Cleanup(func() { d.Close() })
 				return d, nil
-			}}
+			}
+			transport := &http.Transport{Protocols: new(http.Protocols), DialContext: dial}
 			transport.Protocols.SetUnencryptedHTTP2(true)
 
 			ctx, leave := context.WithCancel(t.Context())
@@ -148,5 +149,6 @@ func TestConnectionsThatCanNotBeTakenAreWarnedOf(t *testing.T) {
 	for _, conn := range conns {
 		conn.Close()
 	}
-	require.Eventually(t, func() bool { return p.status(t, "/healthz") == 200 }, patience, 100*time.Millisecond, "and then it goes on")
+	require.Eventually(t, func() bool { return p.status(t, "/healthz") == 200 }, patience, 100*time.Millisecond,
+		"and then it goes on")
 }

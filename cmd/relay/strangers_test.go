@@ -103,7 +103,8 @@ func TestBodiesOfStrangersTakeNoMemory(t *testing.T) {
 		"with POST and no key": {http.MethodPost, "/api/chat/stream", 48, nil},
 		"with POST from a foreign origin": {http.MethodPost, "/api/chat/stream", 48,
 			[]string{"Authorization", "Bearer " + key, "Origin", "https://evil.example"}},
-		"with GET and a key":  {http.MethodGet, "/api/chat/stream?message=hi", 160, []string{"Authorization", "Bearer " + key}},
+		"with GET and a key": {http.MethodGet, "/api/chat/stream?message=hi", 160,
+			[]string{"Authorization", "Bearer " + key}},
 		"with POST and a key": {http.MethodPost, "/api/chat/stream", 256, []string{"Authorization", "Bearer " + key}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -176,7 +176,8 @@ func (b body) questionSize() int64 {
 func bodyError(w http.ResponseWriter, req *http.Request, err error) *chat.Error {
 	closeAfter(w, req)
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &chat.Error{Code: chat.BodyTooLarge, Message: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}
+		message := fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)
+		return &chat.Error{Code: chat.BodyTooLarge, Message: message}
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &chat.Error{Code: chat.InvalidRequest, Err: err,

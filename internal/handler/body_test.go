@@ -67,7 +67,8 @@ func TestABodyMayBeSlowButNotIdle(t *testing.T) {
 func TestABodyThatIsTooLargeIsRefusedBeforeItIsSent(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello, MaxBody: 8 << 20})
 	s := dial(t, r)
-	s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: 9000000\r\n\r\n")
+	s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\n"+
+		"Content-Length: 9000000\r\n\r\n")
 	status, header := s.head(t)
 	require.Equal(t, "HTTP/1.1 413 Request Entity Too Large", status)
 	require.Equal(t, "close", header.Get("Connection"))

@@ -26,13 +26,13 @@ func (r *Relay) cors() func(http.Handler) http.Handler {
 }
 
 func (r *Relay) allowsOrigin(origin string) bool {
-	return slices.Contains(r.CORSOrigins, "*") || slices.ContainsFunc(r.CORSOrigins, func(o string) bool { return strings.EqualFold(o, origin) })
+	return slices.ContainsFunc(r.CORSOrigins, func(o string) bool { return o == "*" || strings.EqualFold(o, origin) })
 }
 
 var (
 	errOrigin = &chat.Error{Code: chat.Forbidden, Message: "this origin is not allowed (see RELAY_CORS_ORIGINS)"}
-	errNoSign = &chat.Error{Code: chat.Forbidden, Message: "a browser's GET needs a sign that it is of the relay's own page or " +
-		"an allowed origin: Sec-Fetch-Site, Origin or Referer (see RELAY_CORS_ORIGINS); a POST needs none"}
+	errNoSign = &chat.Error{Code: chat.Forbidden, Message: "a browser's GET needs a sign that it is of the relay's " +
+		"own page or an allowed origin: Sec-Fetch-Site, Origin or Referer (see RELAY_CORS_ORIGINS); a POST needs none"}
 )
 
 // checkOrigin refuses what a page of a foreign origin made the browser send. CORS only keeps such a
@@ -112,5 +112,8 @@ func (r *Relay) hasSign(req *http.Request) bool {
 		return true
 	}
 	page, err := url.Parse(req.Referer())
-	return err == nil && page.Host != "" && (r.allowsOrigin(page.Scheme+"://"+page.Host) || isOwnOrigin(req, req.Referer()))
+	if err != nil || page.Host == "" {
+		return false
+	}
+	return isOwnOrigin(req, req.Referer()) || r.allowsOrigin(page.Scheme+"://"+page.Host)
 }

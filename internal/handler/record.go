@@ -265,7 +265,8 @@ func tried(attempts []upstream.Attempt) []string {
 // else would tell.
 func (r *Relay) warnOfKey(v *visit, a upstream.Attempt) {
 	if isChatError(a.Err) && chat.AsError(a.Err).Code == chat.UpstreamAuth {
-		r.Log.Error().Str("request_id", v.id).Str("upstream", a.Upstream).Str("error", shorten(r.redact.Replace(a.Err.Error()), longText)).
+		r.Log.Error().Str("request_id", v.id).Str("upstream", a.Upstream).
+			Str("error", shorten(r.redact.Replace(a.Err.Error()), longText)).
 			Msg("the provider refuses the relay's key or account")
 	}
 }

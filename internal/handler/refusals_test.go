@@ -32,7 +32,8 @@ func TestAKeyIsNoRequestID(t *testing.T) {
 		require.NotContains(t, body, headers[1])
 		require.NotContains(t, r.log.String(), headers[1])
 	}
-	res, _ := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "X-Request-Id", "r-1", "Authorization", "Bearer "+key)
+	res, _ := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question,
+		"X-Request-Id", "r-1", "Authorization", "Bearer "+key)
 	require.Equal(t, "r-1", res.Header.Get("X-Request-Id"))
 }
 
@@ -45,7 +46,8 @@ func TestALogLineIsBounded(t *testing.T) {
 	fetch(t, http.MethodGet, r.url+"/"+strings.Repeat("/0123456789abcdef0123456789abcdef", 1500), "")
 	fetch(t, strings.ToUpper(huge), r.url+"/", "")
 	fetch(t, http.MethodGet, r.url+"/v1/ai/chat?message=hi&last_event_id="+huge, "", "X-Request-Id", huge)
-	fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"messages":[{"role":"`+huge+`"}]}`, "Idempotency-Key", huge[:1000])
+	robot := `{"messages":[{"role":"` + huge + `"}]}`
+	fetch(t, http.MethodPost, r.url+"/api/chat/stream", robot, "Idempotency-Key", huge[:1000])
 	fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"model":"`+huge+`",`+question[1:], "User-Agent", huge[:20<<10])
 	fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 	r.log.wait(t, "stream", 1)

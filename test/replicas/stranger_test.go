@@ -29,8 +29,8 @@ func browse(t *testing.T, page string) {
 	}
 	home, err := os.MkdirTemp("", "chromium") // not t.TempDir: the browser's last process may still write
 	require.NoError(t, err)
-	cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-		"--host-resolver-rules=MAP * 127.0.0.1", "--user-data-dir="+home, "--remote-debugging-port=0", page)
+	cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+		"--no-first-run", "--host-resolver-rules=MAP * 127.0.0.1", "--user-data-dir="+home, "--remote-debugging-port=0", page)
 	cmd.Env = append(os.Environ(), "HOME="+home)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	require.NoError(t, cmd.Start())
@@ -132,7 +132,9 @@ Promise.all([
 
 func TestTheRelaysOwnPageIsServedByAnyOfItsNames(t *testing.T) {
 	t.Parallel()
-	for name, host := range map[string]string{"an address": "127.0.0.1", "a name at home": "relay.local", "a domain of its own": "chat.example.com"} {
+	for name, host := range map[string]string{
+		"an address": "127.0.0.1", "a name at home": "relay.local", "a domain of its own": "chat.example.com",
+	} {
 		t.Run(name, func(t *testing.T) {
 			p := startProvider(t, 3, time.Millisecond)
 			r := startRelay(t, p, "RELAY_HOSTS=chat.example.com")
@@ -199,7 +201,9 @@ func TestThePairUnderADomainOfItsOwn(t *testing.T) {
 	require.Contains(t, text, "data: [DONE]")
 	status, _ = ask(front, "chat.example.com", "http://evil.example")
 	require.Equal(t, http.StatusForbidden, status)
-	require.Eventually(t, func() bool { return strings.Contains(a.log.String()+b.log.String(), `"client":"203.0.113.7"`) }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.Contains(a.log.String()+b.log.String(), `"client":"203.0.113.7"`)
+	}, patience, 10*time.Millisecond)
 }
 
 // curl -N with a question in the URL, as the README begins.
