@@ -122,3 +122,54 @@ func closeNow(h *stream.Hub) {
 	end()
 	h.Close(over)
 }
+
+// What is held is counted at what it is: before the answer begins that is the question above all, and after its end
+// the log.
+func TestAResumableStreamTakesNoMoreThanItCountsFor(t *testing.T) {
+	said := make(chan struct{}, 100)
+	begin := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		said <- struct{}{}
+		select {
+		case <-begin:
+		case <-req.Context().Done():
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}`+"\n\ndata: [DONE]\n\n")
+	}))
+	t.Cleanup(srv.Close)
+	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
+	t.Cleanup(func() { closeHub(hub) })
+	r := start(t, handler.Options{Upstream: chain(t, srv.URL), Streams: hub})
+	for name, question := range questions {
+		t.Run(name, func(t *testing.T) {
+			const n = 8
+			var open []*http.Response
+			body := question + `,"resumable":true}` // of all requests, so that it counts for none
+			before, counted := heap(), hub.Stats().Bytes
+			for range n {
+				open = append(open, ask(t, http.DefaultClient, http.MethodPost, r.url+"/api/chat/stream", body))
+				receive(t, said)
+				defer open[len(open)-1].Body.Close()
+			}
+			const connections = 64 << 10 // of the client, the relay and the provider, all of them here
+			taken, counts := (heap()-before)/n, (hub.Stats().Bytes-counted)/n
+			require.Less(t, taken, counts+connections, "bytes a stream that waits, which counts for %d", counts)
+			require.Less(t, counts, taken*3/2)
+			for range n {
+				begin <- struct{}{}
+			}
+			for _, res := range open {
+				_, err := io.Copy(io.Discard, res.Body)
+				require.NoError(t, err)
+			}
+			require.Eventually(t, func() bool { return hub.Stats().Live == 0 }, patience, time.Millisecond)
+			http.DefaultClient.CloseIdleConnections()
+			taken, counts = (heap()-before)/n, (hub.Stats().Bytes-counted)/n
+			require.Less(t, taken, counts+connections, "bytes a stream that has ended, which counts for %d", counts)
+			require.Less(t, counts, int64(8<<10))
+		})
+	}
+}

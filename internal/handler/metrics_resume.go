@@ -53,12 +53,14 @@ func WatchStreams(reg prometheus.Registerer, stats func() stream.Stats) {
 		func(s stream.Stats) float64 { return float64(s.Live) })
 	gauge("relay_resume_attached", "Readers of resumable streams here.",
 		func(s stream.Stats) float64 { return float64(s.Attached) })
-	gauge("relay_resume_log_bytes", "Memory that resumable streams take, live ones with their reservation.",
+	gauge("relay_resume_log_bytes", "Memory that resumable streams take, live ones with their reservation and their question.",
 		func(s stream.Stats) float64 { return float64(s.Bytes) })
 	counter("relay_resume_resumed_total", "Readers that came back to where they had been.",
 		func(s stream.Stats) uint64 { return s.Resumed })
 	counter("relay_resume_expired_total", "Answers given up because nobody read them.",
 		func(s stream.Stats) uint64 { return s.Expired })
+	counter("relay_resume_evicted_total", "Ended streams that gave way to others before their retention was over.",
+		func(s stream.Stats) uint64 { return s.Evicted })
 	counter("relay_resume_lost_total", "Streams of dead replicas that were ended here.",
 		func(s stream.Stats) uint64 { return s.Lost })
 }

@@ -37,7 +37,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 	question := visitOf(req).question
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
 		Owner: visitOf(req).caller.Owner, Share: visitOf(req).caller.Share, Key: key, Body: *body,
-		Head: chat.Head{Model: ask.Model},
+		Head: chat.Head{Model: ask.Model}, Question: questionSize(ask),
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 			return whenBegun(r.Upstream.Stream(upstream.WithTrace(ctx, &generation.trace), ask), question.Release)
 		},
@@ -52,7 +52,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 		return nil, nil, false
 	}
 	if startErr != nil {
-		r.fail(w, req, chat.AsError(noPlace(startErr)))
+		r.refuseAttach(w, req, chat.AsError(noPlace(startErr)))
 		return nil, nil, true
 	}
 	if replayed {
@@ -61,6 +61,14 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 		visitOf(req).question = nil // the generation's: this client may leave before the provider has answered
 	}
 	return f, rec, false
+}
+
+// questionSize is what a question takes until its answer begins, decoded and encoded for a provider, in bytes.
+func questionSize(ask *chat.Request) int64 {
+	const each = 64 // bytes that a provider's format needs for a message or a tool, about
+	decoded, text := ask.Size()
+	encoded := text + each*int64(len(ask.Messages)+len(ask.Tools))
+	return decoded + encoded + encoded/4 // a buffer that has grown is not full
 }
 
 // whenBegun calls begun when the first chunk of an answer is there.
@@ -79,13 +87,22 @@ func whenBegun(chunks iter.Seq2[chat.Chunk, error], begun func()) iter.Seq2[chat
 	}
 }
 
-// idempotencyKey is the request's, or empty. A GET has none: it has no body to compare.
+// leastOpenKey is how long an idempotency key must be where all callers are one owner, so that nobody finds the
+// answer of somebody else by guessing. A UUID is longer.
+const leastOpenKey = 32
+
+// idempotencyKey is the request's, or empty. A GET has none: it has no body to compare. On an open relay keys that
+// could be guessed are ignored, not refused: some HTTP clients send keys like that by themselves.
 func idempotencyKey(req *http.Request) (string, *chat.Error) {
 	if req.Method != http.MethodPost {
 		return "", nil
 	}
 	key := req.Header.Get("Idempotency-Key")
-	if len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) {
+	valid := len(key) <= maxKey && !strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' })
+	switch open := visitOf(req).caller.Owner == ""; {
+	case open && (!valid || len(key) < leastOpenKey):
+		return "", nil
+	case !valid:
 		return "", &chat.Error{Code: chat.InvalidRequest, Message: "Idempotency-Key: want at most 255 printable ASCII characters without spaces"}
 	}
 	return key, nil

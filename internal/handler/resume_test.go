@@ -249,20 +249,57 @@ func TestAStopEndsTheStreamWithDone(t *testing.T) {
 	require.Equal(t, 404, res.StatusCode)
 }
 
-func TestAnIdempotencyKeyAsksOnce(t *testing.T) {
+// On an open relay all callers are one: whoever guesses a key, and the question, would read a stranger's answer.
+func TestAnOpenRelayIgnoresKeysThatCanBeGuessed(t *testing.T) {
 	r := newResumable(t, stream.Options{})
-	res, first := r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Idempotency-Key: k")
+	for key, counts := range map[string]bool{
+		"1": false, "order-17": false, strings.Repeat("k", 31): false, "a b": false, strings.Repeat("k", 256): false,
+		"0b6e7c1e-5b0a-4a3c-9d59-1f6f6a2b7c1d": true, strings.Repeat("k", 32): true,
+	} {
+		for _, again := range []bool{false, true} {
+			res, _ := r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Idempotency-Key: "+key)
+			require.Equal(t, 200, res.StatusCode)
+			require.Equal(t, counts && again, res.Header.Get("Idempotency-Replayed") == "true", key)
+		}
+	}
+}
+
+// A client that asks again after its stream had to give way must not go on for ever.
+func TestAKeyWhoseStreamIsNoMoreIsToldInTheWayThatTheClientUnderstands(t *testing.T) {
+	r := newResumable(t, stream.Options{MaxBytes: 132 << 10}, identity.APIKey{Key: "secret"})
+	again := func(key string, headers ...string) (*http.Response, string) {
+		return r.ask(t, "POST", "/api/chat/stream", resumableQuestion, append(headers, "Authorization: Bearer secret", "Idempotency-Key: "+key)...)
+	}
+	again("1")
+	r.upstream.gate = make(chan struct{})
+	for range 2 {
+		res := ask(t, http.DefaultClient, "POST", r.url+"/api/chat/stream", resumableQuestion, "Authorization", "Bearer secret")
+		defer res.Body.Close()
+	}
+	res, body := again("1")
+	require.Equal(t, 200, res.StatusCode)
+	require.Contains(t, body, `"code":"stream_not_found"`)
+	res, _ = again("1", "Accept: application/json")
+	require.Equal(t, 404, res.StatusCode)
+}
+
+func TestAnIdempotencyKeyAsksOnce(t *testing.T) {
+	r := newResumable(t, stream.Options{}, identity.APIKey{Key: "secret"})
+	ask := func(body, key string) (*http.Response, string) {
+		return r.ask(t, "POST", "/api/chat/stream", body, "Authorization: Bearer secret", "Idempotency-Key: "+key)
+	}
+	res, first := ask(resumableQuestion, "k")
 	require.Empty(t, res.Header.Get("Idempotency-Replayed"))
-	res, again := r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Idempotency-Key: k")
+	res, again := ask(resumableQuestion, "k")
 	require.Equal(t, "true", res.Header.Get("Idempotency-Replayed"))
 	require.Equal(t, first, again)
 	require.Equal(t, int32(1), r.upstream.asked.Load())
 
-	res, body := r.ask(t, "POST", "/api/chat/stream", strings.Replace(resumableQuestion, "q", "other", 1), "Idempotency-Key: k")
+	res, body := ask(strings.Replace(resumableQuestion, "q", "other", 1), "k")
 	require.Equal(t, 422, res.StatusCode)
 	require.Contains(t, body, "idempotency_mismatch")
 	for _, key := range []string{strings.Repeat("k", 256), "a b", "é", "a\tb"} {
-		res, body = r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Idempotency-Key: "+key)
+		res, body = ask(resumableQuestion, key)
 		require.Equal(t, 400, res.StatusCode, key)
 		require.Contains(t, body, "Idempotency-Key")
 	}

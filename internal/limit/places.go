@@ -310,6 +310,16 @@ func (p *Places) after(held, n int) time.Duration {
 	return min(max(long*time.Duration(n)/time.Duration(held), shortestWait), longestWait)
 }
 
+// After estimates when a place becomes free.
+func (p *Places) After() time.Duration {
+	if p == nil {
+		return shortestWait
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.after(p.taken, 1)
+}
+
 // forget drops a caller of whom there is nothing to remember.
 func (p *Places) forget(share string, c *holder) {
 	if c.held == 0 && c.waiting == 0 && c.wants == 0 {

@@ -93,6 +93,7 @@ type local struct {
 	at     place
 	before uint64        // position of the record before at
 	wake   chan struct{} // room for one signal: see log.waiting
+	seen   bool          // it has given the end
 }
 
 func (l *local) next(ctx context.Context) (records, error) {
@@ -107,6 +108,7 @@ func (l *local) next(ctx context.Context) (records, error) {
 			}
 		}
 		if len(s.data) > 0 {
+			l.seen = s.ended && !s.more
 			r := records{before: l.before, data: s.data, more: s.more}
 			l.before = s.last
 			return r, nil
@@ -122,4 +124,4 @@ func (l *local) next(ctx context.Context) (records, error) {
 	}
 }
 
-func (l *local) close() { l.g.detach() }
+func (l *local) close() { l.g.detach(l.seen) }

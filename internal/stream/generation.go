@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"iter"
@@ -27,13 +28,19 @@ type generation struct {
 	mirror  mirror // its copy in Redis
 
 	// The hub's mu guards these.
-	live    bool  // the provider has not returned
-	charged int64 // what it counts for in Hub.bytes
+	live     bool  // the provider has not returned
+	question int64 // bytes that the provider holds until it answers
+	charged  int64 // what it counts for in Hub.bytes
+	lent     int64 // and in Hub.lent
+	cut      bool  // it is to go, for others' sake
+	shelf    shelf
+	stands   *list.Element // on that
 
 	// Only the provider's goroutine uses these.
 	ctx     context.Context                                    // the provider's, until it returns
 	produce func(context.Context) iter.Seq2[chat.Chunk, error] // until it is called
 	scratch []byte                                             // the record being made
+	left    int                                                // bytes in the last block of the log
 	first   time.Duration
 	chunks  uint64
 	bytes   int64
@@ -45,8 +52,12 @@ type generation struct {
 	grace      *time.Timer
 	deadline   *time.Timer
 	retention  *time.Timer
-	done       *chat.Completion // at the end, this or err
+	ended      bool
+	done       *chat.Completion // until the end is told, this or err
 	err        *chat.Error
+	early      bool // it ended before its answer began, in a way that is worth another try
+	seen       bool // somebody has read it to its end
+	emptied    bool // it had to give way, and its log is no more
 }
 
 // start runs the provider into the log.
@@ -62,6 +73,9 @@ func (g *generation) start(produce func(context.Context) iter.Seq2[chat.Chunk, e
 		g.run()
 		g.letGo()
 		g.tell(ended)
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.done, g.err = nil, nil // the log has it; the cause of an error may hold much
 	}()
 }
 
@@ -91,6 +105,9 @@ func (g *generation) run() {
 			g.end(nil, chat.AsError(err))
 			return
 		case c.Type == chat.Done:
+			if n := len(c.Done.State); n > 0 && !g.reserve(n+endRoom) {
+				return
+			}
 			// The provider is not cancelled but asked for the rest, which is the end of its response:
 			// otherwise its connection could not be used again.
 			if done = g.conclude(c.Done.Clone(), nil); !done {
@@ -148,15 +165,16 @@ func (g *generation) take(c *chat.Chunk) bool {
 		g.fail(chat.StreamTooLong, fmt.Sprintf("the answer is longer than %d bytes", limit), nil)
 		return false
 	}
-	grew, ok := g.log.append(g.scratch, false, !c.More)
-	if !ok {
+	if len(g.scratch) > g.left && !g.reserve(len(g.scratch)) {
 		return false
 	}
-	if grew {
-		g.hub.grew(g)
+	var ok bool
+	if g.left, ok = g.log.append(g.scratch, false, !c.More); !ok {
+		return false
 	}
 	if g.chunks == 0 {
 		g.first = time.Since(g.started)
+		g.hub.begun(g)
 	}
 	g.chunks++
 	g.bytes += int64(len(g.scratch))
@@ -164,6 +182,16 @@ func (g *generation) take(c *chat.Chunk) bool {
 		g.hub.store.appended(g, len(g.scratch))
 	}
 	return true
+}
+
+// reserve makes room for a record of n bytes that the last block has no place for. Where there is none it ends the
+// stream.
+func (g *generation) reserve(n int) bool {
+	if n <= g.left || g.hub.grow(g, g.log.nextBlock(n)) {
+		return true
+	}
+	endForRoom([]*generation{g})
+	return false
 }
 
 // stop ends the stream for its user.
@@ -198,10 +226,12 @@ func (g *generation) concludeNow(done *chat.Completion, err *chat.Error) (first 
 	if _, first = g.log.append(record, true, true); !first {
 		return false
 	}
-	g.done, g.err = done, err
-	for _, t := range []*time.Timer{g.grace, g.deadline} {
-		if t != nil {
-			t.Stop()
+	g.done, g.err, g.ended = done, err, true
+	g.early = err != nil && err.Code.Retryable() && g.log.empty()
+	for _, t := range []**time.Timer{&g.grace, &g.deadline} {
+		if *t != nil {
+			(*t).Stop()
+			*t = nil
 		}
 	}
 	g.retention = time.AfterFunc(g.hub.o.Retention, func() { g.hub.forget(g) })
@@ -212,7 +242,7 @@ func (g *generation) concludeNow(done *chat.Completion, err *chat.Error) (first 
 }
 
 // over says whether the stream has ended. The caller holds mu.
-func (g *generation) over() bool { return g.done != nil || g.err != nil }
+func (g *generation) over() bool { return g.ended }
 
 func (g *generation) outcome() Outcome {
 	g.mu.Lock()
@@ -223,27 +253,80 @@ func (g *generation) outcome() Outcome {
 	}
 }
 
-// attach counts a follower, who reads from behind position after.
+// attach counts a follower, who reads from behind position after. It gives none when the log is no more.
 func (g *generation) attach(after uint64) *local {
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.emptied {
+		return nil
+	}
 	g.followers++
-	g.mu.Unlock()
 	return &local{g: g, at: g.log.seek(after), before: after, wake: make(chan struct{}, 1)}
 }
 
-// detach counts a follower out. When it was the last, the grace time begins.
-func (g *generation) detach() {
+// detach counts a follower out, who has perhaps seen the end. When it was the last, the grace time begins.
+func (g *generation) detach(seen bool) {
+	if g.leave(seen) {
+		g.hub.left(g)
+	}
+}
+
+func (g *generation) leave(seen bool) (over bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.followers--
+	g.seen = g.seen || seen
 	if g.followers > 0 || g.over() {
-		return
+		return g.over()
 	}
 	g.unattended = time.Now()
 	if g.grace == nil {
 		g.grace = time.AfterFunc(g.hub.o.Grace, g.abandon)
 	} else {
 		g.grace.Reset(g.hub.o.Grace)
+	}
+	return false
+}
+
+// seeEnd notes that a client has all of the stream.
+func (g *generation) seeEnd() {
+	g.mu.Lock()
+	g.seen = true
+	g.mu.Unlock()
+	g.hub.left(g)
+}
+
+// readers says whether there are any, and whether somebody has read it to its end.
+func (g *generation) readers() (some, seen bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.followers > 0, g.seen
+}
+
+// failedEarly says whether it ended before its answer began, in a way that is worth another try.
+func (g *generation) failedEarly() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.early
+}
+
+// empty lets go of the log, unless somebody reads it.
+func (g *generation) empty() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.followers > 0 {
+		return false
+	}
+	g.emptied = true
+	g.log.drop()
+	return true
+}
+
+func (g *generation) stopRetention() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.retention != nil {
+		g.retention.Stop()
 	}
 }
 
@@ -279,10 +362,6 @@ func (g *generation) giveUp() bool {
 
 // discard forgets an ended stream before its retention is over.
 func (g *generation) discard() {
-	g.mu.Lock()
-	if g.retention != nil {
-		g.retention.Stop()
-	}
-	g.mu.Unlock()
+	g.stopRetention()
 	g.hub.forget(g)
 }

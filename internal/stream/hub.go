@@ -18,12 +18,15 @@ type Hub struct {
 	o     Options
 	store *store // nil: memory only
 
-	mu      sync.Mutex // guards what follows, and live and charged of each generation
-	streams map[string]*generation
-	keys    map[string]*generation // by keyName
-	live    int
-	bytes   int64
-	closing bool
+	mu       sync.Mutex // guards what follows, and what each generation says
+	streams  map[string]*generation
+	keys     map[string]*generation // by keyName
+	live     int
+	accounts map[string]*account // by share
+	rankings [shelves]ranking    // of accounts, by shelf
+	bytes    int64               // that all streams count for
+	lent     int64               // that streams still hold which are to go: others count for it already
+	closing  bool
 
 	released chan struct{} // closed by Release
 	running  sync.WaitGroup
@@ -31,16 +34,22 @@ type Hub struct {
 
 	attached               atomic.Int64
 	resumed, expired, lost atomic.Uint64
+	evicted                atomic.Uint64
 }
 
 // New gives a Hub that keeps its streams in memory. Close it.
 func New(o Options) *Hub {
-	return &Hub{
+	h := &Hub{
 		o:        o,
 		streams:  map[string]*generation{},
 		keys:     map[string]*generation{},
+		accounts: map[string]*account{},
 		released: make(chan struct{}),
 	}
+	for i := range h.rankings {
+		h.rankings[i].shelf = shelf(i)
+	}
+	return h
 }
 
 // Keeps tells how long a stream is generated on without a follower, and how long it is kept after its
@@ -56,6 +65,9 @@ type Request struct {
 
 	// Head is what whoever attaches is told of the stream. Its ID and Created are set by Start.
 	Head chat.Head
+
+	// Question is what Produce holds until the first chunk is there, in bytes.
+	Question int64
 
 	// Produce is called once, on a goroutine of the Hub. Its context carries the values of Start's,
 	// not its end.
@@ -79,8 +91,10 @@ func (h *Hub) Start(ctx context.Context, r Request) (f *Follower, replayed bool,
 }
 
 func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool, err error) {
-	g := &generation{hub: h, id: newID(), owner: r.Owner, share: r.Share, body: r.Body, started: time.Now(), live: true}
-	g.head = r.Head
+	g := &generation{
+		hub: h, id: newID(), owner: r.Owner, share: r.Share, body: r.Body, head: r.Head, question: r.Question,
+		started: time.Now(), live: true,
+	}
 	g.head.ID, g.head.Created = g.id, g.started
 	if r.Key != "" {
 		g.key = keyName(r.Owner, r.Key)
@@ -147,9 +161,14 @@ func (h *Hub) Attach(ctx context.Context, owner, id string, after uint64) (*Foll
 			return nil, notReached()
 		}
 		if after == last && ended {
+			g.seeEnd()
 			return nil, ErrEnd
 		}
-		from, head = g.attach(after), g.head
+		l := g.attach(after)
+		if l == nil {
+			return nil, notFound()
+		}
+		from, head = l, g.head
 	case here || h.store == nil:
 		return nil, notFound()
 	default:
@@ -244,7 +263,7 @@ func (h *Hub) all() []*generation {
 // Stats says how things stand.
 func (h *Hub) Stats() Stats {
 	h.mu.Lock()
-	live, bytes := h.live, h.bytes
+	live, bytes := h.live, h.bytes+h.lent
 	h.mu.Unlock()
 	return Stats{
 		Live:     live,
@@ -253,5 +272,6 @@ func (h *Hub) Stats() Stats {
 		Resumed:  h.resumed.Load(),
 		Expired:  h.expired.Load(),
 		Lost:     h.lost.Load(),
+		Evicted:  h.evicted.Load(),
 	}
 }

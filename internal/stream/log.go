@@ -33,20 +33,23 @@ type block struct {
 }
 
 // append adds one record, and wakes the readers unless the caller promises to call again, or wake,
-// before it waits. It is refused, not ok, after the terminal record. grew says that it took more
-// memory.
-func (l *log) append(record []byte, terminal, wake bool) (grew, ok bool) {
+// before it waits. It is refused, not ok, after the terminal record. left is how many bytes the next
+// records may have before it takes more memory: see nextBlock.
+func (l *log) append(record []byte, terminal, wake bool) (left int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
-		return false, false
+		return 0, false
 	}
 	n := len(l.blocks)
 	if n == 0 || cap(l.blocks[n-1].data)-len(l.blocks[n-1].data) < len(record) {
-		size := max(min(firstBlock<<min(n, 8), lastBlock), len(record))
+		size := blockSize(n, len(record))
+		if terminal {
+			size = len(record)
+		}
 		l.blocks = append(l.blocks, block{first: l.last + 1, data: make([]byte, 0, size)})
-		l.allocated += int64(size)
-		grew, n = true, n+1
+		l.allocated += int64(size) + blockHead
+		n++
 	}
 	b := &l.blocks[n-1]
 	b.data = append(b.data, record...)
@@ -55,7 +58,34 @@ func (l *log) append(record []byte, terminal, wake bool) (grew, ok bool) {
 	if wake || terminal {
 		l.signal()
 	}
-	return grew, true
+	return cap(b.data) - len(b.data), true
+}
+
+// blockHead is what a block takes beside its data, in bytes.
+const blockHead = 40
+
+// blockSize is that of the block that follows n others and has to hold a record.
+func blockSize(n, record int) int { return max(min(firstBlock<<min(n, 8), lastBlock), record) }
+
+// nextBlock is what another block would take in memory, which has to hold a record.
+func (l *log) nextBlock(record int) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return int64(blockSize(len(l.blocks), record)) + blockHead
+}
+
+// empty says whether there is no record but the terminal one.
+func (l *log) empty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last == 0 || l.last == 1 && l.ended
+}
+
+// drop lets go of all records. It has none from then on, but still its end.
+func (l *log) drop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.blocks, l.allocated = nil, 0
 }
 
 // wake lets the readers have what was appended without waking them.

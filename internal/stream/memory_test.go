@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/stream"
 )
@@ -28,28 +27,6 @@ func closeNow(h *stream.Hub) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	h.Close(ctx)
-}
-
-func TestNewStreamsAreRefusedWhenMemoryIsFullAndLiveOnesGoOn(t *testing.T) {
-	o := options()
-	o.MaxBytes = 128 << 10
-	h := stream.New(o)
-	defer closeNow(h)
-	p, q := newProvider(), newProvider()
-	f, g := start(t, h, p.produce), start(t, h, q.produce)
-	_, _, err := h.Start(background(t), stream.Request{Produce: words(1)})
-	requireCode(t, chat.Overloaded, err)
-
-	big := make([]byte, 300<<10)
-	p.say <- chat.Chunk{Type: chat.Content, Text: big}
-	p.say <- stop
-	r := read(t, f)
-	require.NotNil(t, r.done, "a live stream is not cut for the room of all")
-	q.say <- stop
-	require.NotNil(t, read(t, g).done)
-	eventually(t, "the providers' return", func() bool { return h.Stats().Live == 0 })
-	_, _, err = h.Start(background(t), stream.Request{Produce: words(1)})
-	requireCode(t, chat.Overloaded, err)
 }
 
 func TestAGenerationHoldsItsPlaceUntilItEndsWhoeverReadsIt(t *testing.T) {

@@ -19,9 +19,10 @@ type Options struct {
 	MaxDuration    time.Duration // of one generation; 0: no cap
 	MaxStreamBytes int64         // of one stream's log; beyond it the stream ends with stream_too_long; 0: no cap
 
-	// MaxBytes is what all logs together may take before new streams are refused, where each live
-	// stream counts for at least 64 KiB. Streams that run are neither cut nor evicted for it: they
-	// may exceed it by what MaxStreamBytes allows. 0: no cap.
+	// MaxBytes is what all streams together may take: logs, questions that are not answered yet, and what
+	// else there is of a stream. A live one counts for at least 64 KiB. When it is not enough, ended streams
+	// give way first, then the largest growing one of the caller (see Request.Share) with most bytes ends with
+	// stream_too_long, and new ones of that caller are refused. 0: no cap.
 	MaxBytes int64
 
 	Leases Leases // between replicas; none: DefaultLeases
@@ -61,8 +62,9 @@ type Outcome struct {
 type Stats struct {
 	Live     int    // generations that run here
 	Attached int    // followers here
-	Bytes    int64  // held by logs in memory here
+	Bytes    int64  // that streams take in memory here
 	Resumed  uint64 // followers that began behind the first chunk
 	Expired  uint64 // generations cancelled because nobody followed them
 	Lost     uint64 // streams of dead producers that were ended here
+	Evicted  uint64 // ended streams that gave way to others before their retention was over
 }

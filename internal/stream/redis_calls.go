@@ -91,23 +91,6 @@ func (s *store) claim(ctx context.Context, c rueidis.Client, g *generation) (hol
 	}
 }
 
-// gone says whether a stream cannot be read, or has nothing to read: its producer never got further
-// than to make the record.
-func (s *store) gone(ctx context.Context, c rueidis.Client, id string) (bool, error) {
-	results := c.DoMulti(ctx,
-		c.B().Hget().Key(metaKey(id)).Field("last").Build(),
-		c.B().Exists().Key(leaseKey(id)).Build())
-	last, err := results[0].ToString()
-	if rueidis.IsRedisNil(err) {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	lease, err := results[1].AsBool()
-	return last == "0" && !lease, err
-}
-
 // stopRequested is the last look before g's provider is asked: a stop may have come already.
 func (s *store) stopRequested(g *generation) bool {
 	c, err := s.conn()

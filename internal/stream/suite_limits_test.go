@@ -82,6 +82,32 @@ func keyAgain(t *testing.T, with replicas) {
 	eventually(t, "a second stream with the key", func() bool { return ask(b) != first })
 }
 
+func keyFree(t *testing.T, with replicas) {
+	a, b := with(t, options())
+	ask := func(h *stream.Hub, says ...any) (r reading, replayed bool) {
+		p := newProvider()
+		for _, s := range says {
+			p.say <- s
+		}
+		f, replayed, err := h.Start(background(t), stream.Request{Owner: "me", Key: t.Name(), Produce: p.produce})
+		require.NoError(t, err)
+		return read(t, f), replayed
+	}
+	_, _ = ask(a, &chat.Error{Code: chat.UpstreamError})
+	r, replayed := ask(a, &chat.Error{Code: chat.UpstreamTimeout})
+	require.False(t, replayed)
+	requireCode(t, chat.UpstreamTimeout, r.err)
+	eventually(t, "a second replica's hearing of it", func() bool {
+		r, replayed = ask(b, "all", stop)
+		return !replayed
+	})
+	for _, h := range []*stream.Hub{a, b} {
+		again, replayed := ask(h, "another", stop)
+		require.True(t, replayed)
+		require.Equal(t, "all", again.text)
+	}
+}
+
 func retention(t *testing.T, with replicas) {
 	o := options()
 	o.Retention = 50 * time.Millisecond

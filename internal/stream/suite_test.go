@@ -215,6 +215,7 @@ func conformance(t *testing.T, with replicas) {
 		"a generation without followers is given up after the grace":     givesUp,
 		"a follower on another replica keeps a generation going":         keepsGoing,
 		"one key, one call, however many ask at once, and on every side": oneCall,
+		"a key is free again when its stream failed before it began":     keyFree,
 		"a key used with another body is told":                           otherBody,
 		"a key's stream that is gone makes room":                         keyAgain,
 		"a stream is gone after its retention":                           retention,
