@@ -126,7 +126,8 @@ func TestPreflights(t *testing.T) {
 			require.Equal(t, "authorization, content-type", strings.ToLower(res.Header.Get("Access-Control-Allow-Headers")))
 			require.Equal(t, "600", res.Header.Get("Access-Control-Max-Age"))
 			require.Contains(t, res.Header.Values("Vary"), "Origin")
-			require.Empty(t, res.Header.Get("Access-Control-Allow-Credentials"))
+			credentials := map[bool]string{true: "true"}[tc.origin == app] // not where all may
+			require.Equal(t, credentials, res.Header.Get("Access-Control-Allow-Credentials"))
 		})
 	}
 	for name, tc := range map[string]struct {
@@ -196,4 +197,11 @@ func TestTheLogNamesTheClientThatTheProxyHeardFrom(t *testing.T) {
 	other := start(t, handler.Options{Upstream: hello})
 	fetch(t, http.MethodPost, other.url+"/api/chat/stream", question, "X-Forwarded-For", "203.0.113.7")
 	require.Equal(t, "127.0.0.1", other.log.stream(t)["client"])
+}
+
+func TestARefusedOriginIsToldTheSettings(t *testing.T) {
+	r := start(t, handler.Options{Upstream: hello})
+	_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", "{}", "Origin", "https://evil.example.com")
+	require.Contains(t, string(body), "RELAY_CORS_ORIGINS")
+	require.Contains(t, string(body), "RELAY_TRUSTED_PROXIES")
 }

@@ -22,6 +22,8 @@ func (r *Relay) cors() func(http.Handler) http.Handler {
 		AllowedHeaders:  []string{"*"}, // an allowed origin may send what its proxies need
 		ExposedHeaders:  []string{"X-Request-Id", "X-Stream-Id", "X-Relay-Ignored", "Idempotency-Replayed", "Retry-After"},
 		MaxAge:          600,
+		// The library echoes the origin where all may, so that any page could use a visitor's cookie.
+		AllowCredentials: !slices.Contains(r.CORSOrigins, "*"),
 	})
 }
 
@@ -30,7 +32,8 @@ func (r *Relay) allowsOrigin(origin string) bool {
 }
 
 var (
-	errOrigin = &chat.Error{Code: chat.Forbidden, Message: "this origin is not allowed (see RELAY_CORS_ORIGINS)"}
+	errOrigin = &chat.Error{Code: chat.Forbidden, Message: "this origin is not allowed: list it in " +
+		"RELAY_CORS_ORIGINS, or, if a proxy of yours passes its page's requests on, the proxy in RELAY_TRUSTED_PROXIES"}
 	errNoSign = &chat.Error{Code: chat.Forbidden, Message: "a browser's GET needs a sign that it is of the relay's " +
 		"own page or an allowed origin: Sec-Fetch-Site, Origin or Referer (see RELAY_CORS_ORIGINS); a POST needs none"}
 )
