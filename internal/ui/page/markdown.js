@@ -115,10 +115,7 @@ function grown(element, source) {
   const kind = kindOf(lines)
   if (kind !== element.kind) return undefined
   if (kind === 'code') {
-    const text = codeOf(lines)
-    const node = element.firstChild.firstChild
-    if (!node || !text.startsWith(node.data)) return undefined
-    node.appendData(text.slice(node.data.length))
+    showCode(element.firstChild, codeOf(lines))
   } else if (kind === 'list') showItems(element, itemsOf(lines))
   else if (kind === 'paragraph') showLines(element, lines)
   else return undefined
@@ -134,7 +131,7 @@ function block(source) {
 }
 
 const make = {
-  code: (lines) => h('pre', { tabIndex: 0 }, h('code', {}, codeOf(lines))),
+  code: (lines) => h('pre', { tabIndex: 0 }, showCode(h('code', {}), codeOf(lines))),
   // One level for all: an answer's own levels would leave gaps in the page's outline.
   heading: ([line]) => showLines(h('h3', {}), [line.replace(/^#+ /, '')]),
   quote: (lines) =>
@@ -149,6 +146,44 @@ const make = {
   paragraph: (lines) => showLines(h('p', {}), lines),
 }
 
+/** Characters of code that are laid out together: when code grows, so much is laid out anew. */
+const pieceSize = 4096
+
+/** Shows code, long code in pieces that end with a line. */
+function showCode(element, text) {
+  let { shown = '', node } = element
+  if (!text.startsWith(shown)) {
+    element.replaceChildren()
+    shown = ''
+    node = undefined
+  }
+  let rest = text.slice(shown.length)
+  while (rest) {
+    if (!node) {
+      node = new Text()
+      element.append(node)
+    }
+    const cut = pieceEnd(node.data.length, rest)
+    node.appendData(rest.slice(0, cut))
+    rest = rest.slice(cut)
+    if (!rest) break
+    // The first piece needs an element only when there is a second one.
+    if (node.parentNode === element) element.replaceChildren(h('span', {}, node.data))
+    node = new Text()
+    element.append(h('span', {}, node))
+  }
+  element.shown = text
+  element.node = node
+  return element
+}
+
+/** How much of `rest` goes into a piece that has `length` characters: all, or up to the end of a line. */
+function pieceEnd(length, rest) {
+  if (length + rest.length <= pieceSize) return rest.length
+  const line = rest.indexOf('\n', Math.max(0, pieceSize - length))
+  return line < 0 ? rest.length : line + 1
+}
+
 /** The items of a list, each as its lines. */
 function itemsOf(lines) {
   const items = []
@@ -161,13 +196,14 @@ function itemsOf(lines) {
 
 function showItems(list, items) {
   list.items ??= []
-  items.forEach((lines, i) => {
+  // Items before the last one that was shown are finished.
+  for (let i = Math.max(0, list.items.length - 1); i < items.length; i++) {
     if (!list.items[i]) {
       list.items.push(h('li', {}))
       list.append(list.items[i])
     }
-    showLines(list.items[i], lines)
-  })
+    showLines(list.items[i], items[i])
+  }
   return list
 }
 
