@@ -3,6 +3,7 @@ package handler_test
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,7 +85,7 @@ func TestAStrangersPageSpendsNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, handler.Options{Upstream: hello, CORSOrigins: []string{"http://app.example"}})
-			headers := append(tc.headers, "Host", "192.168.1.5:8080")
+			headers := slices.Concat(tc.headers, []string{"Host", "192.168.1.5:8080"})
 			res, body := fetch(t, http.MethodGet, r.url+"/v1/ai/chat?message=hi", "", headers...)
 			require.Equal(t, tc.status, res.StatusCode, body)
 			if tc.status == http.StatusForbidden {
