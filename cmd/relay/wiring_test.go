@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +164,29 @@ func TestThereAreOnlySoManyPlaces(t *testing.T) {
 			require.Regexp(t, refusal, body(t, second))
 		})
 	}
+}
+
+// One caller has all places and asks for more all the time. The other one comes back when it was told to.
+func TestACallerThatAsksMoreOftenDoesNotKeepOthersOut(t *testing.T) {
+	p := serve(t, "RELAY_MAX_STREAMS=2", "RELAY_API_KEYS=greedy:k-greedy-0123456789,polite:k-polite-0123456789")
+	start := func(key string) (status int, id string, wait time.Duration) {
+		res := p.ask(t, "/api/chat/stream", resumable(with("demo-long")), "Authorization", "Bearer "+key)
+		seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
+		return res.StatusCode, res.Header.Get("X-Stream-Id"), time.Duration(seconds) * time.Second
+	}
+	_, first, _ := start("k-greedy-0123456789")
+	start("k-greedy-0123456789")
+	status, _, wait := start("k-polite-0123456789")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Positive(t, wait)
+	stop := p.ask(t, "/api/chat/stream/"+first+"/stop", " ", "Authorization", "Bearer k-greedy-0123456789")
+	require.Equal(t, http.StatusAccepted, stop.StatusCode)
+	for deadline := time.Now().Add(wait); time.Now().Before(deadline); {
+		status, _, _ = start("k-greedy-0123456789")
+		require.Equal(t, http.StatusServiceUnavailable, status, "the free place is for who holds none")
+	}
+	status, _, _ = start("k-polite-0123456789")
+	require.Equal(t, http.StatusOK, status)
 }
 
 // Each request leaves at once, and its answer goes on: what costs money is the answer.

@@ -52,7 +52,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 		return nil, nil, false
 	}
 	if startErr != nil {
-		r.refuseAttach(w, req, chat.AsError(noPlace(startErr)))
+		r.turnAway(w, req, chat.AsError(noPlace(startErr)))
 		return nil, nil, true
 	}
 	if replayed {
@@ -165,7 +165,7 @@ func (r *Relay) resume(w http.ResponseWriter, req *http.Request, cursor string) 
 func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, after uint64, beginning bool) {
 	leave, refused := r.enter(req)
 	if refused != nil {
-		r.fail(w, req, refused)
+		r.turnAway(w, req, refused)
 		return
 	}
 	defer leave()
@@ -180,15 +180,15 @@ func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, afte
 	case errors.Is(err, stream.ErrEnd):
 		w.WriteHeader(http.StatusNoContent) // which tells an EventSource to stop
 	default:
-		r.refuseAttach(w, req, chat.AsError(err))
+		r.turnAway(w, req, chat.AsError(err))
 	}
 }
 
 var errNoStreams = &chat.Error{Code: chat.StreamNotFound, Message: "there is no such stream"}
 
-// refuseAttach says no in the way that the client understands. An EventSource gives up at any status but
+// turnAway says no in the way that the client understands. An EventSource gives up at any status but
 // 200, and fetch-event-source, which sends its POST again, at none.
-func (r *Relay) refuseAttach(w http.ResponseWriter, req *http.Request, e *chat.Error) {
+func (r *Relay) turnAway(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 	events := strings.Contains(req.Header.Get("Accept"), "text/event-stream")
 	final := e.Code == chat.StreamNotFound || e.Code == chat.CursorExpired
 	if !events || final == (req.Method == http.MethodGet) {

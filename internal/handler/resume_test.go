@@ -17,6 +17,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/stream"
 )
 
@@ -281,6 +282,26 @@ func TestAKeyWhoseStreamIsNoMoreIsToldInTheWayThatTheClientUnderstands(t *testin
 	require.Contains(t, body, `"code":"stream_not_found"`)
 	res, _ = again("1", "Accept: application/json")
 	require.Equal(t, 404, res.StatusCode)
+}
+
+// Any status but 200 ends an EventSource, and so does a body that ends as it should.
+func TestAnEventSourceThatFindsNoPlaceComesBack(t *testing.T) {
+	for _, o := range []handler.Options{
+		{MaxStreams: 1},
+		{Generations: limit.NewPlaces(limit.PlacesOptions{Places: 1})},
+	} {
+		gone := make(chan error, 1)
+		o.Upstream = hang(gone)
+		r := start(t, o)
+		res := ask(t, http.DefaultClient, "POST", r.url+"/api/chat/stream", question)
+		again := ask(t, http.DefaultClient, "GET", r.url+"/api/chat/stream?message=q", "", "Accept", "text/event-stream")
+		require.Equal(t, 200, again.StatusCode)
+		body, err := io.ReadAll(again.Body)
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		require.Regexp(t, `^data: {"type":"ping"}\nretry: \d+\n\n$`, string(body))
+		res.Body.Close()
+		receive(t, gone)
+	}
 }
 
 func TestAnIdempotencyKeyAsksOnce(t *testing.T) {

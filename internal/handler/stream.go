@@ -94,7 +94,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	}
 	leave, err := r.enter(req)
 	if err != nil {
-		r.fail(w, req, err)
+		r.turnAway(w, req, err)
 		return
 	}
 	defer leave()
@@ -110,7 +110,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	}
 	place, full := r.Generations.Take(req.Context(), visitOf(req).caller.Share)
 	if full != nil {
-		r.fail(w, req, chat.AsError(noPlace(full)))
+		r.turnAway(w, req, chat.AsError(noPlace(full)))
 		return
 	}
 	defer place.Give()

@@ -296,11 +296,11 @@ func (g *generation) seeEnd() {
 	g.hub.left(g)
 }
 
-// readers says whether there are any, and whether somebody has read it to its end.
-func (g *generation) readers() (some, seen bool) {
+// standing says whether it has readers, whether it has ended, and whether somebody has read it to its end.
+func (g *generation) standing() (readers, ended, seen bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.followers > 0, g.seen
+	return g.followers > 0, g.ended, g.seen
 }
 
 // failedEarly says whether it ended before its answer began, in a way that is worth another try.

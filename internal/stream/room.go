@@ -245,7 +245,7 @@ func endForRoom(cut []*generation) {
 // count sets what g counts for, and puts it on the shelf where it belongs. The caller holds mu.
 func (h *Hub) count(g *generation) {
 	here, remembered := h.streams[g.id] == g, g.key != "" && h.keys[g.key] == g
-	readers, seen := g.readers()
+	readers, ended, seen := g.standing()
 	h.lent -= g.lent
 	g.lent = 0
 	switch {
@@ -253,8 +253,10 @@ func (h *Hub) count(g *generation) {
 		g.lent = h.size(g)
 		h.lent += g.lent
 		h.set(g, 0, nowhere)
-	case here && g.live:
+	case here && g.live && !ended:
 		h.set(g, max(h.size(g)+endRoom, reserved), growing)
+	case here && g.live: // its last record is there already
+		h.set(g, max(h.size(g), reserved), growing)
 	case readers:
 		h.set(g, h.size(g), nowhere)
 	case here && g.cut:
