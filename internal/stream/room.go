@@ -38,7 +38,7 @@ func (h *Hub) admit(g *generation) (f *Follower, err error) {
 		return nil, err
 	}
 	a := h.account(g.share)
-	cut, ok := h.makeRoom(nil, a, max(overhead+g.question, reserved))
+	cut, ok := h.makeRoom(nil, a, h.whileLive(g))
 	if !ok {
 		g.place.Give()
 		h.drop(a)
@@ -254,7 +254,7 @@ func (h *Hub) count(g *generation) {
 		h.lent += g.lent
 		h.set(g, 0, nowhere)
 	case here && g.live && !ended:
-		h.set(g, max(h.size(g)+endRoom, reserved), growing)
+		h.set(g, h.whileLive(g), growing)
 	case here && g.live: // its last record is there already
 		h.set(g, max(h.size(g), reserved), growing)
 	case readers:
@@ -291,6 +291,9 @@ func (h *Hub) bury(g *generation) {
 
 // size is what g takes. The caller holds mu.
 func (h *Hub) size(g *generation) int64 { return overhead + g.question + g.log.memory() }
+
+// whileLive is what g counts for before it ends. The caller holds mu.
+func (h *Hub) whileLive(g *generation) int64 { return max(h.size(g)+endRoom, reserved) }
 
 // set notes what g counts for and where it stands. The caller holds mu.
 func (h *Hub) set(g *generation, bytes int64, to shelf) {
