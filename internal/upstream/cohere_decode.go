@@ -14,7 +14,7 @@ func (f *cohere) newDecoder() decoder { return new(cohereDecoder) }
 type cohereDecoder struct {
 	jx    jx.Decoder
 	event cohereEvent
-	calls []fragment
+	calls fragments
 }
 
 // cohereEvent is what one object says.
@@ -25,7 +25,6 @@ type cohereEvent struct {
 	finish             []byte
 	usage, billedUsage tokenCounts
 	cached             int64 // of the prompt's tokens
-	calls              int   // of cohereDecoder's in use
 	failed, message    bool  // whether there is an error, or a message where there should be a type
 	whole              bool  // it is a response, not an event
 }
@@ -53,15 +52,15 @@ func (d *cohereDecoder) decode(object, typ []byte, out *output) error {
 	case "tool-plan-delta":
 		out.progress = true // the recorded answers count a plan neither as text nor as reasoning
 	case "tool-call-start":
-		for i := range d.calls[:e.calls] {
-			d.calls[i].index = e.index
-			if err := out.toolFragment(d.calls[i]); err != nil {
+		for _, call := range d.calls.list() {
+			call.index = e.index
+			if err := out.toolFragment(call); err != nil {
 				return err
 			}
 		}
 	case "tool-call-delta":
-		for i := range d.calls[:e.calls] {
-			if err := out.toolMore(e.index, d.calls[i].arguments); err != nil {
+		for _, call := range d.calls.list() {
+			if err := out.toolMore(e.index, call.arguments); err != nil {
 				return err
 			}
 		}
@@ -83,6 +82,7 @@ func (d *cohereDecoder) decode(object, typ []byte, out *output) error {
 func (d *cohereDecoder) parse(object, typ []byte) error {
 	e := &d.event
 	*e = cohereEvent{typ: e.typ[:0], text: e.text[:0], thinking: e.thinking[:0], finish: e.finish[:0], index: noIndex}
+	d.calls.clear()
 	d.jx.ResetBytes(object)
 	if err := d.jx.ObjBytes(d.field); err != nil {
 		return err
@@ -97,7 +97,7 @@ func (d *cohereDecoder) parse(object, typ []byte) error {
 func (d *cohereDecoder) response(object []byte, out *output) error {
 	out.text(chat.Reasoning, d.event.thinking)
 	out.text(chat.Content, d.event.text)
-	for _, c := range d.calls[:d.event.calls] {
+	for _, c := range d.calls.list() {
 		if err := out.wholeTool(c.id, c.name, c.arguments); err != nil {
 			return err
 		}
@@ -178,7 +178,7 @@ func (d *cohereDecoder) message(j *jx.Decoder, key []byte) error {
 	case "content":
 		one = func(j *jx.Decoder) error { return eachMember(j, d.content) }
 	case "tool_calls":
-		one = d.toolCall
+		one = d.calls.read
 	default:
 		return j.Skip()
 	}
@@ -197,29 +197,4 @@ func (d *cohereDecoder) content(j *jx.Decoder, key []byte) error {
 		text = &d.event.thinking
 	}
 	return appendStringTo(j, text)
-}
-
-func (d *cohereDecoder) toolCall(j *jx.Decoder) error {
-	if j.Next() != jx.Object {
-		return j.Skip()
-	}
-	n := d.event.calls
-	if n == maxListed {
-		return errListed
-	}
-	if n == len(d.calls) {
-		d.calls = append(d.calls, fragment{})
-	}
-	d.event.calls++
-	c := &d.calls[n]
-	*c = fragment{index: noIndex, id: c.id[:0], name: c.name[:0], arguments: c.arguments[:0]}
-	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
-		switch string(key) {
-		case "id":
-			return appendStringTo(j, &c.id)
-		case "function":
-			return eachMember(j, func(j *jx.Decoder, key []byte) error { return readFunction(j, key, &c.name, &c.arguments) })
-		}
-		return j.Skip()
-	})
 }

@@ -12,7 +12,7 @@ func (f *ollama) newDecoder() decoder { return new(ollamaDecoder) }
 type ollamaDecoder struct {
 	jx    jx.Decoder
 	line  ollamaLine
-	calls []fragment
+	calls fragments
 }
 
 // ollamaLine is what one object says.
@@ -20,7 +20,6 @@ type ollamaLine struct {
 	model, text, thinking, reason []byte
 	promptTokens, answerTokens    int64
 	counted, done, failed         bool
-	calls                         int // of ollamaDecoder.calls in use
 }
 
 // end takes a [DONE], which some gateways add.
@@ -38,7 +37,7 @@ func (d *ollamaDecoder) decode(object, typ []byte, out *output) error {
 	out.keep.as = "thinking"
 	out.text(chat.Reasoning, l.thinking)
 	out.text(chat.Content, l.text)
-	for _, c := range d.calls[:l.calls] {
+	for _, c := range d.calls.list() {
 		if err := out.wholeTool(c.id, c.name, c.arguments); err != nil {
 			return err
 		}
@@ -64,6 +63,7 @@ func (d *ollamaDecoder) decode(object, typ []byte, out *output) error {
 func (d *ollamaDecoder) parse(object []byte) error {
 	l := &d.line
 	*l = ollamaLine{model: l.model[:0], text: l.text[:0], thinking: l.thinking[:0], reason: l.reason[:0]}
+	d.calls.clear()
 	d.jx.ResetBytes(object)
 	return d.jx.ObjBytes(d.field)
 }
@@ -100,32 +100,7 @@ func (d *ollamaDecoder) message(j *jx.Decoder, key []byte) error {
 	case "thinking":
 		text = &d.line.thinking
 	case "tool_calls":
-		return eachItem(j, d.toolCall)
+		return eachItem(j, d.calls.read)
 	}
 	return appendStringTo(j, text)
-}
-
-func (d *ollamaDecoder) toolCall(j *jx.Decoder) error {
-	if j.Next() != jx.Object {
-		return j.Skip()
-	}
-	n := d.line.calls
-	if n == maxListed {
-		return errListed
-	}
-	if n == len(d.calls) {
-		d.calls = append(d.calls, fragment{})
-	}
-	d.line.calls++
-	c := &d.calls[n]
-	*c = fragment{id: c.id[:0], name: c.name[:0], arguments: c.arguments[:0]}
-	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
-		switch string(key) {
-		case "id":
-			return appendStringTo(j, &c.id)
-		case "function":
-			return eachMember(j, func(j *jx.Decoder, key []byte) error { return readFunction(j, key, &c.name, &c.arguments) })
-		}
-		return j.Skip()
-	})
 }

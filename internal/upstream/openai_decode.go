@@ -16,7 +16,7 @@ type openaiDecoder struct {
 	jx        jx.Decoder
 	message   jx.Decoder // reads a message after the rest of its choice
 	chunk     openaiChunk
-	fragments []fragment
+	fragments fragments
 
 	deltas bool // there was one
 	begun  bool // something of the answer has come
@@ -43,7 +43,6 @@ type openaiChunk struct {
 	choices          bool  // there are some, or there is usage
 	whole            bool  // it is the whole answer
 	progress         int64 // of reading the prompt, in tokens
-	tools            int   // of fragments in use
 }
 
 func (d *openaiDecoder) end(out *output) error {
@@ -71,8 +70,8 @@ func (d *openaiDecoder) decode(object, typ []byte, out *output) error {
 	if err := out.refusal(c.refusal); err != nil {
 		return err
 	}
-	for i := range d.fragments[:c.tools] {
-		if err := out.toolFragment(d.fragments[i]); err != nil {
+	for _, f := range d.fragments.list() {
+		if err := out.toolFragment(f); err != nil {
 			return err
 		}
 	}
@@ -94,8 +93,8 @@ func (d *openaiDecoder) text(out *output) {
 			out.keep.detail(raw)
 		}
 	}
-	plain := len(c.refusal)+len(c.finish)+len(c.rawDetails)+len(c.seal)+len(c.opaque)+c.tools == 0 && !c.usage.known && !c.whole && c.progress == 0
-	d.begun = d.begun || len(c.content)+len(reasoning)+len(c.refusal)+c.tools > 0
+	plain := len(c.refusal)+len(c.finish)+len(c.rawDetails)+len(c.seal)+len(c.opaque)+d.fragments.n == 0 && !c.usage.known && !c.whole && c.progress == 0
+	d.begun = d.begun || len(c.content)+len(reasoning)+len(c.refusal)+d.fragments.n > 0
 	switch {
 	case plain && len(reasoning) == 0 && len(c.content) > 0:
 		out.only(chat.Content, c.content, `"content":`)
@@ -168,6 +167,7 @@ func (d *openaiDecoder) parse(object, typ []byte) error {
 }
 
 func (d *openaiDecoder) reset() {
+	d.fragments.clear()
 	c := &d.chunk
 	*c = openaiChunk{
 		model: c.model[:0], content: c.content[:0], refusal: c.refusal[:0], thinking: c.thinking[:0], finish: c.finish[:0],
@@ -219,7 +219,7 @@ func (d *openaiDecoder) choice(j *jx.Decoder) error {
 	if j.Next() != jx.Object {
 		return j.Skip()
 	}
-	before := d.chunk
+	before, calls := d.chunk, d.fragments.n
 	index, delta := 0, false
 	var message, text jx.Raw
 	err := j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
@@ -243,7 +243,7 @@ func (d *openaiDecoder) choice(j *jx.Decoder) error {
 		return j.Skip()
 	})
 	if index != 0 {
-		d.chunk = before
+		d.chunk, d.fragments.n = before, calls
 		return err
 	}
 	d.deltas = d.deltas || delta
@@ -355,11 +355,11 @@ func appendLine(dst, raw []byte) []byte {
 // toolCalls reads a list of fragments. Where none has an index and not all have an id, the place in the list is the
 // index, if there are several: two items of a list are two calls.
 func (d *openaiDecoder) toolCalls(j *jx.Decoder) error {
-	first := d.chunk.tools
+	first := d.fragments.n
 	if err := eachItem(j, d.toolCall); err != nil {
 		return err
 	}
-	list := d.fragments[first:d.chunk.tools]
+	list := d.fragments.list()[first:]
 	named := true
 	for i := range list {
 		if list[i].index != noIndex {
@@ -379,7 +379,7 @@ func (d *openaiDecoder) toolCall(j *jx.Decoder) error {
 	if j.Next() != jx.Object {
 		return j.Skip()
 	}
-	f, err := d.newFragment()
+	f, err := d.fragments.add()
 	if err != nil {
 		return err
 	}
@@ -387,40 +387,20 @@ func (d *openaiDecoder) toolCall(j *jx.Decoder) error {
 		switch string(key) {
 		case "index":
 			return integer(j, &f.index)
-		case "id":
-			return appendStringTo(j, &f.id)
 		case "extra_content":
 			return googleContent(j, &f.seal)
-		case "function":
-			return eachMember(j, func(j *jx.Decoder, key []byte) error {
-				return readFunction(j, key, &f.name, &f.arguments)
-			})
 		}
-		return j.Skip()
+		return f.read(j, key)
 	})
 }
 
 func (d *openaiDecoder) functionCall(j *jx.Decoder) error {
-	if j.Next() != jx.Object || d.chunk.tools > 0 { // where there are both, they say the same
+	if j.Next() != jx.Object || d.fragments.n > 0 { // where there are both, they say the same
 		return j.Skip()
 	}
-	f, err := d.newFragment()
+	f, err := d.fragments.add()
 	if err != nil {
 		return err
 	}
 	return j.ObjBytes(func(j *jx.Decoder, key []byte) error { return readFunction(j, key, &f.name, &f.arguments) })
-}
-
-func (d *openaiDecoder) newFragment() (*fragment, error) {
-	n := d.chunk.tools
-	if n == maxListed {
-		return nil, errListed
-	}
-	if n == len(d.fragments) {
-		d.fragments = append(d.fragments, fragment{})
-	}
-	d.chunk.tools++
-	f := &d.fragments[n]
-	f.index, f.id, f.name, f.arguments, f.seal = noIndex, f.id[:0], f.name[:0], f.arguments[:0], f.seal[:0]
-	return f, nil
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-faster/jx"
+
 	"github.com/websopy/relay/internal/chat"
 )
 
@@ -29,6 +31,53 @@ type fragment struct {
 func (f *fragment) opens() bool {
 	arguments := bytes.TrimLeft(f.arguments, " \t\r\n")
 	return len(arguments) > 0 && arguments[0] == '{'
+}
+
+// read reads a member of {"id": …, "function": {"name": …, "arguments": …}}.
+func (f *fragment) read(j *jx.Decoder, key []byte) error {
+	switch string(key) {
+	case "id":
+		return appendStringTo(j, &f.id)
+	case "function":
+		return eachMember(j, func(j *jx.Decoder, key []byte) error { return readFunction(j, key, &f.name, &f.arguments) })
+	}
+	return j.Skip()
+}
+
+// fragments are those of one event. Their memory is used again for the next event's.
+type fragments struct {
+	all []fragment
+	n   int // of all in use
+}
+
+func (l *fragments) list() []fragment { return l.all[:l.n] }
+
+func (l *fragments) clear() { l.n = 0 }
+
+// add gives one more, which says nothing yet.
+func (l *fragments) add() (*fragment, error) {
+	if l.n == maxListed {
+		return nil, errListed
+	}
+	if l.n == len(l.all) {
+		l.all = append(l.all, fragment{})
+	}
+	f := &l.all[l.n]
+	l.n++
+	*f = fragment{index: noIndex, id: f.id[:0], name: f.name[:0], arguments: f.arguments[:0], seal: f.seal[:0]}
+	return f, nil
+}
+
+// read reads one more.
+func (l *fragments) read(j *jx.Decoder) error {
+	if j.Next() != jx.Object {
+		return j.Skip()
+	}
+	f, err := l.add()
+	if err != nil {
+		return err
+	}
+	return j.ObjBytes(f.read)
 }
 
 // toolCall is a call in the making.
