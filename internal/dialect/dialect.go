@@ -48,8 +48,6 @@ type Response struct {
 
 // An Encoder makes the frames of one response. Each method appends whole frames, or nothing, to dst. It is
 // used by one goroutine at a time, and does not allocate for text once dst has grown.
-//
-// An Encoder whose frames depend on the chunks before them implements Skipper as well.
 type Encoder interface {
 	// Start appends what a response begins with, before the provider has answered.
 	Start(dst []byte) []byte
@@ -69,10 +67,4 @@ type Encoder interface {
 
 	// Close appends what follows the frames of a done chunk.
 	Close(dst []byte) []byte
-}
-
-// A Skipper is an Encoder that has to see the chunks which its client has already, to go on with numbers or
-// open parts where that client stopped reading.
-type Skipper interface {
-	Skip(c chat.Chunk)
 }
