@@ -300,6 +300,7 @@ func FuzzProviderReport(f *testing.F) {
 	}
 	f.Add(400, `{"error":"{'a': {\"error\": '{\\\\'"}`)
 	f.Add(400, strings.Repeat(`{"error":`, 50))
+	f.Add(400, `{"message":"The prompt\tis\u2028too\u0085long"}`)
 	f.Fuzz(func(t *testing.T, status int, body string) {
 		if status < 300 || status > 599 {
 			status = 400
@@ -309,7 +310,7 @@ func FuzzProviderReport(f *testing.F) {
 		require.Less(t, len(e.Message), 400)
 		require.NotContains(t, e.Message, "://")
 		require.NotContains(t, e.Message, "@")
-		require.False(t, strings.ContainsFunc(e.Message, func(r rune) bool { return r < ' ' || r == '{' || r == '\\' }), "%q", e.Message)
+		require.False(t, strings.ContainsFunc(e.Message, func(r rune) bool { return r < ' ' || r == '\u2028' || r == '{' || r == '\\' }), "%q", e.Message)
 		require.LessOrEqual(t, e.RetryAfter, 24*time.Hour)
 		require.GreaterOrEqual(t, e.RetryAfter, time.Duration(0))
 	})

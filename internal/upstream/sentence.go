@@ -70,7 +70,7 @@ func (t teller) plainPart(message string) string {
 		}
 		if t.isPlain(sentence) {
 			kept.WriteString(strings.Map(func(r rune) rune {
-				if r == '\n' || r == '\r' {
+				if unicode.IsSpace(r) { // a tab, or a line break of any kind
 					return ' '
 				}
 				return r
