@@ -11,24 +11,30 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-// cors answers preflights and marks responses for the allowed origins. Others get no marks.
-func (r *Relay) cors() func(http.Handler) http.Handler {
-	if len(r.CORSOrigins) == 0 { // the library takes an empty list for all
+// origins are those of pages that may use the relay, like https://app.example.com, or "*" for all. The relay's own
+// page may without being listed.
+type origins []string
+
+func (o origins) any() bool { return slices.Contains(o, "*") }
+
+func (o origins) allow(origin string) bool {
+	return slices.ContainsFunc(o, func(listed string) bool { return listed == "*" || strings.EqualFold(listed, origin) })
+}
+
+// markOrigins answers preflights and marks responses for the allowed origins. Others get no marks.
+func markOrigins(allowed origins) func(http.Handler) http.Handler {
+	if len(allowed) == 0 { // the library takes an empty list for all
 		return func(next http.Handler) http.Handler { return next }
 	}
 	return cors.Handler(cors.Options{
-		AllowOriginFunc: func(_ *http.Request, origin string) bool { return r.allowsOrigin(origin) },
+		AllowOriginFunc: func(_ *http.Request, origin string) bool { return allowed.allow(origin) },
 		AllowedMethods:  []string{http.MethodGet, http.MethodPost, http.MethodDelete},
 		AllowedHeaders:  []string{"*"}, // an allowed origin may send what its proxies need
 		ExposedHeaders:  []string{"X-Request-Id", "X-Stream-Id", "X-Relay-Ignored", "Idempotency-Replayed", "Retry-After"},
 		MaxAge:          600,
 		// The library echoes the origin where all may, so that any page could use a visitor's cookie.
-		AllowCredentials: !slices.Contains(r.CORSOrigins, "*"),
+		AllowCredentials: !allowed.any(),
 	})
-}
-
-func (r *Relay) allowsOrigin(origin string) bool {
-	return slices.ContainsFunc(r.CORSOrigins, func(o string) bool { return o == "*" || strings.EqualFold(o, origin) })
 }
 
 var (
@@ -40,25 +46,28 @@ var (
 
 // checkOrigin refuses what a page of a foreign origin made the browser send. CORS only keeps such a
 // page from reading the answer; the tokens would be spent all the same.
-func (r *Relay) checkOrigin(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if !r.fromAllowedOrigin(req) {
-			r.fail(w, req, errOrigin)
-			return
-		}
-		next.ServeHTTP(w, req)
-	})
+func checkOrigin(allowed origins, refuse refusal) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if !allowed.sent(req) {
+				refuse(w, req, errOrigin)
+				return
+			}
+			next.ServeHTTP(w, req)
+		})
+	}
 }
 
-func (r *Relay) fromAllowedOrigin(req *http.Request) bool {
+// sent tells whether a request is of an allowed page, or of no page that is known.
+func (o origins) sent(req *http.Request) bool {
 	origin, site := req.Header.Get("Origin"), req.Header.Get("Sec-Fetch-Site")
 	switch {
 	case site == "same-origin" || site == "none": // browsers let no page set it
 		return true
-	case origin != "" && r.allowsOrigin(origin):
+	case origin != "" && o.allow(origin):
 		return true
 	case site != "":
-		return slices.Contains(r.CORSOrigins, "*")
+		return o.any()
 	case origin == "":
 		return true // no browser, or a GET: see checkSign
 	}
@@ -82,15 +91,17 @@ func withoutDefaultPort(host string) string {
 // Without TLS a browser says nothing of the page with such a GET, so that a sign of the right page is needed.
 // A key that the page has to send is one; where there is none, or the browser sends a cookie by itself, it has to be
 // another. Who reads on what was asked before needs none.
-func (r *Relay) checkSign(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		byItself := r.Keys.None() || req.Header.Get("Cookie") != ""
-		if byItself && isBrowser(req) && !r.hasSign(req) && lastEventID(req) == "" {
-			r.fail(w, req, errNoSign)
-			return
-		}
-		next.ServeHTTP(w, req)
-	})
+func checkSign(allowed origins, open bool, refuse refusal) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			byItself := open || req.Header.Get("Cookie") != ""
+			if byItself && isBrowser(req) && !allowed.signed(req) && lastEventID(req) == "" {
+				refuse(w, req, errNoSign)
+				return
+			}
+			next.ServeHTTP(w, req)
+		})
+	}
 }
 
 func isBrowser(req *http.Request) bool {
@@ -105,8 +116,8 @@ func isBrowser(req *http.Request) bool {
 	return false
 }
 
-// hasSign tells whether anything says that the right page asks, in a request that checkOrigin let pass.
-func (r *Relay) hasSign(req *http.Request) bool {
+// signed tells whether anything says that the right page asks, in a request that checkOrigin let pass.
+func (o origins) signed(req *http.Request) bool {
 	if req.Header.Get("Sec-Fetch-Site") != "" || req.Header.Get("Origin") != "" {
 		return true
 	}
@@ -118,5 +129,5 @@ func (r *Relay) hasSign(req *http.Request) bool {
 	if err != nil || page.Host == "" {
 		return false
 	}
-	return isOwnOrigin(req, req.Referer()) || r.allowsOrigin(page.Scheme+"://"+page.Host)
+	return isOwnOrigin(req, req.Referer()) || o.allow(page.Scheme+"://"+page.Host)
 }

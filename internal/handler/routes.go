@@ -75,6 +75,7 @@ type Options struct {
 type Relay struct {
 	Options
 	redact   Redaction
+	bugs     panicLog
 	bodies   *limit.Bytes
 	refusals *refusals
 	routes   http.Handler
@@ -92,6 +93,7 @@ func New(o Options) *Relay {
 	r := &Relay{Options: o, bodies: limit.NewBytes(o.BodyBytes), connections: limit.NewPlaces(limit.PlacesOptions{Places: o.MaxStreams})}
 	r.life, r.end = context.WithCancelCause(context.Background())
 	r.redact = Redactor(o.Secrets)
+	r.bugs = panicLog{log: o.Log, redact: r.redact}
 	r.refusals = newRefusals()
 	r.Metrics.observeBodies(r.bodies.Used)
 	r.routes = r.newRoutes()
@@ -103,7 +105,10 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.S
 
 func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
-	mux.Use(receive(r.Dialects, r.redact), address(r.TrustedProxies), r.recoverPanics, bodyDeadline(r.BodyTimeout), r.cors())
+	mux.Use(
+		receive(r.Dialects, r.redact), address(r.TrustedProxies), recoverPanics(r.bugs, r.fail),
+		bodyDeadline(r.BodyTimeout), markOrigins(r.CORSOrigins),
+	)
 	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
@@ -133,7 +138,7 @@ func (r *Relay) routePages(mux chi.Router) {
 
 func (r *Relay) routeStreams(mux chi.Router) {
 	mux.Group(func(mux chi.Router) {
-		mux.Use(r.checkOrigin, authenticate(r.Keys, r.fail), discardBody(r.fail))
+		mux.Use(checkOrigin(r.CORSOrigins, r.fail), authenticate(r.Keys, r.fail), discardBody(r.fail))
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
 			mux.Post(path, r.postStream)
 		}
@@ -142,8 +147,9 @@ func (r *Relay) routeStreams(mux chi.Router) {
 			mux.Delete(path+"/{id}", r.stopStream)
 			mux.Post(path+"/{id}/stop", r.stopStream)
 		}
+		sign := checkSign(r.CORSOrigins, r.Keys.None(), r.fail)
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
-			mux.With(r.checkSign).Get(path, r.getStream)
+			mux.With(sign).Get(path, r.getStream)
 		}
 		mux.Get("/v1/models", r.listModels)
 		mux.Get("/v1/models/*", r.oneModel)

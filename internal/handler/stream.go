@@ -252,7 +252,7 @@ func (r *Relay) collect(ctx context.Context, answer *dialect.Answer, req *http.R
 // recoverInto turns a panic of a provider's code into the stream's error, unless the answer is complete.
 func (r *Relay) recoverInto(err *error, req *http.Request, rec *record) {
 	if v := recover(); v != nil {
-		if failure := r.panicked(req, v); rec.done == nil {
+		if failure := r.bugs.panicked(req, v); rec.done == nil {
 			*err = failure
 		}
 	}
