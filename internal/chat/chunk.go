@@ -55,6 +55,10 @@ type Head struct {
 	Created time.Time // exact to the millisecond
 	Model   string    // as it was asked for; empty: the provider's own choice
 	Dialect string    // in which it was asked for; empty: the native one
+
+	// Note is what that dialect has to remember of the request to tell the answer, in terms of its own. Other
+	// dialects don't read it. It is at most some hundred bytes, and empty when there is nothing.
+	Note string
 }
 
 // Completion is what is known at the end of a complete answer.

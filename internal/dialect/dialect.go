@@ -9,6 +9,9 @@ import (
 // A Dialect is a wire format that clients speak: how they ask, how an answer is streamed to them, and how
 // they are refused. One value serves all requests, from any goroutine.
 type Dialect interface {
+	// Name is what the head of a stream calls the dialect, empty for the native one.
+	Name() string
+
 	// Decode reads the body of a request. Its errors are *chat.Error with code invalid_request, and name the
 	// field.
 	Decode(body []byte) (*Ask, error)
@@ -21,10 +24,6 @@ type Dialect interface {
 
 	// AppendRefusal appends the JSON body that refuses a request. The error's cause stays out of it.
 	AppendRefusal(dst []byte, e *chat.Error, requestID string) []byte
-
-	// Hold is how long the headers of a stream may wait for its first frame. A client that reads them can't
-	// be given another status any more.
-	Hold() time.Duration
 }
 
 // Ask is what a client asks for.
@@ -32,11 +31,16 @@ type Ask struct {
 	chat.Request
 	Stream    bool // false: the caller wants one JSON object
 	Resumable bool // the stream is to outlive its connection
+
+	Note string // for the head of the answer
 }
 
 // Response is what an Encoder has to know of the response that it makes.
 type Response struct {
-	StreamID  string // of a resumable stream, which tells positions; empty: the stream is not resumable
+	// Head is what is known of the answer. Its ID is that of a resumable stream, which tells positions; empty:
+	// the stream is not resumable.
+	Head chat.Head
+
 	Resumed   bool   // the client has the beginning of the stream already
 	RequestID string // for errors
 

@@ -13,6 +13,9 @@ import (
 // Native is the relay's own format (docs/protocol.md).
 type Native struct{}
 
+// Name implements Dialect.
+func (Native) Name() string { return "" }
+
 // Decode implements Dialect.
 func (Native) Decode(body []byte) (*Ask, error) { return decodeNative(body) }
 
@@ -27,10 +30,6 @@ func (Native) AppendRefusal(dst []byte, e *chat.Error, requestID string) []byte 
 	return appendError(dst, e, requestID)
 }
 
-// Hold implements Dialect. A provider that answers within it saves its client a packet and the relay a sixth
-// of the whole request; any other has its client see the headers before it has answered.
-func (Native) Hold() time.Duration { return 10 * time.Millisecond }
-
 // reconnectAfter is how long clients wait before they connect again, when nothing else was said.
 const reconnectAfter = time.Second
 
@@ -44,10 +43,10 @@ type nativeEncoder struct{ Response }
 // this one it is told that there is no such stream, and stops.
 func (e *nativeEncoder) Start(dst []byte) []byte {
 	switch {
-	case e.StreamID != "" && !e.Resumed:
-		dst = sse.AppendRetry(appendStart(sse.AppendData(dst), e.StreamID, e.Grace, e.Retention), reconnectAfter)
+	case e.Head.ID != "" && !e.Resumed:
+		dst = sse.AppendRetry(appendStart(sse.AppendData(dst), e.Head.ID, e.Grace, e.Retention), reconnectAfter)
 		return sse.AppendEnd(e.appendCursor(dst, 0))
-	case e.StreamID == "" && !e.Resumed && e.Get:
+	case e.Head.ID == "" && !e.Resumed && e.Get:
 		return sse.AppendEnd(append(sse.AppendID(appendPing(sse.AppendData(dst))), "none"...))
 	}
 	return dst
@@ -89,7 +88,7 @@ func (e *nativeEncoder) Close(dst []byte) []byte {
 
 // appendCursor appends the id line of a frame: position seq of the stream, as stream.ParseCursor reads it.
 func (e *nativeEncoder) appendCursor(dst []byte, seq uint64) []byte {
-	dst = append(append(sse.AppendID(dst), e.StreamID...), '.')
+	dst = append(append(sse.AppendID(dst), e.Head.ID...), '.')
 	return strconv.AppendUint(dst, seq, 10)
 }
 
@@ -164,6 +163,8 @@ func RetryAfterSeconds(d time.Duration) int64 {
 
 // Answer collects the chunks of a whole answer, for a client that did not want a stream.
 type Answer struct {
+	Head chat.Head
+
 	content, reasoning []byte
 	tools              []*chat.ToolCall
 	done               chat.Completion

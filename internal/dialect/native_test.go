@@ -101,7 +101,7 @@ func TestAWholeAnswer(t *testing.T) {
 func TestFramesTellTheirPositions(t *testing.T) {
 	id := strings.Repeat("0a", 16)
 	first := dialect.Native{}.Encoder(dialect.Response{
-		StreamID: id, RequestID: "r1", Grace: time.Minute, Retention: time.Hour,
+		Head: chat.Head{ID: id}, RequestID: "r1", Grace: time.Minute, Retention: time.Hour,
 	})
 	require.Equal(t, `data: {"type":"start","id":"`+id+`","graceMs":60000,"retentionMs":3600000}`+"\nretry: 1000\nid: "+id+".0\n\n", string(first.Start(nil)))
 	require.Equal(t, `data: {"type":"content","content":"x"}`+"\nid: "+id+".7\n\n",
@@ -111,7 +111,7 @@ func TestFramesTellTheirPositions(t *testing.T) {
 	require.True(t, strings.HasSuffix(string(first.Fail(nil, lost, 0)), "}\n\n"), "this connection's alone")
 	require.Equal(t, "data: [DONE]\n\n", string(first.Close(nil)))
 
-	again := dialect.Native{}.Encoder(dialect.Response{StreamID: id, Resumed: true, Get: true})
+	again := dialect.Native{}.Encoder(dialect.Response{Head: chat.Head{ID: id}, Resumed: true, Get: true})
 	require.Empty(t, again.Start(nil))
 	require.Empty(t, again.Close(nil), "the readers of a GET parse each data line")
 	require.Equal(t, `data: {"type":"ping"}`+"\nretry: 1500\n\n", string(again.Reconnect(nil, 1500*time.Millisecond)))

@@ -30,13 +30,13 @@ func (shouting) Decode(body []byte) (*dialect.Ask, error) {
 }
 
 func (shouting) AppendAnswer(dst []byte, _ *dialect.Answer) []byte { return dst }
-func (shouting) Hold() time.Duration                               { return 0 }
+func (shouting) Name() string                                      { return "shouting" }
 
 func (shouting) AppendRefusal(dst []byte, e *chat.Error, _ string) []byte {
 	return append(dst, "NO: "+string(e.Code)...)
 }
 
-func (shouting) Encoder(r dialect.Response) dialect.Encoder { return shouter{r.StreamID} }
+func (shouting) Encoder(r dialect.Response) dialect.Encoder { return shouter{r.Head.ID} }
 
 type shouter struct{ id string }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/websopy/relay/internal/dialect"
 	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/limit"
 )
@@ -16,9 +15,9 @@ import (
 type visit struct {
 	id      string
 	caller  identity.Caller
-	byProxy bool            // it came through a proxy whose word on the client is taken
-	dialect dialect.Dialect // that it is answered in
-	ignored string          // the fields that do not reach the provider
+	byProxy bool    // it came through a proxy whose word on the client is taken
+	dialect Dialect // that it is answered in
+	ignored string  // the fields that do not reach the provider
 
 	// question is the memory that the body holds until the provider begins to answer. It is nil where there is
 	// no body, and where somebody else is to release it.

@@ -74,8 +74,17 @@ func (r *Relay) respondError(w http.ResponseWriter, req *http.Request, e *chat.E
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.FormatInt(dialect.RetryAfterSeconds(e.RetryAfter), 10))
 	}
+	if visitOf(req).dialect.OfProvider && isFinal(e) {
+		w.Header().Set("X-Should-Retry", "false")
+	}
 	body := visitOf(req).dialect.AppendRefusal(nil, r.shown(e), visitOf(req).id)
 	r.body(w, req, e.Code.Status(), "application/json; charset=utf-8", append(body, '\n'))
+}
+
+// isFinal tells whether a client that asks once more would ask in vain. What a provider did not answer, the relay has
+// asked it, and others, as often as it is set to: each retry of an SDK's would be as many again.
+func isFinal(e *chat.Error) bool {
+	return !e.Code.Retryable() || strings.HasPrefix(string(e.Code), "upstream_")
 }
 
 // shown is an error as clients see it.

@@ -26,7 +26,7 @@ const maxKey = 255
 
 // begin starts a resumable stream, or finds the one that was asked for before. f is nil when there is none to
 // follow: the request was refused, or, not refused, such streams are not to be had now.
-func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Request, body *[sha256.Size]byte) (f *stream.Follower, rec *record, refused bool) {
+func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *dialect.Ask, body *[sha256.Size]byte) (f *stream.Follower, rec *record, refused bool) {
 	key, err := idempotencyKey(req)
 	if err != nil {
 		r.fail(w, req, err)
@@ -37,9 +37,9 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *chat.Reques
 	question := visitOf(req).question
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
 		Owner: visitOf(req).caller.Owner, Share: visitOf(req).caller.Share, Key: key, Body: *body,
-		Head: chat.Head{Model: ask.Model}, Question: questionSize(ask),
+		Head: r.head(req, ask), Question: questionSize(&ask.Request),
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
-			return whenBegun(r.Upstream.Stream(upstream.WithTrace(ctx, &generation.trace), ask), question.Release)
+			return whenBegun(r.Upstream.Stream(upstream.WithTrace(ctx, &generation.trace), &ask.Request), question.Release)
 		},
 		Ended: func(o stream.Outcome) {
 			question.Release()
@@ -117,7 +117,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	defer cancel(nil)
 	rec.id, rec.resumed = f.ID(), !beginning
 	w.Header().Set("X-Stream-Id", f.ID())
-	of := dialect.Response{StreamID: f.ID(), Resumed: !beginning}
+	of := dialect.Response{Head: f.Head(), Resumed: !beginning}
 	of.Grace, of.Retention = r.Streams.Keeps()
 	r.stream(cancel, w, req, f.Chunks(ctx), r.encoder(req, of), rec)
 	r.countStream(rec)
@@ -131,6 +131,14 @@ func lastEventID(req *http.Request) string {
 		return id
 	}
 	return parameter(req, "last_event_id")
+}
+
+// resumedFrom is lastEventID, for a POST that may be a request sent again.
+func resumedFrom(req *http.Request) string {
+	if visitOf(req).dialect.OfProvider {
+		return ""
+	}
+	return lastEventID(req)
 }
 
 // parameter is one of the URL's. Most requests have none, and parsing costs.
@@ -191,7 +199,7 @@ var errNoStreams = &chat.Error{Code: chat.StreamNotFound, Message: "there is no 
 func (r *Relay) turnAway(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 	events := strings.Contains(req.Header.Get("Accept"), "text/event-stream")
 	final := e.Code == chat.StreamNotFound || e.Code == chat.CursorExpired
-	if !events || final == (req.Method == http.MethodGet) {
+	if !events || visitOf(req).dialect.OfProvider || final == (req.Method == http.MethodGet) {
 		r.fail(w, req, e)
 		return
 	}

@@ -30,6 +30,11 @@ type Streamer interface {
 type Dialect struct {
 	Path string
 	dialect.Dialect
+
+	// OfProvider tells that the path is one of a provider's own API. The clients there are SDKs that know nothing of
+	// relays. They retry by the response's status, which therefore waits for the first chunk or heartbeat, they
+	// resume nothing, and they accept an event stream without saying so.
+	OfProvider bool
 }
 
 // Options are what a Relay is made of. The zero value of a limit or a time means none.
@@ -161,13 +166,13 @@ func (r *Relay) routeStreams(mux chi.Router) {
 }
 
 // dialectOf is what a path speaks, refusals included: native, where no other dialect has it.
-func dialectOf(dialects []Dialect, path string) dialect.Dialect {
+func dialectOf(dialects []Dialect, path string) Dialect {
 	for _, d := range dialects {
 		if rest, ok := strings.CutPrefix(path, d.Path); ok && (rest == "" || rest[0] == '/') {
-			return d.Dialect
+			return d
 		}
 	}
-	return dialect.Native{}
+	return Dialect{Dialect: dialect.Native{}}
 }
 
 var errNoPath = &chat.Error{Code: chat.NotFound, Message: "there is nothing at this path"}

@@ -21,7 +21,7 @@ func (r *Relay) postStream(w http.ResponseWriter, req *http.Request) {
 	v.question = r.bodies.Hold(v.caller.Share)
 	defer func() { v.question.Release() }() // unless it was handed on
 	ask, hash, err := r.readAsk(w, req)
-	switch cursor := lastEventID(req); {
+	switch cursor := resumedFrom(req); {
 	case err != nil:
 		r.fail(w, req, err)
 	case cursor != "":
@@ -45,14 +45,14 @@ func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Ask,
 		return nil, nil, errMediaType
 	}
 	body, failure := r.readBody(w, req, visitOf(req).question)
-	if failure != nil || lastEventID(req) != "" {
+	if failure != nil || resumedFrom(req) != "" {
 		return nil, nil, failure
 	}
 	ask, err := visitOf(req).dialect.Decode(body)
 	if err != nil {
 		return nil, nil, chat.AsError(err)
 	}
-	ask.Resumable = ask.Resumable || parameter(req, "resumable") == "true"
+	ask.Resumable = ask.Resumable || parameter(req, "resumable") == "true" && !visitOf(req).dialect.OfProvider
 	if !ask.Resumable {
 		return ask, nil, nil
 	}
@@ -99,7 +99,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	}
 	defer leave()
 	if ask.Stream && ask.Resumable && r.Streams != nil {
-		f, rec, refused := r.begin(w, req, &ask.Request, body)
+		f, rec, refused := r.begin(w, req, ask, body)
 		switch {
 		case f != nil:
 			r.serve(w, req, f, true, rec) // and then nothing more: while the answer is sent nobody needs ask
@@ -125,9 +125,9 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	rec := r.newRecord(req, ask.Model)
 	ctx = upstream.WithTrace(ctx, &rec.trace)
 	if ask.Stream {
-		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), r.encoder(req, dialect.Response{}), rec)
+		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), r.encoder(req, dialect.Response{Head: r.head(req, ask)}), rec)
 	} else {
-		r.whole(ctx, w, req, &ask.Request, rec)
+		r.whole(ctx, w, req, ask, rec)
 	}
 	r.countStream(rec)
 	rec.abort()
@@ -151,10 +151,24 @@ func (r *Relay) admit(ask *dialect.Ask) *chat.Error {
 	return nil
 }
 
+// head is what is known of the answer to a question before its first chunk.
+func (r *Relay) head(req *http.Request, ask *dialect.Ask) chat.Head {
+	return chat.Head{Model: ask.Model, Created: time.Now(), Dialect: visitOf(req).dialect.Name(), Note: ask.Note}
+}
+
 // encoder makes the frames of a response, in the dialect of its request.
 func (r *Relay) encoder(req *http.Request, of dialect.Response) dialect.Encoder {
+	of.Head.Model = r.shownModel(of.Head.Model)
 	of.RequestID, of.Get = visitOf(req).id, req.Method == http.MethodGet
 	return visitOf(req).dialect.Encoder(of)
+}
+
+// shownModel is what clients are told that answers them: what they asked for, or else the default.
+func (r *Relay) shownModel(asked string) string {
+	if asked == "" && len(r.Models) > 0 {
+		return r.Models[0].ID
+	}
+	return asked
 }
 
 // stream writes one answer as frames.
@@ -171,6 +185,8 @@ func (r *Relay) stream(
 	}
 	r.conclude(rec, req, err, failed != nil)
 	switch {
+	case rec.failure != nil && out.withdraw():
+		r.respondError(w, req, rec.failure)
 	case rec.failure != nil:
 		_ = out.fail(r.shown(rec.failure), rec.seq) // if it can't be told, it is counted all the same
 	case rec.reason == reasonReleased:
@@ -210,9 +226,10 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, chunks iter.Seq2[chat
 }
 
 // whole answers with one JSON object.
-func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *chat.Request, rec *record) {
-	var answer dialect.Answer
-	r.conclude(rec, req, r.collect(ctx, &answer, req, ask, rec), false)
+func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *dialect.Ask, rec *record) {
+	answer := dialect.Answer{Head: r.head(req, ask)}
+	answer.Head.Model = r.shownModel(ask.Model)
+	r.conclude(rec, req, r.collect(ctx, &answer, req, &ask.Request, rec), false)
 	switch {
 	case rec.failure != nil:
 		r.respondError(w, req, rec.failure)

@@ -51,6 +51,7 @@ const (
 	headModel   = 1
 	headCreated = 2 // a number, in milliseconds since 1970
 	headDialect = 3
+	headNote    = 4
 )
 
 var errRecord = errors.New("not a record of a stream log")
@@ -106,6 +107,7 @@ func appendHead(dst []byte, h *chat.Head) []byte {
 	rest := appendText(nil, headModel, h.Model)
 	rest = appendNumber(rest, headCreated, h.Created.UnixMilli())
 	rest = appendText(rest, headDialect, h.Dialect)
+	rest = appendText(rest, headNote, h.Note)
 	return appendRecord(dst, kindHead, rest)
 }
 
@@ -249,6 +251,8 @@ func decodeHead(id string, data []byte) chat.Head {
 			h.Created = time.UnixMilli(f.number())
 		case headDialect:
 			h.Dialect = string(f.value)
+		case headNote:
+			h.Note = string(f.value)
 		}
 	}
 	return h

@@ -110,7 +110,7 @@ func (s *played) next(context.Context) (records, error) {
 func (s *played) close() {}
 
 func TestAHeadComesBackAsItWas(t *testing.T) {
-	h := chat.Head{ID: "i", Model: "m", Dialect: "d", Created: time.UnixMilli(1_800_000_000_123)}
+	h := chat.Head{ID: "i", Model: "m", Dialect: "d", Note: "n", Created: time.UnixMilli(1_800_000_000_123)}
 	require.Equal(t, h, decodeHead("i", appendHead(nil, &h)))
 	require.Equal(t, chat.Head{ID: "i"}, decodeHead("i", nil), "one that can't be read is none")
 	require.Equal(t, chat.Head{ID: "i"}, decodeHead("i", appendRecord(nil, kindHead, []byte{headModel, 9})))
