@@ -25,7 +25,7 @@ type Config struct {
 	// env has no form for a list of structs in one variable, so the option "-" keeps it off this field
 	// and the loader fills it.
 	APIKeys     []APIKey `env:"RELAY_API_KEYS,-" group:"Access" help:"accepted bearer keys, comma-separated, each name:key or key; empty: open to all"`
-	CORSOrigins []string `env:"RELAY_CORS_ORIGINS" help:"allowed browser origins, comma-separated, or *"`
+	CORSOrigins []string `env:"RELAY_CORS_ORIGINS" help:"allowed browser origins, comma-separated, like https://app.example.com or https://*.example.com, or *"`
 
 	Hosts []string `env:"RELAY_HOSTS" help:"names that a relay without keys answers to, comma-separated, like chat.example.com, *.example.com or * for any. Addresses, localhost, names without a dot and those below .localhost, .local, .internal and .svc need not be named"`
 

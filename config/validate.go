@@ -201,22 +201,12 @@ func (l *loader) checkTLS(certFile, keyFile string) {
 	}
 }
 
-// origin returns an allowed origin as a browser sends it: lower case, no default port (RFC 6454, 6.2).
+// origin returns an allowed origin as a browser sends it.
 func (l *loader) origin(name, origin string) string {
-	if origin == "*" {
+	canonical, err := canonicalOrigin(origin)
+	if err != nil {
+		l.problem(name, "%v", err)
 		return origin
-	}
-	canonical := strings.ToLower(origin)
-	u, err := url.Parse(canonical)
-	if err != nil || !hasHost(u) || strings.Contains(u.Host, "*") || canonical != u.Scheme+"://"+u.Host {
-		l.problem(name, "%q is not an origin; use * or scheme://host[:port] without a path, e.g. https://app.example.com", origin)
-		return origin
-	}
-	if u.Scheme == "https" {
-		return strings.TrimSuffix(canonical, ":443")
-	}
-	if u.Scheme == "http" {
-		return strings.TrimSuffix(canonical, ":80")
 	}
 	return canonical
 }

@@ -7,18 +7,40 @@ import (
 	"strings"
 
 	"github.com/go-chi/cors"
+	"golang.org/x/net/publicsuffix"
 
 	"github.com/websopy/relay/internal/chat"
 )
 
-// origins are those of pages that may use the relay, like https://app.example.com, or "*" for all. The relay's own
-// page may without being listed.
+// origins are those of pages that may use the relay, like https://app.example.com, https://*.example.com for all hosts
+// below a domain, or "*" for all. The relay's own page may without being listed.
 type origins []string
 
 func (o origins) any() bool { return slices.Contains(o, "*") }
 
 func (o origins) allow(origin string) bool {
-	return slices.ContainsFunc(o, func(listed string) bool { return listed == "*" || strings.EqualFold(listed, origin) })
+	return slices.ContainsFunc(o, func(listed string) bool {
+		return listed == "*" || strings.EqualFold(listed, origin) || isBelow(listed, strings.ToLower(origin))
+	})
+}
+
+// isBelow tells whether a listed origin with a wildcard is meant to have this one among its own. Where people of all
+// kinds have names, it is not: https://*.amazonaws.com has none of a stranger's bucket.s3.amazonaws.com.
+func isBelow(listed, origin string) bool {
+	scheme, domain, wildcard := strings.Cut(listed, "*.")
+	host, ofScheme := strings.CutPrefix(origin, scheme)
+	name, below := strings.CutSuffix(host, "."+domain)
+	if !wildcard || !ofScheme || !below || !isNameOfHost(name) {
+		return false
+	}
+	domain, _, _ = strings.Cut(domain, ":")
+	suffix, _ := publicsuffix.PublicSuffix(name + "." + domain)
+	return len(suffix) <= len(domain)
+}
+
+// isNameOfHost tells whether a text has only what is in names, and ends where one can go on with a dot.
+func isNameOfHost(s string) bool {
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == "" && !strings.Contains("."+s+".", "..")
 }
 
 // markOrigins answers preflights and marks responses for the allowed origins. Others get no marks.

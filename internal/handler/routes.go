@@ -56,7 +56,7 @@ type Options struct {
 	Keys           identity.Keys    // none: open to all
 	TrustedProxies identity.Proxies // whose word on the client is taken
 	Hosts          Hosts            // that a relay without keys answers to
-	CORSOrigins    []string         // like https://app.example.com, or "*"
+	CORSOrigins    []string         // like https://app.example.com, https://*.example.com, or "*"
 
 	MaxBody        int64         // bytes of a request body
 	BodyBytes      int64         // bytes of all request bodies together, until their answers begin
