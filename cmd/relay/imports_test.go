@@ -16,17 +16,18 @@ var layers = [][]string{
 	{"cmd/relay"},
 	{"config", "internal/handler"},
 	{"internal/dialect", "internal/stream", "internal/ui", "internal/upstream"},
-	{"internal/sse", "internal/chat", "internal/identity", "internal/limit"},
+	{"internal/sse", "internal/chat", "internal/identity", "internal/limit", "internal/redisconn"},
 }
 
 // bound are the packages that may import nothing but these and the standard library.
 var bound = map[string][]string{
-	"config":            {"github.com/caarlos0/env/v11", "golang.org/x/net/publicsuffix"},
-	"internal/dialect":  {module + "internal/chat", module + "internal/sse", "github.com/go-faster/jx"},
-	"internal/identity": {},
-	"internal/sse":      {},
-	"internal/ui":       {},
-	"internal/chat":     {},
+	"config":             {"github.com/caarlos0/env/v11", "golang.org/x/net/publicsuffix"},
+	"internal/dialect":   {module + "internal/chat", module + "internal/sse", "github.com/go-faster/jx"},
+	"internal/identity":  {},
+	"internal/redisconn": {"github.com/redis/rueidis"},
+	"internal/sse":       {},
+	"internal/ui":        {},
+	"internal/chat":      {},
 }
 
 func TestImportsPointDown(t *testing.T) {

@@ -21,7 +21,6 @@ type Metrics struct {
 	generations *prometheus.CounterVec
 	unavailable prometheus.Counter
 	appends     *prometheus.HistogramVec
-	storeUp     prometheus.Gauge
 
 	reg prometheus.Registerer
 }

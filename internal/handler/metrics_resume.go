@@ -5,20 +5,18 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/websopy/relay/internal/redisconn"
 	"github.com/websopy/relay/internal/stream"
 )
 
 func (m *Metrics) resumable(reg prometheus.Registerer) {
 	m.generations = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_generations_ended_total",
-		Help: "Answers of resumable streams by how they ended, whoever read them: completed, stopped, or an error code."}, []string{"reason"})
+		Help: "Answers of resumable streams by how they ended, whoever read them: completed, stopped, fenced, or an error code."}, []string{"reason"})
 	m.unavailable = prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_resume_unavailable_total",
-		Help: "Streams that were to be resumable and are not, because Redis was away."})
+		Help: "Streams that were to be resumable and are not: Redis was not to be had, and there was no room in memory."})
 	m.appends = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "relay_resume_append_seconds",
 		Help: "One round of writing new chunks of all streams to Redis.", Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}}, []string{"outcome"})
-	m.storeUp = prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_resume_store_up",
-		Help: "1 while resumable streams can be started, 0 while Redis is away."})
-	m.storeUp.Set(1)
-	reg.MustRegister(m.generations, m.unavailable, m.appends, m.storeUp)
+	reg.MustRegister(m.generations, m.unavailable, m.appends)
 }
 
 // Appended counts a round of writing to Redis. It is for stream.Options.
@@ -28,15 +26,6 @@ func (m *Metrics) Appended(took time.Duration, err error) {
 		outcome = "error"
 	}
 	m.appends.WithLabelValues(outcome).Observe(took.Seconds())
-}
-
-// StoreUp notes whether Redis is there.
-func (m *Metrics) StoreUp(up bool) {
-	if up {
-		m.storeUp.Set(1)
-	} else {
-		m.storeUp.Set(0)
-	}
 }
 
 // WatchStreams registers what stats gives.
@@ -63,4 +52,27 @@ func WatchStreams(reg prometheus.Registerer, stats func() stream.Stats) {
 		func(s stream.Stats) uint64 { return s.Evicted })
 	counter("relay_resume_lost_total", "Streams of dead replicas that were ended here.",
 		func(s stream.Stats) uint64 { return s.Lost })
+	counter("relay_resume_fenced_total", "Streams from here that other replicas have ended, because they took this one for dead.",
+		func(s stream.Stats) uint64 { return s.Fenced })
+	counter("relay_resume_published_total", "Streams that began while Redis was not to be had, and came into it later.",
+		func(s stream.Stats) uint64 { return s.Published })
+	counter("relay_resume_keys_lost_total", "Streams whose idempotency key another stream had when they came into Redis.",
+		func(s stream.Stats) uint64 { return s.KeysLost })
+	gauge("relay_resume_held", "Readers that wait for a stream which may be found yet.",
+		func(s stream.Stats) float64 { return float64(s.Held) })
+	gauge("relay_resume_store_up", "1 while all of Redis takes writes, and with RELAY_STORE=memory; otherwise 0.",
+		func(s stream.Stats) float64 {
+			if s.StoreNodes[redisconn.Refusing]+s.StoreNodes[redisconn.Away] > 0 {
+				return 0
+			}
+			return 1
+		})
+	for state, label := range map[redisconn.State]string{
+		redisconn.Up: "up", redisconn.Refusing: "refuses_writes", redisconn.Away: "away",
+	} {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "relay_resume_store_nodes", Help: "Nodes of Redis that hold streams, by their state.",
+			ConstLabels: prometheus.Labels{"state": label},
+		}, func() float64 { return float64(stats().StoreNodes[state]) }))
+	}
 }

@@ -21,6 +21,8 @@ const (
 	reasonClientGone = "client_gone"
 	reasonSlowClient = "slow_client"
 	reasonReleased   = "released" // it goes on elsewhere: see stream.ErrReleased
+	reasonHeld       = "held"     // it was not found yet: see stream.ErrHeld
+	reasonFenced     = "fenced"   // others have ended it: see stream.Outcome
 )
 
 // record is what happened to one stream, or to the generation of a resumable one, for its log line and
@@ -106,6 +108,8 @@ func (r *Relay) conclude(rec *record, req *http.Request, err error, unsent bool)
 		rec.reason = reasonSlowClient
 	case errors.Is(err, stream.ErrReleased):
 		rec.reason = reasonReleased
+	case errors.Is(err, stream.ErrHeld):
+		rec.reason = reasonHeld
 	case unsent || req.Context().Err() != nil:
 		// The context may learn of it a moment later than a write does. What kind of error it is says nothing:
 		// a provider's may be any.
@@ -143,6 +147,8 @@ func (rec *record) outcome(o stream.Outcome) {
 	rec.first, rec.chunks, rec.bytes = o.First, int64(o.Chunks), o.Bytes
 	rec.done, rec.failure = o.Done, o.Err
 	switch {
+	case o.Fenced:
+		rec.reason = reasonFenced
 	case o.Err != nil:
 		rec.reason = string(o.Err.Code)
 	case o.Done.FinishReason == chat.FinishStopped:

@@ -189,7 +189,7 @@ func (r *Relay) stream(
 		r.respondError(w, req, rec.failure)
 	case rec.failure != nil:
 		_ = out.fail(r.shown(rec.failure), rec.seq) // if it can't be told, it is counted all the same
-	case rec.reason == reasonReleased:
+	case rec.reason == reasonReleased || rec.reason == reasonHeld:
 		_ = out.reconnect(reconnectJitter())
 	}
 	rec.cut = out.failed() != nil || rec.failure == nil && rec.reason != reasonCompleted && rec.reason != reasonStopped

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/redisconn"
 	"github.com/websopy/relay/internal/redistest"
 	"github.com/websopy/relay/internal/stream"
 )
@@ -61,7 +62,7 @@ func BenchmarkChunkThroughMemory(b *testing.B) {
 }
 
 func BenchmarkChunkThroughMemoryWithRedis(b *testing.B) {
-	h, err := stream.Open(options(), redistest.Start(b).URL())
+	h, err := stream.Open(options(), redisconn.Options{URL: redistest.Start(b).URL()})
 	require.NoError(b, err)
 	defer closeNow(h)
 	benchmark(b, h)

@@ -14,8 +14,12 @@ var (
 	// and the client should attach elsewhere, from its cursor.
 	ErrReleased = errors.New("this replica is going away, the stream is not")
 
-	// ErrUnavailable is Start's answer while Redis is away. The answer can still be had, just not
-	// resumed.
+	// ErrHeld ends a Follower that has waited in vain for a stream which may be found later, or elsewhere: the
+	// client should attach again, from its cursor.
+	ErrHeld = errors.New("the stream may still be found, but not now")
+
+	// ErrUnavailable is Start's answer when Redis is not to be had and there is no room in memory either. The
+	// answer can still be had, just not resumed.
 	ErrUnavailable = errors.New("resumable streams are not available now")
 )
 

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -58,6 +59,13 @@ type generation struct {
 	early      bool // it ended before its answer began, in a way that is worth another try
 	seen       bool // somebody has read it to its end
 	emptied    bool // it had to give way, and its log is no more
+	fenced     bool // others have ended the stream, because they took this replica for dead
+
+	// untold is what has yet to happen before its end is told: that the provider has returned, and that the end
+	// is known to be the one that everybody will see.
+	untold  atomic.Int32
+	certain sync.Once
+	report  func(Outcome)
 }
 
 // start runs the provider into the log.
@@ -67,16 +75,29 @@ func (g *generation) start(produce func(context.Context) iter.Seq2[chat.Chunk, e
 		g.deadline = time.AfterFunc(d, func() { g.fail(chat.StreamTooLong, fmt.Sprintf("the answer took longer than %v", d), nil) })
 	}
 	g.mu.Unlock()
-	g.produce = produce
+	g.produce, g.report = produce, ended
 	go func() {
 		defer g.hub.settle(g)
 		g.run()
 		g.letGo()
-		g.tell(ended)
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.done, g.err = nil, nil // the log has it; the cause of an error may hold much
+		if g.hub.store == nil || !g.mirror.created.Load() {
+			g.settled() // nobody else knows of it
+		}
+		if g.isFenced() {
+			g.discard()
+		}
+		g.toldOf()
 	}()
+}
+
+// settled is called when the end of the stream is what everybody will see: Redis has it, or others have ended it, or
+// nobody can come for it any more.
+func (g *generation) settled() { g.certain.Do(g.toldOf) }
+
+func (g *generation) toldOf() {
+	if g.untold.Add(-1) == 0 {
+		g.tell()
+	}
 }
 
 // readOn is how long a provider may take for what it has to do behind its done chunk.
@@ -142,8 +163,9 @@ func (g *generation) cancel() {
 }
 
 // tell says how the stream ended.
-func (g *generation) tell(ended func(Outcome)) {
-	if ended == nil {
+func (g *generation) tell() {
+	report := g.report
+	if g.report = nil; report == nil {
 		return
 	}
 	defer func() {
@@ -151,7 +173,10 @@ func (g *generation) tell(ended func(Outcome)) {
 			g.hub.o.Panicked(fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
 		}
 	}()
-	ended(g.outcome())
+	report(g.outcome())
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.done, g.err = nil, nil // the log has it; the cause of an error may hold much
 }
 
 // take logs one chunk of the provider's. It says whether another is wanted.
@@ -179,7 +204,7 @@ func (g *generation) take(c *chat.Chunk) bool {
 	g.chunks++
 	g.bytes += int64(len(g.scratch))
 	if g.hub.store != nil {
-		g.hub.store.appended(g, len(g.scratch))
+		g.hub.store.appended(g, len(g.scratch), false)
 	}
 	return true
 }
@@ -234,9 +259,9 @@ func (g *generation) concludeNow(done *chat.Completion, err *chat.Error) (first 
 			*t = nil
 		}
 	}
-	g.retention = time.AfterFunc(g.hub.o.Retention, func() { g.hub.forget(g) })
+	g.retention = time.AfterFunc(g.hub.o.Retention, g.outlive)
 	if g.hub.store != nil {
-		g.hub.store.appended(g, len(record))
+		g.hub.store.appended(g, len(record), true)
 	}
 	return true
 }
@@ -249,7 +274,7 @@ func (g *generation) outcome() Outcome {
 	defer g.mu.Unlock()
 	return Outcome{
 		ID: g.id, Duration: time.Since(g.started), First: g.first,
-		Chunks: g.chunks, Bytes: g.bytes, Done: g.done, Err: g.err,
+		Chunks: g.chunks, Bytes: g.bytes, Done: g.done, Err: g.err, Fenced: g.fenced,
 	}
 }
 
@@ -266,18 +291,26 @@ func (g *generation) attach(after uint64) *local {
 
 // detach counts a follower out, who has perhaps seen the end. When it was the last, the grace time begins.
 func (g *generation) detach(seen bool) {
-	if g.leave(seen) {
+	over, cancel := g.leave(seen)
+	if cancel {
+		g.cancel()
+	}
+	if over {
 		g.hub.left(g)
 	}
 }
 
-func (g *generation) leave(seen bool) (over bool) {
+// leave is detach, and says whether the stream has ended, and whether its provider is to be cancelled.
+func (g *generation) leave(seen bool) (over, cancel bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.followers--
 	g.seen = g.seen || seen
 	if g.followers > 0 || g.over() {
-		return g.over()
+		return g.over(), false
+	}
+	if g.fenced {
+		return true, g.concludeFenced()
 	}
 	g.unattended = time.Now()
 	if g.grace == nil {
@@ -285,7 +318,7 @@ func (g *generation) leave(seen bool) (over bool) {
 	} else {
 		g.grace.Reset(g.hub.o.Grace)
 	}
-	return false
+	return false, false
 }
 
 // seeEnd notes that a client has all of the stream.
@@ -330,6 +363,37 @@ func (g *generation) stopRetention() {
 	}
 }
 
+// fence is called when others have ended the stream in Redis, because they took this replica for dead. That is the
+// truth for whoever comes from now on. Who reads here reads on; when nobody does, nobody ever will.
+func (g *generation) fence() {
+	g.mu.Lock()
+	g.fenced = true
+	over := g.over()
+	cancel := !over && g.followers == 0 && g.concludeFenced()
+	g.mu.Unlock()
+	g.hub.fenced.Add(1)
+	g.hub.letKeyGo(g)
+	if cancel {
+		g.cancel()
+	}
+	if over {
+		g.discard()
+	}
+	g.settled()
+}
+
+// concludeFenced ends a fenced stream that nobody reads. The caller holds mu.
+func (g *generation) concludeFenced() bool {
+	const message = "other replicas took this one for dead, and have ended the answer"
+	return g.concludeNow(nil, &chat.Error{Code: chat.ProducerLost, Message: message})
+}
+
+func (g *generation) isFenced() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.fenced
+}
+
 // seenElsewhere puts the grace time off: another replica has a follower.
 func (g *generation) seenElsewhere() {
 	g.mu.Lock()
@@ -360,8 +424,21 @@ func (g *generation) giveUp() bool {
 	return g.concludeNow(nil, &chat.Error{Code: chat.ProducerLost, Message: message})
 }
 
-// discard forgets an ended stream before its retention is over.
+// outlive is called when the stream has been kept for long enough. While Redis lacks its end, readers on other
+// replicas wait for that, as long as they may hope to find it: see Hub.Keeps.
+func (g *generation) outlive() {
+	if g.hub.store == nil || g.mirror.closed.Load() {
+		g.discard()
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.retention = time.AfterFunc(g.hub.o.Grace, g.discard)
+}
+
+// discard forgets an ended stream.
 func (g *generation) discard() {
 	g.stopRetention()
 	g.hub.forget(g)
+	g.settled()
 }

@@ -5,6 +5,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,9 @@ type Hub struct {
 	attached               atomic.Int64
 	resumed, expired, lost atomic.Uint64
 	evicted                atomic.Uint64
+	fenced, published      atomic.Uint64
+	keysLost               atomic.Uint64
+	complained             atomic.Int64 // when Options.Trouble was last called, in Unix seconds
 }
 
 // New gives a Hub that keeps its streams in memory. Close it.
@@ -90,48 +94,101 @@ func (h *Hub) Start(ctx context.Context, r Request) (f *Follower, replayed bool,
 	return f, replayed, err
 }
 
-func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool, err error) {
-	g := &generation{
+// newGeneration makes a stream, and says whether Redis is to have it from the beginning.
+func (h *Hub) newGeneration(ctx context.Context, r *Request) (g *generation, there bool) {
+	g = &generation{
 		hub: h, id: newID(), owner: r.Owner, share: r.Share, body: r.Body, head: r.Head, question: r.Question,
 		started: time.Now(), live: true,
+	}
+	g.untold.Store(2)
+	if h.store != nil {
+		g.id, there = h.store.mint()
 	}
 	g.head.ID, g.head.Created = g.id, g.started
 	if r.Key != "" {
 		g.key = keyName(r.Owner, r.Key)
 	}
 	g.ctx, g.quit = context.WithCancel(context.WithoutCancel(ctx))
+	return g, there
+}
+
+func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool, err error) {
+	g, there := h.newGeneration(ctx, &r)
 	if f, err := h.admit(g); f != nil || err != nil {
 		g.cancel()
+		if errors.Is(err, errNoRoom) && h.store != nil && !there {
+			err = ErrUnavailable // without resumability there is room for it
+		}
 		return f, f != nil, err
 	}
-	if h.store != nil {
-		first, err := h.store.create(ctx, g)
-		if err != nil || first != "" {
-			h.withdraw(g)
+	if there {
+		if f, replayed, err = h.create(ctx, g); f != nil || err != nil {
+			return f, replayed, err
 		}
-		if err != nil {
-			return nil, false, err
-		}
-		if first != "" {
-			f, err = h.Attach(ctx, r.Owner, first, 0)
-			return f, true, err
+	} else if h.store != nil {
+		if f, err = h.keepHere(g); f != nil || err != nil {
+			return f, f != nil, err
 		}
 	}
 	h.holdKey(g)
+	if h.store != nil {
+		h.store.begin(g)
+	}
 	f = newFollower(h, g.head, g.attach(0))
 	g.start(r.Produce, r.Ended)
 	return f, false, nil
 }
 
-// find gives the stream if it is here and owner's.
+// create has g begin in Redis, or in memory when Redis does not take it. It gives a Follower of the stream that has
+// g's key already, if there is one; g is none then.
+func (h *Hub) create(ctx context.Context, g *generation) (f *Follower, replayed bool, err error) {
+	first, err := h.store.create(ctx, g)
+	switch {
+	case err == nil && first == "":
+		return nil, false, nil
+	case err == nil:
+		h.withdraw(g)
+		f, err = h.Attach(ctx, g.owner, first, 0)
+		return f, true, err
+	case chat.AsError(err).Code == chat.IdempotencyMismatch:
+		h.withdraw(g)
+		return nil, false, err
+	}
+	g.mirror.former = g.id // Redis may have taken it after all
+	h.rename(g, newHereID())
+	f, err = h.keepHere(g)
+	return f, f != nil, err
+}
+
+// keepHere has g begin in memory, and be published when Redis is back. It gives a Follower of the stream here that has
+// g's key already, if there is one; g is none then.
+func (h *Hub) keepHere(g *generation) (f *Follower, err error) {
+	if f, err = h.holdKeyHere(g); f != nil || err != nil {
+		h.withdraw(g)
+		return f, err
+	}
+	return nil, nil
+}
+
+// find gives the stream if it is here and owner's. One that others have ended is here for its readers only.
 func (h *Hub) find(owner, id string) (g *generation, here bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	g, here = h.streams[id]
+	if g, here = h.streams[id]; here && g.isFenced() {
+		return nil, false
+	}
 	if here && g.owner != owner {
 		g = nil
 	}
 	return g, here
+}
+
+// troubled tells of what Redis refuses for one stream.
+func (h *Hub) troubled(err error) {
+	now, last := time.Now().Unix(), h.complained.Load()
+	if h.o.Trouble != nil && now-last >= 60 && h.complained.CompareAndSwap(last, now) {
+		h.o.Trouble(err)
+	}
 }
 
 // stream gives a stream that is here, or nil.
@@ -194,6 +251,9 @@ func (h *Hub) Stop(ctx context.Context, owner, id string) error {
 		return notFound()
 	}
 	g, here := h.find(owner, id)
+	if fenced := h.stream(id); g == nil && fenced != nil && fenced.owner == owner {
+		fenced.stop() // and whoever asked is told how it stands in Redis
+	}
 	switch {
 	case g != nil:
 		g.stop()
@@ -209,6 +269,7 @@ func (h *Hub) Stop(ctx context.Context, owner, id string) error {
 // with the memory log nobody can, and nothing happens. Call it once, when no new client comes here.
 func (h *Hub) Release() {
 	if h.store != nil {
+		h.store.handOver()
 		close(h.released)
 	}
 }
@@ -265,6 +326,11 @@ func (h *Hub) Stats() Stats {
 	h.mu.Lock()
 	live, bytes := h.live, h.bytes+h.lent
 	h.mu.Unlock()
+	var held int
+	var nodes [3]int
+	if h.store != nil {
+		held, nodes = int(h.store.held.Load()), h.store.conn.States()
+	}
 	return Stats{
 		Live:     live,
 		Attached: int(h.attached.Load()),
@@ -273,5 +339,11 @@ func (h *Hub) Stats() Stats {
 		Expired:  h.expired.Load(),
 		Lost:     h.lost.Load(),
 		Evicted:  h.evicted.Load(),
+		Fenced:   h.fenced.Load(),
+
+		Published:  h.published.Load(),
+		KeysLost:   h.keysLost.Load(),
+		Held:       held,
+		StoreNodes: nodes,
 	}
 }

@@ -13,6 +13,15 @@ import (
 // preflight.
 const idLength = 32
 
+// hereMark stands before the id of a stream that began while Redis was not to be had: it is only in the memory of
+// its replica until Redis is back, and whoever does not find it should wait for that. No other id begins so.
+const hereMark = "m"
+
+func newHereID() string { return hereMark + newID() }
+
+// bornHere says whether id is of such a stream.
+func bornHere(id string) bool { return strings.HasPrefix(id, hereMark) }
+
 func newID() string {
 	var b [idLength / 2]byte
 	rand.Read(b[:]) // never fails, by its documentation
@@ -22,6 +31,7 @@ func newID() string {
 // ValidID says whether s has the form of a stream id. Anything else came from elsewhere and is not
 // worth a look-up.
 func ValidID(s string) bool {
+	s = strings.TrimPrefix(s, hereMark)
 	if len(s) != idLength {
 		return false
 	}

@@ -10,6 +10,7 @@ type Leases struct {
 	Probe   time.Duration // how often Redis is asked while it is away
 	Check   time.Duration // how often a follower elsewhere looks after the producer
 	Confirm time.Duration // a lease must be missing so long: after an outage the producer comes first
+	Settle  time.Duration // how long Redis must be well again before that is told
 	Watch   time.Duration // how long a follower elsewhere counts; it says so with each check
 }
 
@@ -21,5 +22,6 @@ var DefaultLeases = Leases{
 	Probe:   500 * time.Millisecond,
 	Check:   1500 * time.Millisecond,
 	Confirm: 4 * time.Second,
+	Settle:  5 * time.Second,
 	Watch:   6 * time.Second,
 }

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"crypto/x509"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -34,17 +33,11 @@ type Options struct {
 	// Panicked, when set, is called with what went wrong in a Request's Ended.
 	Panicked func(err error)
 
-	// How to reach Redis, where its URL can't say it.
-	RootCAs                        *x509.CertPool // whom to trust with a rediss URL; nil: the system's
-	SentinelUser, SentinelPassword string         // at the Sentinels; those in the URL are for Redis itself
-
 	// Appended, when set, is called for each round of writing to Redis with the time it took.
 	Appended func(took time.Duration, err error)
-	// Availability, when set, is called when Redis goes away, with the reason, and with nil when it
-	// is back.
-	Availability func(err error)
-	// Evicts, when set, is called once with the maxmemory-policy of a Redis that drops streams when it is full.
-	Evicts func(policy string)
+	// Trouble, when set, is called when Redis refuses what concerns a single stream, as when somebody else has used
+	// its key. It is called once a minute at most.
+	Trouble func(err error)
 }
 
 // Outcome is what there is to say about a generation at its end.
@@ -56,6 +49,7 @@ type Outcome struct {
 	Bytes    int64         // of text and tool calls as logged
 	Done     *chat.Completion
 	Err      *chat.Error // nil when Done is not
+	Fenced   bool        // others took this replica for dead, and have ended the stream with producer_lost
 }
 
 // Stats are the counters of a Hub since it was made, and its gauges.
@@ -67,4 +61,10 @@ type Stats struct {
 	Expired  uint64 // generations cancelled because nobody followed them
 	Lost     uint64 // streams of dead producers that were ended here
 	Evicted  uint64 // ended streams that gave way to others before their retention was over
+	Fenced   uint64 // streams from here that others have ended, because they took this replica for dead
+
+	Published  uint64 // streams that began while Redis was not to be had, and came into it later
+	KeysLost   uint64 // of those, and of those that Redis had lost: whose idempotency key somebody else had by then
+	Held       int    // followers that wait for a stream which may be found yet
+	StoreNodes [3]int // nodes of Redis in each redisconn.State; none with the memory log
 }

@@ -3,19 +3,15 @@ package stream
 import (
 	"cmp"
 	"context"
-	"errors"
+
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/redisconn"
 )
-
-// callTimeout bounds any call to Redis.
-const callTimeout = time.Second
 
 // recordFormat is the field under which entries keep records (see record.go). A reader that finds
 // another does not understand it.
@@ -30,53 +26,49 @@ func watchKey(id string) string { return "relay:{" + id + "}:watch" }
 // claimKey is where the holder of an idempotency key is.
 func claimKey(key string) string { return "relay:key:" + key }
 
-// noticeChannel is where a replica hears that one of its streams is to be stopped.
-func noticeChannel(replica string) string { return "relay:stop:" + replica }
+// noticeChannel is where a replica hears what others want of its streams.
+func noticeChannel(replica string) string { return "relay:notice:" + replica }
 
 // store is the log in Redis, and the word between replicas. Each producing process writes its own
 // streams from memory; followers of streams of other processes read by polling, all over the same
 // few connections: a blocking read cannot span the slots of a Cluster, and under load would return
-// for each entry.
+// for each entry. docs/internals/streams.md has the protocols between replicas and what they guarantee.
 type store struct {
 	hub     *Hub
-	option  rueidis.ClientOption
+	conn    *redisconn.Conn
 	leases  Leases
 	replica string // names this process for its life, and so is the fencing token of what it produces
 
-	client atomic.Pointer[rueidis.Client] // nil until Redis was reached for the first time
-	away   atomic.Bool
+	held    atomic.Int64 // followers that wait for their stream to be found
+	leaving atomic.Bool  // this replica is going away: everything is written at once
 
 	stopping context.Context // ends with close
 	shut     context.CancelFunc
 	running  sync.WaitGroup
 
-	kick   chan struct{} // room for one: there are dirty generations
-	urgent chan struct{} // room for one: there is enough to write for not waiting
-	mu     sync.Mutex    // guards dirty and mirror.dirty of each generation
-	dirty  []*generation
+	kick  chan struct{} // room for one: there may be something to do for write
+	mu    sync.Mutex    // guards what follows, and what each mirror says
+	due   [paces][]due  // streams with new records, in the order in which their time comes
+	lanes map[*redisconn.Node]*lane
 }
 
-// Open gives a Hub that keeps its streams in Redis too, at a URL of the redis, rediss or unix
-// scheme; further nodes as `addr` and a Sentinel's `master_set` are parameters of it. Redis need not
-// be there yet. The error is about the URL.
-func Open(o Options, url string) (*Hub, error) {
-	opt, err := connection(o, url)
-	if err != nil {
-		return nil, err
-	}
+// Open gives a Hub that keeps its streams in Redis too. Redis need not be there yet. The error is about the URL.
+func Open(o Options, redis redisconn.Options) (*Hub, error) {
 	h := New(o)
 	s := &store{
-		hub: h, option: opt, leases: cmp.Or(o.Leases, DefaultLeases), replica: newID(),
-		kick: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		hub: h, leases: cmp.Or(o.Leases, DefaultLeases), replica: newID(),
+		kick: make(chan struct{}, 1), lanes: map[*redisconn.Node]*lane{},
+	}
+	redis.Probe, redis.Settle = s.leases.Probe, s.leases.Settle
+	redis.Moved = func() { signal(s.kick) }
+	var err error
+	if s.conn, err = redisconn.Open(redis); err != nil {
+		return nil, err
 	}
 	s.stopping, s.shut = context.WithCancel(context.Background())
 	h.store = s
-	s.probe()
 	s.running.Go(s.write)
 	s.running.Go(s.listen)
-	if o.Evicts != nil {
-		s.running.Go(s.askPolicy)
-	}
 	return h, nil
 }
 
@@ -84,67 +76,44 @@ func Open(o Options, url string) (*Hub, error) {
 func (s *store) close() {
 	s.shut()
 	s.running.Wait()
-	if c := s.client.Load(); c != nil {
-		(*c).Close()
-	}
+	s.finish()
+	s.conn.Close()
 }
 
-// conn gives the client, or an error at once while Redis is away.
-func (s *store) conn() (rueidis.Client, error) {
-	c := s.client.Load()
-	if c == nil || s.away.Load() {
-		return nil, errAway
-	}
-	return *c, nil
-}
+// node is where a stream's keys are.
+func (s *store) node(id string) *redisconn.Node { return s.conn.Node(metaKey(id)) }
 
-var errAway = errors.New("redis is away")
-
-// note remembers whether Redis answered.
-func (s *store) note(err error) {
-	if err == nil || errors.Is(err, errAway) || errors.Is(err, context.Canceled) {
-		return
-	}
-	if !s.away.Swap(true) && s.hub.o.Availability != nil {
-		s.hub.o.Availability(err)
-	}
-}
-
-// probe finds out whether Redis is back.
-func (s *store) probe() {
-	c := s.client.Load()
-	var err error
-	if c == nil {
-		var made rueidis.Client
-		if made, err = rueidis.NewClient(s.option); err == nil {
-			s.client.Store(&made)
-			c = &made
+// mint makes the id of a new stream, and says whether Redis would take the stream. In a Cluster some nodes may,
+// and others not. When none does, the id says so.
+func (s *store) mint() (id string, ok bool) {
+	for range 8 {
+		if id = newID(); s.node(id).State() == redisconn.Up {
+			return id, true
 		}
 	}
-	if err == nil {
-		ctx, cancel := context.WithTimeout(s.stopping, callTimeout)
-		defer cancel()
-		err = (*c).Do(ctx, (*c).B().Ping().Build()).Error()
-	}
-	if err != nil {
-		s.note(err)
-		return
-	}
-	if s.away.Swap(false) && s.hub.o.Availability != nil {
-		s.hub.o.Availability(nil)
-	}
-}
-
-// unavailable is what Start says of err.
-func (s *store) unavailable(err error) error {
-	s.note(err)
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	return newHereID(), false
 }
 
 // unreachable is what Attach and Stop say of err.
 func (s *store) unreachable(err error) error {
-	s.note(err)
-	return &chat.Error{Code: chat.Overloaded, Message: "the stream store cannot be reached", RetryAfter: time.Second, Err: err}
+	if redisconn.Concerns(err) {
+		return chat.AsError(fmt.Errorf("redis: %w", err))
+	}
+	return &chat.Error{
+		Code: chat.Overloaded, Message: "the stream store cannot be reached", RetryAfter: time.Second, Err: err,
+	}
+}
+
+// keep is how long a stream stays in Redis that has ended.
+func (s *store) keep() time.Duration { return max(s.hub.o.Retention, time.Second) }
+
+// life is how long the keys of a live stream stay that nobody renews: as long as it may run, and as it is
+// kept afterwards. Redis may be out of reach for longer than a stream is kept, and the stream goes on.
+func (s *store) life() time.Duration {
+	if d := s.hub.o.MaxDuration; d > 0 {
+		return d + s.keep()
+	}
+	return 24*time.Hour + s.keep()
 }
 
 // pause waits, but not longer than the store lives.
@@ -154,5 +123,12 @@ func (s *store) pause(d time.Duration) {
 	select {
 	case <-t.C:
 	case <-s.stopping.Done():
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it has an unread signal already
 	}
 }

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
@@ -10,110 +9,59 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/redisconn"
 )
 
 // create makes the record of g and claims its idempotency key. When another stream holds the key,
 // first is that one, and g is none. The record comes before the claim, so that whoever finds the
-// claim finds the stream.
+// claim finds the stream. When the key could not be asked for, g has its record all the same, and the key is
+// claimed later. The error is IdempotencyMismatch, or that there is no record now.
 func (s *store) create(ctx context.Context, g *generation) (first string, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
-	defer cancel()
-	c, err := s.conn()
-	if err != nil {
-		return "", s.unavailable(err)
+	ctx = context.WithoutCancel(ctx) // once begun, it is done: a client that leaves may come back
+	if _, err := s.record(ctx, g); err != nil {
+		return "", err
 	}
-	if err := s.record(ctx, c, g); err != nil {
-		return "", s.unavailable(err)
-	}
-	g.mirror.seen = time.Now()
-	g.mirror.keys = []string{metaKey(g.id), logKey(g.id), leaseKey(g.id), watchKey(g.id)}
+	m := &g.mirror
+	m.keys = keysOf(g.id)
 	if g.key == "" {
-		g.mirror.created.Store(true)
+		m.created.Store(true)
 		return "", nil
 	}
-	id, body, err := s.claim(ctx, c, g)
-	if err != nil {
-		return "", s.unavailable(err)
-	}
-	if id == g.id {
-		g.mirror.created.Store(true)
+	id, body, err := s.claim(ctx, g, "")
+	m.owed = err != nil
+	if err != nil || id == g.id {
+		m.created.Store(true)
 		return "", nil
 	}
-	remove := c.B().Del().Key(metaKey(g.id), logKey(g.id), leaseKey(g.id)).Build()
-	s.note(c.Do(ctx, remove).Error())
+	_, _ = s.conn.Do(ctx, s.node(g.id), func(b rueidis.Builder) rueidis.Commands {
+		return rueidis.Commands{b.Del().Key(m.keys[:3]...).Build()}
+	})
 	if body != g.body {
 		return "", mismatch()
 	}
 	return id, nil
 }
 
-// record makes the record of g in Redis, where it is not.
-func (s *store) record(ctx context.Context, c rueidis.Client, g *generation) error {
-	return createScript.do(ctx, c, run{
-		keys: []string{metaKey(g.id), logKey(g.id), leaseKey(g.id)},
-		args: []string{
-			s.replica, g.owner, millis(s.leases.For), millis(s.keep()),
-			recordFormat, string(appendHead(nil, &g.head)),
-		},
-	})[0].Error()
-}
-
-// keep is how long a stream stays that nobody writes any more, in Redis.
-func (s *store) keep() time.Duration { return max(s.hub.o.Retention, time.Second) }
-
-// claim gives g its idempotency key, unless another stream has it that can still be read. It says which
-// stream holds the key, and for which body.
-func (s *store) claim(ctx context.Context, c rueidis.Client, g *generation) (holder string, body [32]byte, err error) {
-	keep := s.hub.o.MaxDuration + s.keep()
-	if s.hub.o.MaxDuration == 0 {
-		keep += 24 * time.Hour
-	}
-	for stale := ""; ; {
-		value, err := claimScript.do(ctx, c, run{
-			keys: []string{claimKey(g.key)},
-			args: []string{g.id + " " + hex.EncodeToString(g.body[:]), millis(keep), stale},
-		})[0].ToString()
-		if err != nil {
-			return "", body, err
-		}
-		id, digits, _ := strings.Cut(value, " ")
-		if b, err := hex.DecodeString(digits); err != nil || copy(body[:], b) != len(body) {
-			return "", body, errRecord
-		}
-		if id == g.id {
-			return id, body, nil
-		}
-		gone, err := s.gone(ctx, c, id)
-		if !gone || err != nil {
-			return id, body, err
-		}
-		stale = value
-	}
-}
-
 // stopRequested is the last look before g's provider is asked: a stop may have come already.
 func (s *store) stopRequested(g *generation) bool {
-	c, err := s.conn()
+	if !g.mirror.created.Load() {
+		return false
+	}
+	results, err := s.conn.Do(g.ctx, s.node(g.id), func(b rueidis.Builder) rueidis.Commands {
+		return rueidis.Commands{b.Hexists().Key(metaKey(g.id)).Field("stop").Build()}
+	})
 	if err != nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(g.ctx, callTimeout)
-	defer cancel()
-	stop, err := c.Do(ctx, c.B().Hexists().Key(metaKey(g.id)).Field("stop").Build()).AsBool()
-	s.note(err)
+	stop, _ := results[0].AsBool()
 	return stop
 }
 
 // stop asks for the end of a stream of another replica: first a mark that lasts, which the producer
 // sees at its next write or renewal at the latest, then a notice to be quicker.
 func (s *store) stop(ctx context.Context, owner, id string) error {
-	c, err := s.conn()
-	if err != nil {
-		return s.unreachable(err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	answer, err := stopScript.do(ctx, c, run{keys: []string{metaKey(id)}, args: []string{owner}})[0].ToArray()
+	result := s.conn.Run(ctx, s.node(id), stopScript, redisconn.Run{Keys: []string{metaKey(id)}, Args: []string{owner}})[0]
+	answer, err := result.ToArray()
 	if err != nil {
 		return s.unreachable(err)
 	}
@@ -121,53 +69,74 @@ func (s *store) stop(ctx context.Context, owner, id string) error {
 		return notFound()
 	}
 	if producer, _ := answer[1].ToString(); producer != "" {
-		s.note(c.Do(ctx, c.B().Publish().Channel(noticeChannel(producer)).Message(id).Build()).Error())
+		s.notify(ctx, producer, noticeStop, id)
 	}
 	return nil
 }
 
-// listen stops the streams of this replica that others give notice of.
+// What replicas tell each other about a stream, before its id.
+const (
+	noticeStop  = "stop"  // somebody wants it to end
+	noticeWatch = "watch" // somebody elsewhere reads it
+)
+
+// notify tells another replica about one of its streams. That may fail: it is to be quicker only.
+func (s *store) notify(ctx context.Context, replica, what, id string) {
+	c, err := s.conn.Client()
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisconn.CallTimeout)
+	defer cancel()
+	_ = c.Do(ctx, c.B().Publish().Channel(noticeChannel(replica)).Message(what+" "+id).Build()).Error()
+}
+
+// listen takes the notices that others give of streams here.
 func (s *store) listen() {
 	for s.stopping.Err() == nil {
-		if c, err := s.conn(); err == nil {
-			err = c.Receive(s.stopping, c.B().Subscribe().Channel(noticeChannel(s.replica)).Build(), func(m rueidis.PubSubMessage) {
-				if g := s.hub.stream(m.Message); g != nil {
-					g.stop()
-				}
-			})
-			s.note(err)
+		if c, err := s.conn.Client(); err == nil {
+			subscribe := c.B().Subscribe().Channel(noticeChannel(s.replica)).Build()
+			_ = c.Receive(s.stopping, subscribe, func(m rueidis.PubSubMessage) { s.noticed(m.Message) })
 		}
 		s.pause(s.leases.Probe)
 	}
 }
 
-// attach finds a stream in Redis and follows it.
+func (s *store) noticed(message string) {
+	what, id, _ := strings.Cut(message, " ")
+	g := s.hub.stream(id)
+	switch {
+	case g == nil:
+	case what == noticeStop:
+		g.stop()
+	case what == noticeWatch:
+		g.mirror.watched.Store(true)
+		g.seenElsewhere()
+		s.queue(g, atOnce)
+	}
+}
+
+// attach follows a stream that another replica has, or had.
 func (s *store) attach(ctx context.Context, owner, id string, after uint64) (*remote, error) {
-	c, err := s.conn()
-	if err != nil {
-		return nil, s.unreachable(err)
+	r := &remote{store: s, id: id, owner: owner, head: chat.Head{ID: id}, cursor: after}
+	err := r.find(ctx)
+	if err != nil && r.mayCome(err) && r.hold() {
+		return r, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	results := c.DoMulti(ctx,
-		c.B().Hmget().Key(metaKey(id)).Field("owner", "end").Build(),
-		c.B().Xrange().Key(logKey(id)).Start(headEntry).End(headEntry).Build())
-	meta, err := results[0].ToArray()
-	if err != nil {
-		return nil, s.unreachable(err)
+	return r, asReply(s, err)
+}
+
+// asReply is what a client is told of an error of find.
+func asReply(s *store, err error) error {
+	switch err {
+	case nil, ErrEnd:
+		return err
+	case errNotThere, errNotYours:
+		return notFound()
+	case errNotReached:
+		return notReached()
 	}
-	if holder, err := meta[0].ToString(); err != nil || holder != owner {
-		return nil, notFound()
-	}
-	if end, err := meta[1].AsUint64(); err == nil {
-		if after == end {
-			return nil, ErrEnd
-		}
-		if after > end {
-			return nil, notReached()
-		}
-	}
-	return &remote{store: s, id: id, cursor: after, head: headOf(id, results[1])}, nil
+	return s.unreachable(err)
 }
 
 // headEntry is the id of a log's first entry, which has the head and no other record.

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/redisconn"
 )
 
 const (
@@ -24,18 +25,27 @@ const (
 type remote struct {
 	store  *store
 	id     string
+	owner  string
 	head   chat.Head
 	cursor uint64 // position of the last record given
 
+	held  bool      // it has not been found yet
+	until time.Time // when that is given up
+
 	page    []rueidis.XRangeEntry // read and not yet given
 	checked time.Time             // when the producer was last looked for
-	missing time.Time             // since when its lease was not there; zero: it was
+	missing time.Time             // since when its lease was not there, as far as that counts; zero: it was
 	wait    time.Duration
 }
 
-func (r *remote) close() {}
+func (r *remote) close() { r.letGo() }
 
 func (r *remote) next(ctx context.Context) (records, error) {
+	if r.held {
+		if err := r.await(ctx); err != nil {
+			return records{}, err
+		}
+	}
 	for {
 		for len(r.page) > 0 {
 			entry := r.page[0]
@@ -57,7 +67,8 @@ func (r *remote) next(ctx context.Context) (records, error) {
 			r.wait = pollEvery
 			continue
 		}
-		if err := r.pause(ctx); err != nil {
+		r.wait = min(max(r.wait*3/2, pollEvery), pollIdle) // longer the longer nothing comes
+		if err := r.sleep(ctx); err != nil {
 			return records{}, err
 		}
 	}
@@ -69,7 +80,7 @@ func (r *remote) open(entry rueidis.XRangeEntry) (records, error) {
 	id, _, _ := strings.Cut(entry.ID, "-")
 	last, err := strconv.ParseUint(id, 10, 64)
 	if !ok || err != nil {
-		return records{}, chat.AsError(errRecord) // a newer replica wrote this
+		return records{}, chat.AsError(errRecord) // of a release that knows no such format, or another
 	}
 	b := []byte(data)
 	count := uint64(0)
@@ -89,55 +100,59 @@ func (r *remote) open(entry rueidis.XRangeEntry) (records, error) {
 // read fetches the next entries, if there are any, and now and then looks after the producer. Redis
 // being away is no error: the follower waits for it.
 func (r *remote) read(ctx context.Context) error {
-	c, err := r.store.conn()
-	if err != nil {
-		return nil
+	s := r.store
+	node := s.node(r.id)
+	results, err := s.conn.Do(ctx, node, func(b rueidis.Builder) rueidis.Commands {
+		// No entry but the head's has another second half than 0.
+		from := strconv.FormatUint(r.cursor, 10) + "-1"
+		return rueidis.Commands{b.Xread().Count(pollCount).Streams().Key(logKey(r.id)).Id(from).Build()}
+	})
+	var streams map[string][]rueidis.XRangeEntry
+	if err == nil {
+		streams, err = results[0].AsXRead()
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	// No entry but the head's has another second half than 0.
-	from := strconv.FormatUint(r.cursor, 10) + "-1"
-	commands := rueidis.Commands{c.B().Xread().Count(pollCount).Streams().Key(logKey(r.id)).Id(from).Build()}
-	check := time.Since(r.checked) >= r.store.leases.Check
-	if check {
-		commands = append(commands,
-			c.B().Set().Key(watchKey(r.id)).Value("1").Px(r.store.leases.Watch).Build(),
-			c.B().Exists().Key(leaseKey(r.id)).Build(),
-			c.B().Hmget().Key(metaKey(r.id)).Field("last", "end").Build())
-	}
-	results := c.DoMulti(call, commands...)
-	streams, err := results[0].AsXRead()
-	if err != nil && !rueidis.IsRedisNil(err) {
-		if ctx.Err() == nil {
-			r.store.note(err)
-		}
+	switch {
+	case err == nil:
+		r.page = streams[logKey(r.id)]
+	case redisconn.Concerns(err): // somebody else has used its key
+		return s.unreachable(err)
+	case !rueidis.IsRedisNil(err):
 		r.missing = time.Time{} // what was seen before an outage says nothing
 		return nil
 	}
-	r.page = streams[logKey(r.id)]
-	if !check {
+	if time.Since(r.checked) < s.leases.Check {
 		return nil
 	}
 	r.checked = time.Now()
-	lease, err1 := results[2].AsBool()
-	meta, err2 := results[3].ToArray()
-	if err1 != nil || err2 != nil {
+	answer, err := s.conn.Run(ctx, node, watchScript, redisconn.Run{
+		Keys: []string{metaKey(r.id), leaseKey(r.id), watchKey(r.id)}, Args: []string{millis(s.leases.Watch)},
+	})[0].AsIntSlice()
+	if err != nil || len(answer) != 4 {
 		r.missing = time.Time{}
 		return nil
 	}
-	return r.judge(call, c, lease, meta)
+	return r.judge(ctx, sight{wrote: answer[0] == 1, lease: answer[1] == 1, last: answer[2], end: answer[3]})
+}
+
+// sight is what Redis says of a stream and its producer.
+type sight struct {
+	wrote bool  // what this replica wrote just now was taken
+	lease bool  // the producer has said that it is alive
+	last  int64 // position of the last record; -1: there is no such stream
+	end   int64 // -1: it has not ended
 }
 
 // judge ends a stream whose producer has been dead for long enough. What it writes is read like any
-// other end.
-func (r *remote) judge(ctx context.Context, c rueidis.Client, lease bool, meta []rueidis.RedisMessage) error {
-	end, err := meta[1].AsUint64()
-	switch ended := err == nil; {
-	case ended && len(r.page) == 0 && r.cursor == end:
+// other end. A missing lease says something only while leases can be written: for as long as it takes to be sure,
+// this replica must have written, too.
+func (r *remote) judge(ctx context.Context, seen sight) error {
+	ended := seen.end >= 0
+	switch {
+	case ended && len(r.page) == 0 && r.cursor == uint64(seen.end):
 		return ErrEnd // the client saw the end from the producer before Redis did
-	case ended && len(r.page) == 0 && r.cursor > end:
+	case ended && len(r.page) == 0 && r.cursor > uint64(seen.end):
 		return notReached()
-	case ended || lease || len(r.page) > 0:
+	case ended || seen.lease || !seen.wrote || len(r.page) > 0:
 		r.missing = time.Time{}
 		return nil
 	case r.missing.IsZero():
@@ -147,31 +162,27 @@ func (r *remote) judge(ctx context.Context, c rueidis.Client, lease bool, meta [
 		return nil
 	}
 	lost := &chat.Error{Code: chat.ProducerLost, Message: "the replica that made the answer is gone"}
-	if meta[0].IsNil() { // Redis lost the stream, and nobody brought it back
+	if seen.last < 0 { // Redis lost the stream, and nobody brought it back
 		return lost
 	}
-	ours, err := loseScript.do(ctx, c, run{
-		keys: []string{metaKey(r.id), logKey(r.id), leaseKey(r.id)},
-		args: []string{strconv.Itoa(lostGap), string(appendError(nil, lost)), recordFormat, millis(r.store.keep())},
-	})[0].AsBool()
-	r.store.note(err)
-	if ours {
-		r.store.hub.lost.Add(1)
-	}
+	r.lose(ctx, lost)
 	return nil
 }
 
-// pause waits before the next look, longer the longer nothing comes.
-func (r *remote) pause(ctx context.Context) error {
-	r.wait = min(max(r.wait*3/2, pollEvery), pollIdle)
-	t := time.NewTimer(r.wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-r.store.hub.released:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+func (r *remote) lose(ctx context.Context, lost *chat.Error) {
+	s := r.store
+	answer, err := s.conn.Run(ctx, s.node(r.id), loseScript, redisconn.Run{
+		Keys: []string{metaKey(r.id), logKey(r.id), leaseKey(r.id)},
+		Args: []string{strconv.Itoa(lostGap), string(appendError(nil, lost)), recordFormat, millis(s.keep())},
+	})[0].ToArray()
+	if err != nil || len(answer) != 2 {
+		return
+	}
+	if ours, _ := answer[0].AsBool(); !ours {
+		return
+	}
+	s.hub.lost.Add(1)
+	if key, _ := answer[1].ToString(); key != "" {
+		s.conn.Run(ctx, s.conn.Node(claimKey(key)), keepScript, keepKey(key, r.id, s.keep()))
 	}
 }

@@ -12,13 +12,19 @@ import (
 
 // gone says whether the idempotency key of a stream is free again: the stream can't be read, or its producer never
 // got further than to make the record, or it failed before its answer began in a way that is worth another try.
-func (s *store) gone(ctx context.Context, c rueidis.Client, id string) (bool, error) {
+func (s *store) gone(ctx context.Context, id string) (bool, error) {
 	if g := s.hub.stream(id); g != nil && g.failedEarly() {
 		return true, nil // which Redis will hear in a moment
 	}
-	results := c.DoMulti(ctx,
-		c.B().Hmget().Key(metaKey(id)).Field("last", "end").Build(),
-		c.B().Exists().Key(leaseKey(id)).Build())
+	results, err := s.conn.Do(ctx, s.node(id), func(b rueidis.Builder) rueidis.Commands {
+		return rueidis.Commands{
+			b.Hmget().Key(metaKey(id)).Field("last", "end").Build(),
+			b.Exists().Key(leaseKey(id)).Build(),
+		}
+	})
+	if err != nil {
+		return false, err
+	}
 	meta, err := results[0].ToArray()
 	if err != nil {
 		return false, err
@@ -37,15 +43,21 @@ func (s *store) gone(ctx context.Context, c rueidis.Client, id string) (bool, er
 	// The end of a stream without a chunk is its first record, or stands where lose.lua puts the end of one that
 	// had none.
 	if end, err := meta[1].AsUint64(); err == nil && (end == 1 || end == lostGap) {
-		return s.failedEarly(ctx, c, id, end)
+		return s.failedEarly(ctx, id, end)
 	}
 	return false, err
 }
 
 // failedEarly reads the end of a stream without a chunk.
-func (s *store) failedEarly(ctx context.Context, c rueidis.Client, id string, end uint64) (bool, error) {
+func (s *store) failedEarly(ctx context.Context, id string, end uint64) (bool, error) {
 	position := strconv.FormatUint(end, 10)
-	entries, err := c.Do(ctx, c.B().Xrange().Key(logKey(id)).Start(position+"-0").End(position+"-0").Build()).AsXRange()
+	results, err := s.conn.Do(ctx, s.node(id), func(b rueidis.Builder) rueidis.Commands {
+		return rueidis.Commands{b.Xrange().Key(logKey(id)).Start(position + "-0").End(position + "-0").Build()}
+	})
+	if err != nil {
+		return false, err
+	}
+	entries, err := results[0].AsXRange()
 	if err != nil || len(entries) == 0 {
 		return false, err
 	}

@@ -2,19 +2,26 @@ package stream_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/redisconn"
 	"github.com/websopy/relay/internal/redistest"
 	"github.com/websopy/relay/internal/stream"
 )
 
 func open(t *testing.T, o stream.Options, url string) *stream.Hub {
 	t.Helper()
-	h, err := stream.Open(o, url)
+	return openWith(t, o, redisconn.Options{URL: url})
+}
+
+func openWith(t *testing.T, o stream.Options, redis redisconn.Options) *stream.Hub {
+	t.Helper()
+	h, err := stream.Open(o, redis)
 	require.NoError(t, err)
 	t.Cleanup(func() { closeNow(h) })
 	return h
@@ -40,18 +47,15 @@ func TestRedisLogInACluster(t *testing.T) {
 	})
 }
 
-// unavailable starts streams until one is refused for Redis being away, or, when it is back, until
-// one is not.
-func unavailable(t *testing.T, h *stream.Hub, want bool) {
+// away starts streams until one begins in memory, because Redis is not to be had, or, when it is back, until one
+// does not.
+func away(t *testing.T, h *stream.Hub, want bool) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("unavailable: %v", want), func() bool {
+	eventually(t, fmt.Sprintf("away: %v", want), func() bool {
 		f, _, err := h.Start(background(t), stream.Request{Owner: "me", Produce: words(1)})
-		if err == nil {
-			f.Close()
-			return !want
-		}
-		require.ErrorIs(t, err, stream.ErrUnavailable)
-		return want
+		require.NoError(t, err)
+		f.Close()
+		return strings.HasPrefix(f.ID(), "m") == want
 	})
 }
 
@@ -107,11 +111,11 @@ func TestAStreamWhoseProducerDiesEndsOnceForAllAndWithinFifteenSeconds(t *testin
 	// The producer was not dead but cut off. It cannot write behind the end; who is attached to it
 	// reads on.
 	way.Heal()
-	unavailable(t, a, false)
+	away(t, a, false)
 	p.say <- " all"
 	p.say <- stop
 	require.Equal(t, "half more all", read(t, f).text)
-	unavailable(t, a, false)
+	away(t, a, false)
 	r = read(t, attach(t, b, f.ID(), 0))
 	require.Equal(t, "half", r.text)
 	requireCode(t, chat.ProducerLost, r.err)
@@ -141,10 +145,11 @@ func TestAClientThatSawTheEndBeforeRedisDidIsNotToldOfAnError(t *testing.T) {
 func TestRedisIsKilledAndComesBackEmpty(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	o := options()
-	away := make(chan error, 10)
-	o.Availability = func(err error) { away <- err }
-	a, b := open(t, o, s.URL()), open(t, options(), s.URL())
+	states := make(chan redisconn.State, 10)
+	a := openWith(t, options(), redisconn.Options{URL: s.URL(), Changed: func(_ string, to redisconn.State, _ error) {
+		states <- to
+	}})
+	b := open(t, options(), s.URL())
 	p := newProvider()
 	asks := stream.Request{Owner: "me", Key: "k", Produce: p.produce}
 	f, _, err := a.Start(background(t), asks)
@@ -162,19 +167,19 @@ func TestRedisIsKilledAndComesBackEmpty(t *testing.T) {
 	got := aside(func() reading { return read(t, elsewhere) })
 
 	s.Kill()
-	unavailable(t, a, true)
-	require.Error(t, <-away)
+	away(t, a, true)
+	require.Equal(t, redisconn.Away, <-states)
 	p.say <- "two "
 	require.Equal(t, "one two ", readUntilText(t, a, f.ID(), "one two "), "on the producing replica it goes on")
 	again(a)
-	_, err = b.Attach(background(t), "me", f.ID(), 0)
-	requireCode(t, chat.Overloaded, err)
-	require.NotEqual(t, chat.StreamNotFound, chat.AsError(err).Code)
+	held := attach(t, b, f.ID(), 0) // which Redis can't be asked for
+	heldGot := aside(func() reading { return read(t, held) })
+	require.Equal(t, 1, b.Stats().Held)
 
 	s.Restart(t)
-	require.NoError(t, <-away)
-	unavailable(t, a, false)
-	unavailable(t, b, false)
+	require.Equal(t, redisconn.Up, <-states)
+	away(t, a, false)
+	away(t, b, false)
 	eventually(t, "the stream being in Redis again", func() bool {
 		f, err := b.Attach(background(t), "me", f.ID(), 2)
 		if err == nil {
@@ -185,7 +190,7 @@ func TestRedisIsKilledAndComesBackEmpty(t *testing.T) {
 	again(b)
 	p.say <- "three"
 	p.say <- stop
-	for _, r := range []reading{read(t, f), <-got} {
+	for _, r := range []reading{read(t, f), <-got, <-heldGot} {
 		require.NoError(t, r.err)
 		require.Equal(t, "one two three", r.text)
 		require.NotNil(t, r.done)
@@ -207,15 +212,15 @@ func TestRedisHangsForLongerThanALeaseAndNothingIsLost(t *testing.T) {
 
 	s.Hang()
 	began := time.Now()
-	unavailable(t, a, true)
+	away(t, a, true)
 	require.Less(t, time.Since(began), 5*time.Second)
 	began = time.Now()
-	unavailable(t, a, true)
+	away(t, a, true)
 	require.Less(t, time.Since(began), time.Second, "the second does not wait for Redis")
 	p.say <- "two "
 	time.Sleep(leases.For * 4 / 3) // the lease is over
 	s.Wake()
-	unavailable(t, a, false)
+	away(t, a, false)
 	p.say <- stop
 	for _, r := range []reading{read(t, f), <-got} {
 		require.NoError(t, r.err)
@@ -229,9 +234,9 @@ func TestAHubStartsWithoutRedisAndFindsItLater(t *testing.T) {
 	s := redistest.Start(t)
 	s.Kill()
 	a := open(t, options(), s.URL())
-	unavailable(t, a, true)
+	away(t, a, true)
 	s.Restart(t)
-	unavailable(t, a, false)
+	away(t, a, false)
 }
 
 func TestReleaseHandsFollowersOverWhileTheGenerationGoesOn(t *testing.T) {
@@ -258,7 +263,7 @@ func TestReleaseHandsFollowersOverWhileTheGenerationGoesOn(t *testing.T) {
 }
 
 func TestAURLThatIsNoneIsToldWithoutItsPassword(t *testing.T) {
-	_, err := stream.Open(options(), "redis://user:s3cret@host:port/0")
+	_, err := stream.Open(options(), redisconn.Options{URL: "redis://user:s3cret@host:port/0"})
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "s3cret")
 }

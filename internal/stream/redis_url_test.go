@@ -18,21 +18,21 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/redisconn"
 	"github.com/websopy/relay/internal/redistest"
-	"github.com/websopy/relay/internal/stream"
 )
 
 // serves checks that two replicas share streams at url.
 func serves(t *testing.T, url string) {
 	t.Helper()
-	servesWith(t, options(), url)
+	servesWith(t, redisconn.Options{URL: url})
 }
 
-func servesWith(t *testing.T, o stream.Options, url string) {
+func servesWith(t *testing.T, redis redisconn.Options) {
 	t.Helper()
-	a, b := open(t, o, url), open(t, o, url)
-	unavailable(t, a, false)
-	unavailable(t, b, false)
+	a, b := openWith(t, options(), redis), openWith(t, options(), redis)
+	away(t, a, false)
+	away(t, b, false)
 	f := start(t, a, words(10))
 	require.Equal(t, wordsText(0, 10), read(t, f).text)
 	r := read(t, attach(t, b, f.ID(), 0))
@@ -50,13 +50,12 @@ func TestRedisOverTLS(t *testing.T) {
 	redistest.Start(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
 	url := "rediss://127.0.0.1:" + port
 	serves(t, url+"?skip_verify=true")
-	unavailable(t, open(t, options(), url), true)
-	o := options()
-	o.RootCAs = x509.NewCertPool()
+	away(t, open(t, options(), url), true)
+	o := redisconn.Options{URL: url, RootCAs: x509.NewCertPool()}
 	pem, err := os.ReadFile(cert)
 	require.NoError(t, err)
 	require.True(t, o.RootCAs.AppendCertsFromPEM(pem))
-	servesWith(t, o, url)
+	servesWith(t, o)
 }
 
 func TestRedisOnASocket(t *testing.T) {
@@ -83,12 +82,11 @@ func TestRedisWithTheDocumentedACLAndNoMore(t *testing.T) {
 	})
 }
 
-// policyAt gives what Options.Evicts is told of the Redis at url.
+// policyAt gives what is told of the policy of the Redis at url.
 func policyAt(t *testing.T, url string) <-chan string {
-	o := options()
 	told := make(chan string, 1)
-	o.Evicts = func(policy string) { told <- policy }
-	unavailable(t, open(t, o, url), false)
+	o := redisconn.Options{URL: url, Evicts: func(policy string) { told <- policy }}
+	away(t, openWith(t, options(), o), false)
 	return told
 }
 
@@ -122,9 +120,10 @@ func TestRedisBehindASentinel(t *testing.T) {
 	sentinel := redistest.StartSentinel(t, conf)
 	require.Equal(t, "OK", sentinel.Do("ACL", "SETUSER", "watcher", "on", ">of-sentinel", "allchannels", "+@all"))
 	require.Equal(t, "OK", sentinel.Do("ACL", "SETUSER", "default", "-@all", "+ping"))
-	o := options()
-	o.SentinelUser, o.SentinelPassword = "watcher", "of-sentinel"
-	servesWith(t, o, "redis://relay:of-redis@"+sentinel.Addr+"?master_set=main")
+	servesWith(t, redisconn.Options{
+		URL:          "redis://relay:of-redis@" + sentinel.Addr + "?master_set=main",
+		SentinelUser: "watcher", SentinelPassword: "of-sentinel",
+	})
 }
 
 func freePort(t *testing.T) string {

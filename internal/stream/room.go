@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -15,6 +16,9 @@ const (
 	endRoom  = 1 << 10 // for a live one's last record
 )
 
+// errNoRoom is why a new stream is refused that Options.MaxBytes has no room for.
+var errNoRoom = errors.New("RELAY_RESUME_BYTES are used up")
+
 // admit registers g, or follows the local stream that has its key.
 func (h *Hub) admit(g *generation) (f *Follower, err error) {
 	var cut []*generation
@@ -22,14 +26,7 @@ func (h *Hub) admit(g *generation) (f *Follower, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if first := h.holder(g.key); first != nil {
-		if first.body != g.body {
-			return nil, mismatch()
-		}
-		from := first.attach(0)
-		if from == nil {
-			return nil, notFound()
-		}
-		return newFollower(h, first.head, from), nil
+		return h.followHolder(first, g.body)
 	}
 	if h.closing {
 		return nil, &chat.Error{Code: chat.Draining, Message: "this replica is going away", RetryAfter: time.Second}
@@ -42,7 +39,7 @@ func (h *Hub) admit(g *generation) (f *Follower, err error) {
 	if !ok {
 		g.place.Give()
 		h.drop(a)
-		return nil, &chat.Error{Code: chat.Overloaded, RetryAfter: h.o.Generations.After(),
+		return nil, &chat.Error{Code: chat.Overloaded, RetryAfter: h.o.Generations.After(), Err: errNoRoom,
 			Message: "there is no room for another resumable stream (RELAY_RESUME_BYTES)"}
 	}
 	if h.store == nil { // with a store the key is g's when Redis says so: see begin
@@ -84,6 +81,56 @@ func (h *Hub) giveKey(g *generation) {
 	if former != nil && former != g {
 		h.count(former)
 	}
+}
+
+// holdKeyHere is holdKey for a stream that Redis can't be asked about. It gives a Follower of the stream here that
+// has g's key already, if there is one.
+func (h *Hub) holdKeyHere(g *generation) (*Follower, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if first := h.holder(g.key); first != nil && first != g {
+		return h.followHolder(first, g.body)
+	}
+	h.giveKey(g)
+	return nil, nil
+}
+
+// followHolder follows the stream that has an idempotency key, from its beginning, for who asks the same. The caller
+// holds mu.
+func (h *Hub) followHolder(first *generation, body [32]byte) (*Follower, error) {
+	if first.body != body {
+		return nil, mismatch()
+	}
+	from := first.attach(0)
+	if from == nil {
+		return nil, notFound()
+	}
+	return newFollower(h, first.head, from), nil
+}
+
+// loseKey takes g's key from it, which is another stream's.
+func (h *Hub) loseKey(g *generation) {
+	h.letKeyGo(g)
+	h.keysLost.Add(1)
+}
+
+// letKeyGo has those that come with g's key ask Redis for it.
+func (h *Hub) letKeyGo(g *generation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.keys[g.key] == g {
+		delete(h.keys, g.key)
+		h.count(g)
+	}
+}
+
+// rename gives g another id, before anybody knows the first.
+func (h *Hub) rename(g *generation, id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.streams, g.id)
+	g.id, g.head.ID = id, id
+	h.streams[id] = g
 }
 
 // withdraw undoes admit for a generation that does not come to be.

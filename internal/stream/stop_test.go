@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/redisconn"
 	"github.com/websopy/relay/internal/redistest"
 )
 
@@ -19,13 +20,13 @@ func TestAStopBeforeTheProviderIsAskedSavesTheCall(t *testing.T) {
 	ctx := context.Background()
 	url := redistest.Start(t).URL()
 	o := Options{Grace: time.Minute, Retention: time.Minute}
-	a, err := Open(o, url)
+	a, err := Open(o, redisconn.Options{URL: url})
 	require.NoError(t, err)
-	b, err := Open(o, url)
+	b, err := Open(o, redisconn.Options{URL: url})
 	require.NoError(t, err)
 
-	g := &generation{hub: a, id: newID(), owner: "me", started: time.Now(), live: true}
-	g.ctx, g.quit = context.WithCancel(ctx)
+	g, there := a.newGeneration(ctx, &Request{Owner: "me"})
+	require.True(t, there)
 	_, err = a.admit(g)
 	require.NoError(t, err)
 	_, err = a.store.create(ctx, g)
@@ -39,6 +40,7 @@ func TestAStopBeforeTheProviderIsAskedSavesTheCall(t *testing.T) {
 	a.mu.Unlock()
 
 	outcomes := make(chan Outcome, 1)
+	a.store.begin(g)
 	g.start(func(context.Context) iter.Seq2[chat.Chunk, error] {
 		t.Error("the provider was asked")
 		return nil

@@ -175,6 +175,7 @@ var leases = stream.Leases{
 	Check:   stream.DefaultLeases.Check / 4,
 	Confirm: stream.DefaultLeases.Confirm / 4,
 	Watch:   stream.DefaultLeases.Watch / 4,
+	Settle:  stream.DefaultLeases.Settle / 10,
 }
 
 func options() stream.Options {

@@ -3,7 +3,6 @@ package replicas_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -109,7 +108,7 @@ func TestAnAnswerWhoseReplicaIsKilledEndsInTimeAndKeepsItsText(t *testing.T) {
 	require.NotContains(t, b.log.String(), moved.id, "ids are not to be read in the log")
 }
 
-func TestWithoutRedisAnswersGoOnAndNewOnesAreNotResumable(t *testing.T) {
+func TestWithoutRedisAnswersGoOnAndNewOnesAreKeptInMemoryUntilItIsBack(t *testing.T) {
 	t.Parallel()
 	p := startProvider(t, 250, 20*time.Millisecond)
 	redis, a, b := pair(t, p)
@@ -122,43 +121,30 @@ func TestWithoutRedisAnswersGoOnAndNewOnesAreNotResumable(t *testing.T) {
 	redis.Kill()
 	require.Eventually(t, func() bool { return a.metric(t, "relay_resume_store_up") == "0" }, patience, 20*time.Millisecond)
 	began := time.Now()
-	plain := newClient(t, "plain")
-	require.ErrorIs(t, plain.connect(background(t), a.url(), func() bool { return plain.text != "" }), errCut)
-	require.Empty(t, plain.id)
+	const question = "fresh-3f0e7a52-9d1c-4b7e-8a64-5f2d90c1e7ab"
+	fresh := newClient(t, question)
+	fresh.words(t, a, 5)
 	require.Less(t, time.Since(began), 2*time.Second)
-	require.Equal(t, "1", a.metric(t, "relay_resume_unavailable_total"))
-	select {
-	case <-p.wentAway("plain"):
-	case <-time.After(patience):
-		require.Fail(t, "an answer that nobody can resume is not generated on")
-	}
+	require.True(t, strings.HasPrefix(fresh.id, "m"), fresh.id)
+	again := newClient(t, question) // the same key on the same replica
+	again.words(t, a, 5)
+	require.Equal(t, fresh.id, again.id)
 
-	res, err := http.Get(a.url() + "/api/chat/stream?message=event-source")
-	require.NoError(t, err)
-	body, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	res.Body.Close()
-	require.True(t, strings.HasPrefix(string(body), "data: {\"type\":\"ping\"}\nid: none\n\n"), string(body))
-	req, _ := http.NewRequest(http.MethodGet, a.url()+"/api/chat/stream?message=event-source", nil)
-	req.Header.Set("Last-Event-ID", "none")
-	res, err = http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	res.Body.Close()
-	require.Equal(t, http.StatusNotFound, res.StatusCode, "an EventSource that comes back does not ask again")
-	require.Equal(t, 1, p.asked("event-source"))
-
+	reads.Go(func() { fresh.rest(t, b) })  // which can't know it yet
 	reads.Go(func() { moving.rest(t, b) }) // which can't find it yet
 	redis.Restart(t)
 	reads.Wait()
-	for _, c := range []*client{attached, moving} {
+	for _, c := range []*client{attached, moving, fresh} {
 		require.Equal(t, "done", c.end.Type)
 		require.Equal(t, p.answer(c.question), c.text)
 		require.Equal(t, 1, p.asked(c.question))
 	}
 	require.Eventually(t, func() bool { return a.metric(t, "relay_resume_store_up") == "1" }, patience, 20*time.Millisecond)
+	require.Equal(t, "1", a.metric(t, "relay_resume_published_total"))
+	require.Equal(t, "0", a.metric(t, "relay_resume_unavailable_total"))
 	after := newClient(t, "after")
 	after.words(t, a, 3)
-	require.NotEmpty(t, after.id)
+	require.False(t, strings.HasPrefix(after.id, "m"), after.id)
 }
 
 func TestAStopReachesTheProviderFromTheOtherReplicaInEveryPhase(t *testing.T) {

@@ -3,5 +3,5 @@
 local m = redis.call('HMGET', KEYS[1], 'owner', 'producer', 'end')
 if m[1] ~= ARGV[1] then return {0, ''} end
 if m[3] then return {1, ''} end
-redis.call('HSET', KEYS[1], 'stop', '1')
+redis.pcall('HSET', KEYS[1], 'stop', '1') -- a full Redis takes no mark: the notice has to do
 return {1, m[2]}

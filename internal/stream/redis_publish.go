@@ -1,0 +1,140 @@
+package stream
+
+import (
+	"context"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/websopy/relay/internal/redisconn"
+)
+
+// recorded says whether Redis has a record of g, which it makes if need be: of a stream that began while
+// Redis was away, or that Redis has lost. So the first round of a stream that has none takes more trips.
+func (s *store) recorded(ctx context.Context, g *generation, writable bool) bool {
+	m := &g.mirror
+	if m.closed.Load() {
+		return false
+	}
+	if !m.created.Load() {
+		if !writable || !s.publish(ctx, g) {
+			return false
+		}
+	}
+	if m.owed && s.conn.Node(claimKey(g.key)).State() == redisconn.Up {
+		s.claimOwed(ctx, g)
+	}
+	return true
+}
+
+// publish makes the record of g in Redis. Its log follows, from the beginning.
+func (s *store) publish(ctx context.Context, g *generation) bool {
+	m := &g.mirror
+	first := m.keys == nil
+	made, err := s.record(ctx, g)
+	if err != nil {
+		if redisconn.Concerns(err) {
+			s.hub.troubled(err)
+		} else {
+			s.queue(g, lazy)
+		}
+		return false
+	}
+	if first {
+		m.keys = keysOf(g.id)
+		s.hub.published.Add(1)
+	}
+	m.at, m.sent, m.unsure, m.renewed = place{}, 0, !made, time.Time{}
+	m.owed = g.key != "" // Redis may have lost that, too
+	m.created.Store(true)
+	return true
+}
+
+func keysOf(id string) []string {
+	return []string{metaKey(id), logKey(id), leaseKey(id), watchKey(id)}
+}
+
+// record makes the record of g in Redis, unless there is one.
+func (s *store) record(ctx context.Context, g *generation) (made bool, err error) {
+	return s.conn.Run(ctx, s.node(g.id), createScript, redisconn.Run{
+		Keys: keysOf(g.id)[:3],
+		Args: []string{
+			s.replica, g.owner, millis(s.leases.For), millis(s.keep()),
+			recordFormat, string(appendHead(nil, &g.head)), g.key,
+		},
+	})[0].AsBool()
+}
+
+// claimOwed claims the idempotency key of a stream that began without. Whoever has it by now has asked while nobody
+// could know of g, which goes on without a key then.
+func (s *store) claimOwed(ctx context.Context, g *generation) {
+	m := &g.mirror
+	if m.former != "" {
+		_, _ = s.conn.Do(ctx, s.node(m.former), func(b rueidis.Builder) rueidis.Commands {
+			return rueidis.Commands{b.Del().Key(keysOf(m.former)[:3]...).Build()}
+		})
+	}
+	stale := ""
+	if m.former != "" {
+		stale = claimValue(m.former, g.body)
+	}
+	holder, _, err := s.claim(ctx, g, stale)
+	if err != nil && !redisconn.Concerns(err) {
+		return // and is owed
+	}
+	m.owed = false
+	if err != nil || holder != g.id {
+		s.hub.loseKey(g)
+	}
+}
+
+func claimValue(id string, body [32]byte) string { return id + " " + hex.EncodeToString(body[:]) }
+
+// claim gives g its idempotency key, unless another stream has it that can still be read. It says which
+// stream holds the key, and for which body. A holder with the value stale is known to be no more.
+func (s *store) claim(ctx context.Context, g *generation, stale string) (holder string, body [32]byte, err error) {
+	node := s.conn.Node(claimKey(g.key))
+	for {
+		value, err := s.conn.Run(ctx, node, claimScript, redisconn.Run{
+			Keys: []string{claimKey(g.key)},
+			Args: []string{claimValue(g.id, g.body), millis(s.life()), stale},
+		})[0].ToString()
+		if err != nil {
+			return "", body, err
+		}
+		id, digits, _ := strings.Cut(value, " ")
+		if b, err := hex.DecodeString(digits); err != nil || copy(body[:], b) != len(body) {
+			stale = value // whoever wrote that, it leads to no stream
+			continue
+		}
+		if id == g.id {
+			return id, body, nil
+		}
+		gone, err := s.gone(ctx, id)
+		if !gone || err != nil {
+			return id, body, err
+		}
+		stale = value
+	}
+}
+
+// keepKeys has the idempotency keys of streams stay as long as these do.
+func (s *store) keepKeys(ctx context.Context, of []*generation, keep time.Duration) {
+	runs := map[*redisconn.Node][]redisconn.Run{}
+	for _, g := range of {
+		if g.key == "" || g.mirror.owed {
+			continue
+		}
+		n := s.conn.Node(claimKey(g.key))
+		runs[n] = append(runs[n], keepKey(g.key, g.id, keep))
+	}
+	for n, runs := range runs {
+		s.conn.Run(ctx, n, keepScript, runs...)
+	}
+}
+
+func keepKey(key, id string, keep time.Duration) redisconn.Run {
+	return redisconn.Run{Keys: []string{claimKey(key)}, Args: []string{id, millis(keep)}}
+}
