@@ -21,6 +21,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/config"
+	"github.com/websopy/relay/internal/dialect"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/limit"
@@ -130,9 +131,14 @@ func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, 
 		Hosts: append(certificateNames(cfg), cfg.Hosts...), CORSOrigins: cfg.CORSOrigins,
 		MaxBody: int64(cfg.MaxBody), BodyBytes: int64(cfg.BodyBytes), BodyTimeout: cfg.BodyTimeout,
 		MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
-		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI,
+		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI, Dialects: dialects,
 		Log: log, Metrics: metrics, Secrets: secrets,
 	}), nil
+}
+
+// dialects are what clients may speak, beside the native one.
+var dialects = []handler.Dialect{
+	{Path: "/v1/chat/completions", Dialect: dialect.ChatCompletions{}, OfProvider: true},
 }
 
 // newHub makes the resumable streams, or nil when they are off.

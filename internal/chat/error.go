@@ -14,6 +14,7 @@ const (
 	Unauthorized         Code = "unauthorized"
 	Forbidden            Code = "forbidden"
 	NotFound             Code = "not_found"
+	ModelNotFound        Code = "model_not_found"
 	MethodNotAllowed     Code = "method_not_allowed"
 	BodyTooLarge         Code = "body_too_large"
 	UnsupportedMediaType Code = "unsupported_media_type"
@@ -56,6 +57,7 @@ var codes = map[Code]struct {
 	Unauthorized:         {401, false},
 	Forbidden:            {403, false},
 	NotFound:             {404, false},
+	ModelNotFound:        {404, false},
 	MethodNotAllowed:     {405, false},
 	BodyTooLarge:         {413, false},
 	UnsupportedMediaType: {415, false},

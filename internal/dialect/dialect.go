@@ -50,6 +50,10 @@ type Response struct {
 	Get bool // the request was a GET, perhaps of a browser's EventSource
 }
 
+// heartbeat says to clients of providers' APIs that the stream lives: a comment, which all of them pass over. It is one
+// line, because a blank one after it would be an event without data to some.
+const heartbeat = ": hb\n"
+
 // An Encoder makes the frames of one response. Each method appends whole frames, or nothing, to dst. It is
 // used by one goroutine at a time, and does not allocate for text once dst has grown.
 type Encoder interface {

@@ -7,9 +7,12 @@ import (
 	"github.com/go-faster/jx"
 )
 
-// ownFields read the fields of a request that are the relay's own, in all their spellings. Among them are those
-// that some provider's format has for the same things: the relay writes them itself.
-var ownFields = map[string]func(n *Ask, d *jx.Decoder) error{
+// fields read the fields of a request that a dialect knows, by name.
+type fields map[string]func(n *Ask, d *jx.Decoder) error
+
+// ownFields are the relay's own, in all their spellings. Among them are those that some provider's format has for the
+// same things: the relay writes them itself.
+var ownFields = fields{
 	"messages":              (*Ask).messages,
 	"model":                 (*Ask).model,
 	"stream":                func(n *Ask, d *jx.Decoder) (err error) { n.Stream, err = boolean(d); return err },
@@ -37,10 +40,10 @@ var ownFields = map[string]func(n *Ask, d *jx.Decoder) error{
 	"max_output_tokens": notOurs("use max_tokens"),
 }
 
-// ownNameLike is the relay's own field that a name equals under Unicode's simple case folding, or "". Many readers
+// nameLike is the field that a name equals under Unicode's simple case folding, or "". Many readers
 // of JSON ignore case: to them "Model" is another model beside the one that was checked.
-func ownNameLike(name string) string {
-	for own := range ownFields {
+func (f fields) nameLike(name string) string {
+	for own := range f {
 		if strings.EqualFold(own, name) {
 			return own
 		}
@@ -56,7 +59,7 @@ func notOurs(instead string) func(*Ask, *jx.Decoder) error {
 func (n *Ask) messages(d *jx.Decoder) error {
 	n.Messages = nil // of two members with one name the last counts, as everywhere
 	return array(d, func(d *jx.Decoder, i int) error {
-		m, err := message(d)
+		m, err := message(d, nil)
 		n.Messages = append(n.Messages, m)
 		return err
 	})

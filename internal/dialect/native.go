@@ -87,8 +87,8 @@ func (e *nativeEncoder) Close(dst []byte) []byte {
 }
 
 // appendCursor appends the id line of a frame: position seq of the stream, as stream.ParseCursor reads it.
-func (e *nativeEncoder) appendCursor(dst []byte, seq uint64) []byte {
-	dst = append(append(sse.AppendID(dst), e.Head.ID...), '.')
+func (r *Response) appendCursor(dst []byte, seq uint64) []byte {
+	dst = append(append(sse.AppendID(dst), r.Head.ID...), '.')
 	return strconv.AppendUint(dst, seq, 10)
 }
 

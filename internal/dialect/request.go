@@ -20,17 +20,23 @@ const maxModel = 256
 // decodeNative decodes and validates a native request body (docs/protocol.md, 2). Its errors are *chat.Error
 // with code invalid_request, and name the field.
 func decodeNative(body []byte) (*Ask, error) {
-	if err := checkJSON(body); err != nil {
-		return nil, invalid("%s", err)
-	}
 	n := &Ask{Stream: true}
-	if err := object(jx.DecodeBytes(body), n.field); err != nil {
-		return nil, invalid("%s", err)
+	return n, n.decode(body, ownFields)
+}
+
+// decode reads a body that has messages, with the fields of a dialect.
+func (n *Ask) decode(body []byte, own fields) error {
+	if err := checkJSON(body); err != nil {
+		return invalid("%s", err)
+	}
+	read := func(d *jx.Decoder, key []byte) error { return n.field(d, string(key), own) }
+	if err := object(jx.DecodeBytes(body), read); err != nil {
+		return invalid("%s", err)
 	}
 	if len(n.Messages) == 0 {
-		return nil, invalid("messages: at least one message is required")
+		return invalid("messages: at least one message is required")
 	}
-	return n, nil
+	return nil
 }
 
 // Question makes the request of a GET, which has one message of the user in its URL.
@@ -88,12 +94,11 @@ func checkJSON(body []byte) error {
 // maxFurther bounds the fields that the relay does not know.
 const maxFurther = 128
 
-func (n *Ask) field(d *jx.Decoder, key []byte) error {
-	name := string(key)
-	if read, own := ownFields[name]; own {
+func (n *Ask) field(d *jx.Decoder, name string, own fields) error {
+	if read, own := own[name]; own {
 		return read(n, d)
 	}
-	if own := ownNameLike(name); own != "" {
+	if own := own.nameLike(name); own != "" {
 		return fmt.Errorf("is taken for %s by readers of JSON that ignore case", own)
 	}
 	raw, err := d.Raw()
@@ -116,14 +121,17 @@ func (n *Ask) field(d *jx.Decoder, key []byte) error {
 	return nil
 }
 
-func message(d *jx.Decoder) (m chat.Message, err error) {
+// message reads a message. The names of its roles are the relay's own and those in alias.
+func message(d *jx.Decoder, alias map[string]chat.Role) (m chat.Message, err error) {
 	hasContent := false
 	err = object(d, func(d *jx.Decoder, key []byte) (err error) {
 		switch string(key) {
 		case "role":
 			var role string
 			role, err = str(d)
-			m.Role = chat.Role(role)
+			if m.Role = alias[role]; m.Role == "" {
+				m.Role = chat.Role(role)
+			}
 			switch m.Role {
 			case chat.RoleSystem, chat.RoleUser, chat.RoleAssistant, chat.RoleTool:
 			default:
@@ -173,6 +181,9 @@ func message(d *jx.Decoder) (m chat.Message, err error) {
 	}
 	if m.Role != chat.RoleAssistant {
 		m.State, m.Reasoning, m.ReasoningName, m.ReasoningDetails, m.ExtraContent = "", "", "", nil, nil
+	}
+	if err == nil && bytes.Contains(m.ReasoningDetails, []byte(detailsFormat)) {
+		err = takeState(&m)
 	}
 	return m, err
 }
@@ -365,6 +376,9 @@ func toolChoice(d *jx.Decoder) (c chat.ToolChoice, err error) {
 	case jx.Object:
 		c.Mode = chat.ChooseFunction
 		err = object(d, func(d *jx.Decoder, key []byte) (err error) {
+			if string(key) == "type" {
+				return functionType(d)
+			}
 			if string(key) != "function" {
 				return d.Skip()
 			}
@@ -382,6 +396,15 @@ func toolChoice(d *jx.Decoder) (c chat.ToolChoice, err error) {
 		return c, err
 	}
 	return c, wrongType(d, "a string or an object")
+}
+
+// functionType reads a type that can only be one.
+func functionType(d *jx.Decoder) error {
+	typ, err := str(d)
+	if err == nil && typ != "function" {
+		err = fmt.Errorf("unknown type %.40q; want function", typ)
+	}
+	return err
 }
 
 func stop(d *jx.Decoder) (list []string, err error) {

@@ -2,6 +2,14 @@ package dialect
 
 import "unicode/utf8"
 
+// member appends the name of an object's next member, with a comma if it is not the first.
+func member(dst []byte, name string) []byte {
+	if dst[len(dst)-1] != '{' {
+		dst = append(dst, ',')
+	}
+	return append(append(append(dst, '"'), name...), `":`...)
+}
+
 const hexDigits = "0123456789abcdef"
 
 // plain holds the ASCII characters that stand for themselves in a JSON string.

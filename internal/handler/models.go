@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -16,31 +17,45 @@ type Model struct {
 	OwnedBy string // the kind of its provider
 }
 
-// modelObject is a model as OpenAI's API lists it. When it was made is not known.
+// modelObject is a model as OpenAI's API lists it, and Anthropic's: neither's clients mind what is the other's. When
+// it was made is not known.
 type modelObject struct {
 	ID      string `json:"id"`
 	Object  string `json:"object"`
 	Created int64  `json:"created"`
 	OwnedBy string `json:"owned_by"`
+
+	Type        string    `json:"type"`
+	DisplayName string    `json:"display_name"`
+	CreatedAt   time.Time `json:"created_at"`
 }
 
 func (m Model) object() modelObject {
-	return modelObject{ID: m.ID, Object: "model", OwnedBy: m.OwnedBy}
+	return modelObject{
+		ID: m.ID, Object: "model", OwnedBy: m.OwnedBy,
+		Type: "model", DisplayName: m.ID, CreatedAt: time.Unix(0, 0).UTC(),
+	}
 }
 
-// listModels answers with the models whose exact names are known, in OpenAI's shape.
+// listModels answers with the models whose exact names are known: a list of OpenAI's, and a whole page of Anthropic's.
 func (r *Relay) listModels(w http.ResponseWriter, req *http.Request) {
 	list := struct {
-		Object string        `json:"object"`
-		Data   []modelObject `json:"data"`
-	}{"list", make([]modelObject, 0, len(r.Models))}
+		Object  string        `json:"object"`
+		Data    []modelObject `json:"data"`
+		HasMore bool          `json:"has_more"`
+		FirstID *string       `json:"first_id"`
+		LastID  *string       `json:"last_id"`
+	}{Object: "list", Data: make([]modelObject, 0, len(r.Models))}
 	for _, m := range r.Models {
 		list.Data = append(list.Data, m.object())
+	}
+	if n := len(list.Data); n > 0 {
+		list.FirstID, list.LastID = &list.Data[0].ID, &list.Data[n-1].ID
 	}
 	r.json(w, req, list)
 }
 
-var errNoModel = &chat.Error{Code: chat.NotFound, Message: "there is no model of this name"}
+var errNoModel = &chat.Error{Code: chat.ModelNotFound, Message: "there is no model of this name"}
 
 // oneModel answers with one of them. Names have slashes, plain or as %2F.
 func (r *Relay) oneModel(w http.ResponseWriter, req *http.Request) {

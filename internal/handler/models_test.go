@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/identity"
 )
@@ -15,26 +14,31 @@ func TestModelsAreListedAsOpenAIDoes(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello, Models: []handler.Model{{"gpt-6-luna", "openai"}, {"meta/llama", "openai"}}})
 	res, body := fetch(t, http.MethodGet, r.url+"/v1/models", "")
 	require.Equal(t, http.StatusOK, res.StatusCode)
-	require.JSONEq(t, `{"object":"list","data":[{"id":"gpt-6-luna","object":"model","created":0,"owned_by":"openai"},
-		{"id":"meta/llama","object":"model","created":0,"owned_by":"openai"}]}`, body)
+	object := func(id string) string {
+		return `{"id":"` + id + `","object":"model","created":0,"owned_by":"openai",
+			"type":"model","display_name":"` + id + `","created_at":"1970-01-01T00:00:00Z"}`
+	}
+	require.JSONEq(t, `{"object":"list","data":[`+object("gpt-6-luna")+`,`+object("meta/llama")+`],
+		"has_more":false,"first_id":"gpt-6-luna","last_id":"meta/llama"}`, body)
 
 	for _, path := range []string{"/v1/models/meta/llama", "/v1/models/meta%2Fllama"} {
 		res, body = fetch(t, http.MethodGet, r.url+path, "")
 		require.Equal(t, http.StatusOK, res.StatusCode, path)
-		require.JSONEq(t, `{"id":"meta/llama","object":"model","created":0,"owned_by":"openai"}`, body)
+		require.JSONEq(t, object("meta/llama"), body)
 	}
 	res, body = fetch(t, http.MethodGet, r.url+"/v1/models/nothing", "")
 	require.Equal(t, http.StatusNotFound, res.StatusCode)
-	require.Equal(t, chat.NotFound, lastError(t, body).Code)
+	require.Equal(t, `{"error":{"message":"there is no model of this name","type":"invalid_request_error",`+
+		`"param":null,"code":"model_not_found"}}`+"\n", body)
 
 	none := start(t, handler.Options{Upstream: hello})
 	_, body = fetch(t, http.MethodGet, none.url+"/v1/models", "")
-	require.JSONEq(t, `{"object":"list","data":[]}`, body)
+	require.JSONEq(t, `{"object":"list","data":[],"has_more":false,"first_id":null,"last_id":null}`, body)
 }
 
 func TestModelsAreListedForCallersOnly(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello, Keys: identity.NewKeys([]identity.APIKey{{Name: "web", Key: "sk-test-0123456789"}})})
 	res, body := fetch(t, http.MethodGet, r.url+"/v1/models", "")
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
-	require.Equal(t, chat.Unauthorized, lastError(t, body).Code)
+	require.Contains(t, body, `"code":"unauthorized"`)
 }

@@ -165,14 +165,24 @@ func (r *Relay) routeStreams(mux chi.Router) {
 	})
 }
 
-// dialectOf is what a path speaks, refusals included: native, where no other dialect has it.
+// dialectOf is what a path speaks, refusals included: native, where no other dialect has it. What else is below /v1
+// is of OpenAI's API, or is taken for a part of it.
 func dialectOf(dialects []Dialect, path string) Dialect {
 	for _, d := range dialects {
-		if rest, ok := strings.CutPrefix(path, d.Path); ok && (rest == "" || rest[0] == '/') {
+		if isUnder(path, d.Path) {
 			return d
 		}
 	}
+	if isUnder(path, "/v1") && !isUnder(path, "/v1/ai") {
+		return Dialect{Dialect: dialect.ChatCompletions{}, OfProvider: true}
+	}
 	return Dialect{Dialect: dialect.Native{}}
+}
+
+// isUnder tells whether a path is root, or below it.
+func isUnder(path, root string) bool {
+	rest, ok := strings.CutPrefix(path, root)
+	return ok && (rest == "" || rest[0] == '/')
 }
 
 var errNoPath = &chat.Error{Code: chat.NotFound, Message: "there is nothing at this path"}

@@ -125,7 +125,8 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	rec := r.newRecord(req, ask.Model)
 	ctx = upstream.WithTrace(ctx, &rec.trace)
 	if ask.Stream {
-		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), r.encoder(req, dialect.Response{Head: r.head(req, ask)}), rec)
+		encoder := r.encoder(req, dialect.Response{Head: r.head(req, ask)})
+		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), encoder, rec)
 	} else {
 		r.whole(ctx, w, req, ask, rec)
 	}
