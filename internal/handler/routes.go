@@ -80,7 +80,7 @@ type Options struct {
 type Relay struct {
 	Options
 	redact   Redaction
-	bugs     panicLog
+	bugs     *panicLog
 	bodies   *limit.Bytes
 	refusals *refusals
 	routes   http.Handler
@@ -98,7 +98,7 @@ func New(o Options) *Relay {
 	r := &Relay{Options: o, bodies: limit.NewBytes(o.BodyBytes), connections: limit.NewPlaces(limit.PlacesOptions{Places: o.MaxStreams})}
 	r.life, r.end = context.WithCancelCause(context.Background())
 	r.redact = Redactor(o.Secrets)
-	r.bugs = panicLog{log: o.Log, redact: r.redact}
+	r.bugs = &panicLog{log: o.Log, redact: r.redact}
 	r.refusals = newRefusals()
 	r.Metrics.observeBodies(r.bodies.Used)
 	r.routes = r.newRoutes()
@@ -110,10 +110,8 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.S
 
 func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
-	mux.Use(
-		receive(r.Dialects, r.redact), address(r.TrustedProxies), recoverPanics(r.bugs, r.fail),
-		bodyDeadline(r.BodyTimeout), markOrigins(r.CORSOrigins),
-	)
+	mux.Use(receive(r.Dialects, r.redact), recoverPanics(r.bugs, r.fail))
+	mux.Use(checked(r.fail, address(r.TrustedProxies), bodyDeadline(r.BodyTimeout)), markOrigins(r.CORSOrigins))
 	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
@@ -121,13 +119,8 @@ func (r *Relay) newRoutes() http.Handler {
 		ask("/healthz", r.healthz)
 		ask("/readyz", r.readyz)
 	}
-	mux.Group(func(mux chi.Router) {
-		if r.Keys.None() {
-			mux.Use(checkHost(r.Hosts, r.fail))
-		}
-		r.routePages(mux)
-		r.routeStreams(mux)
-	})
+	r.routePages(mux)
+	r.routeStreams(mux)
 	return mux
 }
 
@@ -135,7 +128,8 @@ func (r *Relay) routePages(mux chi.Router) {
 	if !r.UI {
 		return
 	}
-	for _, ask := range []func(string, http.HandlerFunc){mux.Get, mux.Head} {
+	pages := mux.With(checked(r.fail, checkHost(r.Hosts, r.Keys)))
+	for _, ask := range []func(string, http.HandlerFunc){pages.Get, pages.Head} {
 		ask("/", r.ui)
 		ask("/ui/*", r.ui)
 	}
@@ -143,7 +137,8 @@ func (r *Relay) routePages(mux chi.Router) {
 
 func (r *Relay) routeStreams(mux chi.Router) {
 	mux.Group(func(mux chi.Router) {
-		mux.Use(checkOrigin(r.CORSOrigins, r.fail), authenticate(r.Keys, r.fail), discardBody(r.fail))
+		mux.Use(checked(r.fail,
+			checkHost(r.Hosts, r.Keys), checkOrigin(r.CORSOrigins), authenticate(r.Keys), discardBody))
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
 			mux.Post(path, r.postStream)
 		}
@@ -152,7 +147,7 @@ func (r *Relay) routeStreams(mux chi.Router) {
 			mux.Delete(path+"/{id}", r.stopStream)
 			mux.Post(path+"/{id}/stop", r.stopStream)
 		}
-		sign := checkSign(r.CORSOrigins, r.Keys.None(), r.fail)
+		sign := checked(r.fail, checkSign(r.CORSOrigins, r.Keys.None()))
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
 			mux.With(sign).Get(path, r.getStream)
 		}

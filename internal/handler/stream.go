@@ -81,14 +81,14 @@ func (r *Relay) getStream(w http.ResponseWriter, req *http.Request) {
 	r.answer(w, req, ask, new([sha256.Size]byte))
 }
 
-// answer checks what is left to check, runs the upstream and counts what came of it. body is the hash of
-// the request's, for resumable streams.
+// answer checks what is left to check, and has the question answered. body is the hash of the request's, for resumable
+// streams.
 func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Ask, body *[sha256.Size]byte) {
-	if err := r.admit(ask); err != nil {
-		r.fail(w, req, err)
-		return
+	err := r.admit(ask)
+	if err == nil {
+		err = r.screen(w, req, &ask.Request)
 	}
-	if err := r.screen(w, req, &ask.Request); err != nil {
+	if err != nil {
 		r.fail(w, req, err)
 		return
 	}
@@ -108,6 +108,12 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 			return
 		}
 	}
+	r.answerHere(w, req, ask)
+}
+
+// answerHere runs the upstream for an answer that ends with its connection, and counts what came of it. It is apart from
+// answer for the sake of the stack: with more than a few defers and returns in one function each defer takes 48 bytes of it.
+func (r *Relay) answerHere(w http.ResponseWriter, req *http.Request, ask *dialect.Ask) {
 	place, full := r.Generations.Take(req.Context(), visitOf(req).caller.Share)
 	if full != nil {
 		r.turnAway(w, req, chat.AsError(noPlace(full)))
@@ -125,8 +131,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	rec := r.newRecord(req, ask.Model)
 	ctx = upstream.WithTrace(ctx, &rec.trace)
 	if ask.Stream {
-		encoder := r.encoder(req, dialect.Response{Head: r.head(req, ask)})
-		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), encoder, rec)
+		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), r.encoderHere(req, ask), rec)
 	} else {
 		r.whole(ctx, w, req, ask, rec)
 	}
@@ -155,6 +160,13 @@ func (r *Relay) admit(ask *dialect.Ask) *chat.Error {
 // head is what is known of the answer to a question before its first chunk.
 func (r *Relay) head(req *http.Request, ask *dialect.Ask) chat.Head {
 	return chat.Head{Model: ask.Model, Created: time.Now(), Dialect: visitOf(req).dialect.Name(), Note: ask.Note}
+}
+
+// encoderHere makes the frames of an answer that ends with its connection.
+//
+//go:noinline
+func (r *Relay) encoderHere(req *http.Request, ask *dialect.Ask) dialect.Encoder {
+	return r.encoder(req, dialect.Response{Head: r.head(req, ask)})
 }
 
 // encoder makes the frames of a response, in the dialect of its request.
