@@ -29,7 +29,8 @@ test-go: ## the Go tests
 	@for found in redis-server-6.2:$$RELAY_TEST_REDIS_62 valkey-server:$$RELAY_TEST_VALKEY; do name=$${found%%:*}; \
 		[ -n "$${found#*:}" ] || command -v $$name >/dev/null || \
 		echo "SKIPPED: the log in another Redis, because $$name is not installed"; done
-	@command -v nginx >/dev/null || echo "SKIPPED: the rolling restart behind nginx, because nginx is not installed"
+	@for name in nginx haproxy caddy envoy; do command -v $$name >/dev/null || \
+		echo "SKIPPED: relays behind $$name, because it is not installed"; done
 	$(GO) test -timeout 20m $(RACE) $(GOTESTFLAGS) ./...
 
 test-peers: ## the providers' formats against the providers' own Go SDKs

@@ -4,7 +4,6 @@ package replicas_test
 
 import (
 	"bytes"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -144,42 +143,6 @@ func (l *logs) String() string {
 func (l *logs) last(n int) string {
 	all := l.String()
 	return all[max(0, len(all)-n):]
-}
-
-// startNginx runs nginx with deploy/nginx.conf in front of two relays, and gives its URL.
-func startNginx(t *testing.T, relays ...*relay) string {
-	t.Helper()
-	path, err := exec.LookPath("nginx")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			require.NoError(t, err)
-		}
-		t.Skip("no nginx here: install it to test the deployment")
-	}
-	conf, err := os.ReadFile("../../deploy/nginx.conf")
-	require.NoError(t, err)
-	addr, dir := freeAddr(t), t.TempDir()
-	text := string(conf)
-	swap := func(old, new string) {
-		require.Contains(t, text, old)
-		text = strings.ReplaceAll(text, old, new)
-	}
-	swap("listen 80;", "listen "+addr+";")
-	swap("resolver 127.0.0.11 valid=5s;", fmt.Sprintf("access_log off; client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;", dir))
-	for i, r := range relays { // "resolve" is newer than some machines' nginx, and there is nothing to resolve
-		swap(fmt.Sprintf("server relay-%d:8080 resolve", i+1), "server "+r.addr)
-	}
-	file := filepath.Join(dir, "nginx.conf")
-	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-	cmd := exec.Command(path, "-p", dir, "-c", file, "-e", "stderr", "-g", "daemon off; error_log stderr crit; pid "+dir+"/pid;")
-	cmd.Stderr = os.Stderr
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-	})
-	answers(t, "http://"+addr+"/healthz")
-	return "http://" + addr
 }
 
 func answers(t *testing.T, url string) {

@@ -1,6 +1,7 @@
 package replicas_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -20,13 +21,15 @@ type provider struct {
 
 	mu     sync.Mutex
 	calls  map[string]int
-	gone   map[string]chan struct{} // closed when the request was cancelled
-	begin  map[string]chan struct{} // closed when it came in
-	silent bool                     // it takes requests and does not answer
+	gone   map[string]chan struct{}   // closed when the request was cancelled
+	begin  map[string]chan struct{}   // closed when it came in
+	silent bool                       // it takes requests and does not answer
+	steps  map[string]<-chan struct{} // questions whose next word waits for a step
 }
 
 func startProvider(t *testing.T, words int, pace time.Duration) *provider {
-	p := &provider{pace: pace, words: words, calls: map[string]int{}, gone: map[string]chan struct{}{}, begin: map[string]chan struct{}{}}
+	p := &provider{pace: pace, words: words, calls: map[string]int{}, gone: map[string]chan struct{}{}, begin: map[string]chan struct{}{},
+		steps: map[string]<-chan struct{}{}}
 	p.server = httptest.NewServer(p)
 	t.Cleanup(func() {
 		p.server.CloseClientConnections()
@@ -55,6 +58,7 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	p.mu.Lock()
 	p.calls[question]++
 	gone, begin, silent := p.signal(p.gone, question), p.signal(p.begin, question), p.silent
+	step := p.steps[question]
 	p.mu.Unlock()
 	p.note(begin)
 	defer func() {
@@ -68,16 +72,39 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	for i := range p.words {
-		select {
-		case <-req.Context().Done():
+		if !p.wait(req.Context(), i, step) {
 			return
-		case <-time.After(p.pace):
 		}
 		text, _ := json.Marshal(word(question, i))
 		fmt.Fprintf(w, "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":%s}}]}\n\n", text)
 		w.(http.Flusher).Flush()
 	}
 	fmt.Fprint(w, "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
+}
+
+// wait says whether the word i is to be said, when its time has come.
+func (p *provider) wait(ctx context.Context, i int, step <-chan struct{}) bool {
+	var turn <-chan time.Time
+	switch {
+	case step == nil:
+		turn = time.After(p.pace)
+	case i == 0:
+		return true
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-turn:
+	case <-step:
+	}
+	return true
+}
+
+// stepwise has the words of a question wait for steps, the first excepted.
+func (p *provider) stepwise(question string, steps <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.steps[question] = steps
 }
 
 // note closes a channel, also when a question was asked again.
