@@ -4,8 +4,11 @@ package replicas_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -161,9 +164,9 @@ func (f *fleet) count(r *report, c *client) {
 	case !ended:
 		r.lost["still waits"]++
 	case err != nil && c.id == "":
-		r.lost["before its beginning: "+err.Error()]++
+		r.lost["before its beginning: "+reason(err)]++
 	case err != nil:
-		r.lost[err.Error()]++
+		r.lost[reason(err)]++
 	case c.end.Type != "done":
 		r.lost[c.end.Code]++
 	case c.text != whole:
@@ -171,11 +174,22 @@ func (f *fleet) count(r *report, c *client) {
 	}
 }
 
+// reason is what an error has in common with others of its kind.
+func reason(err error) string {
+	r := (*refusal)(nil)
+	if !errors.As(err, &r) {
+		return err.Error()
+	}
+	var f frame
+	_ = json.Unmarshal([]byte(r.body), &f)
+	return fmt.Sprintf("%d %s", r.status, f.Code)
+}
+
 // hold fails the test for what must never be, whatever happened. lost are the codes that may.
 func (r report) hold(t *testing.T, lost ...string) {
 	t.Helper()
 	for code, n := range r.lost {
-		if n > 0 && !contains(lost, code) {
+		if n > 0 && !slices.Contains(lost, code) {
 			t.Errorf("lost: %d × %s", n, code)
 		}
 	}
@@ -186,13 +200,4 @@ func (r report) hold(t *testing.T, lost ...string) {
 		require.Less(t, h.goroutines, 500, "goroutines are left")
 		require.Less(t, h.descriptors, 300, "descriptors are left")
 	}
-}
-
-func contains(all []string, one string) bool {
-	for _, s := range all {
-		if s == one {
-			return true
-		}
-	}
-	return false
 }
