@@ -195,7 +195,7 @@ func (r report) hold(t *testing.T, lost ...string) {
 	}
 	require.Zero(t, r.doubled, "answers with words too many")
 	require.Zero(t, r.askedTwice, "questions asked twice")
-	require.Zero(t, r.keys, "keys left in Redis")
+	require.LessOrEqual(t, r.keys, 3, "keys left in Redis, beyond one a node that tells whether it takes writes")
 	for _, h := range r.held { // nginx keeps up to 64 connections a worker
 		require.Less(t, h.goroutines, 500, "goroutines are left")
 		require.Less(t, h.descriptors, 300, "descriptors are left")
