@@ -34,7 +34,8 @@ var fronts = []front{{
 		swap(" resolve ", " ") // it is newer than some machines' nginx, and there is nothing to resolve
 	},
 	args: func(conf, dir string) []string {
-		return []string{"-p", dir, "-c", conf, "-e", "stderr", "-g", "daemon off; error_log stderr crit; pid " + dir + "/pid;"}
+		global := "daemon off; error_log stderr crit; pid " + dir + "/pid;"
+		return []string{"-p", dir, "-c", conf, "-e", "stderr", "-g", global}
 	},
 }, {
 	name: "haproxy", file: "haproxy.cfg",
@@ -65,11 +66,8 @@ func startNginx(t *testing.T, relays ...*relay) string {
 // skipped where the program is not installed, and fails for it in CI.
 func (f front) start(t *testing.T, relays ...*relay) string {
 	t.Helper()
-	path, err := exec.LookPath(f.name)
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			require.NoError(t, err)
-		}
+	path := f.installed(t)
+	if path == "" {
 		t.Skipf("no %s here: install it to test the deployment behind it", f.name)
 	}
 	conf, err := os.ReadFile(filepath.Join("../../deploy", f.file))
@@ -86,7 +84,8 @@ func (f front) start(t *testing.T, relays ...*relay) string {
 			swap(name, r.addr)
 			continue
 		}
-		swap(fmt.Sprintf("address: relay-%d, port_value: 8080", i+1), fmt.Sprintf("address: %s, port_value: %s", host, port))
+		const socket = "address: %s, port_value: %s"
+		swap(fmt.Sprintf(socket, fmt.Sprintf("relay-%d", i+1), "8080"), fmt.Sprintf(socket, host, port))
 	}
 	file := filepath.Join(dir, f.file)
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
@@ -105,6 +104,55 @@ func (f front) start(t *testing.T, relays ...*relay) string {
 	})
 	answers(t, "http://"+addr+"/readyz")
 	return "http://" + addr
+}
+
+// installed gives the program, or nothing where there is none. In CI that is a failure.
+func (f front) installed(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath(f.name)
+	if err != nil {
+		require.NotEqual(t, "true", os.Getenv("CI"), "%v", err)
+	}
+	return path
+}
+
+// A model thinks for 40 s: longer than Envoy's 15 s for a whole answer, and than the 30 s at which others give up. The
+// relay pings as often as it does by default.
+func TestASilenceOf40SecondsEndsNothing(t *testing.T) {
+	t.Parallel()
+	p := startProvider(t, 20, time.Millisecond)
+	_, a, b := pair(t, p, "RELAY_HEARTBEAT=15s")
+	var reads sync.WaitGroup
+	silent := map[*client]chan struct{}{}
+	missing := ""
+	for _, f := range fronts {
+		if f.installed(t) == "" {
+			missing += " " + f.name
+			continue
+		}
+		url := f.start(t, a, b)
+		c, over := newClient(t, "silence behind "+f.name), make(chan struct{})
+		p.stepwise(c.question, over)
+		silent[c] = over
+		reads.Go(func() {
+			if err := c.connect(background(t), url, func() bool { return false }); err != nil {
+				t.Errorf("%s: %v", c.question, err)
+			}
+		})
+	}
+	time.Sleep(40 * time.Second)
+	for _, over := range silent {
+		close(over)
+	}
+	reads.Wait()
+	for c := range silent {
+		require.Equal(t, p.answer(c.question), c.text)
+		require.Equal(t, "done", c.end.Type)
+		require.Greater(t, c.silence, 39*time.Second)
+	}
+	if missing != "" {
+		t.Skip("not tested behind" + missing)
+	}
 }
 
 func TestBehindEachProxy(t *testing.T) {
