@@ -22,7 +22,8 @@ type Dialect interface {
 	// AppendAnswer appends a whole answer as one JSON object, for a client that wants no stream.
 	AppendAnswer(dst []byte, a *Answer) []byte
 
-	// AppendRefusal appends the JSON body that refuses a request. The error's cause stays out of it.
+	// AppendRefusal appends the body that refuses a request, JSON unless the path has something else. The error's
+	// cause stays out of it.
 	AppendRefusal(dst []byte, e *chat.Error, requestID string) []byte
 }
 
@@ -33,6 +34,7 @@ type Ask struct {
 	Resumable bool // the stream is to outlive its connection
 
 	Note string // for the head of the answer
+	Chat string // the client's id of the chat that the question is from; empty: it has told none
 }
 
 // Response is what an Encoder has to know of the response that it makes.
@@ -70,7 +72,7 @@ type Encoder interface {
 	Reconnect(dst []byte, wait time.Duration) []byte
 
 	// Fail appends the end of a stream that failed. seq is the position of the error, 0 when it is not the
-	// stream's but this connection's own.
+	// stream's but this connection's own. Where it appends nothing the connection is cut.
 	Fail(dst []byte, e *chat.Error, seq uint64) []byte
 
 	// Close appends what follows the frames of a done chunk.

@@ -282,10 +282,17 @@ func imageURL(d *jx.Decoder) (url, detail string, err error) {
 			return err
 		})
 	}
-	if err == nil && !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "data:") {
-		err = at("url", errors.New("want an https: or a data: URL"))
+	if err == nil {
+		err = checkImageURL(url)
 	}
 	return url, detail, err
+}
+
+func checkImageURL(url string) error {
+	if !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "data:") {
+		return at("url", errors.New("want an https: or a data: URL"))
+	}
+	return nil
 }
 
 func toolCall(d *jx.Decoder) (c chat.ToolCall, err error) {

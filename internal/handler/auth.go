@@ -10,20 +10,23 @@ import (
 
 // authenticate lets a request pass that shows one of the keys, or any when there are none. What it learns
 // is in the request's visit.
-func authenticate(keys identity.Keys) check {
-	return func(w http.ResponseWriter, req *http.Request) *chat.Error {
+func authenticate(keys identity.Keys, refuse refusal) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
 		if keys.None() {
-			return nil
+			return next
 		}
-		c, err := callerOf(req, keys)
-		if err != nil {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			return err
-		}
-		v := visitOf(req)
-		c.Addr = v.caller.Addr
-		v.caller = c
-		return nil
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			c, err := callerOf(req, keys)
+			if err != nil {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				refuse(w, req, err)
+				return
+			}
+			v := visitOf(req)
+			c.Addr = v.caller.Addr
+			v.caller = c
+			next.ServeHTTP(w, req)
+		})
 	}
 }
 

@@ -37,7 +37,8 @@ type eventWriter struct {
 	timeout time.Duration
 	max     int64 // bytes, 0: no cap
 	encoder dialect.Encoder
-	http1   bool // HTTP/1.1
+	header  http.Header // see Dialect.Header
+	http1   bool        // HTTP/1.1
 	http2   bool
 	waits   bool // the headers wait for the first chunk or heartbeat, see Dialect.OfProvider
 
@@ -82,7 +83,7 @@ func (r *Relay) newEventWriter(
 		w: w, rc: *http.NewResponseController(w), start: rec.start,
 		http1: req.ProtoMajor == 1 && req.ProtoMinor == 1, http2: req.ProtoMajor >= 2,
 		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
-		encoder: encoder, sent: rec.tally,
+		encoder: encoder, header: visitOf(req).dialect.Header, sent: rec.tally,
 	}
 	e.buf = encoder.Start(e.room[:0])
 	hold := headersWithin
@@ -100,6 +101,7 @@ func (r *Relay) newEventWriter(
 func (e *eventWriter) writeHeaders() {
 	e.begun = true
 	maps.Copy(e.w.Header(), streamHeaders)
+	maps.Copy(e.w.Header(), e.header)
 	if e.http1 {
 		e.w.Header()["Connection"] = keepAlive
 	}
@@ -145,13 +147,17 @@ func (e *eventWriter) finish(c chat.Chunk) error {
 	return e.flush()
 }
 
-// fail writes the frames of an error, whose position in the stream is seq, or 0 when it is not the stream's.
-func (e *eventWriter) fail(failure *chat.Error, seq uint64) error {
+// fail writes the frames of an error, whose position in the stream is seq, or 0 when it is not the stream's. It tells
+// whether there are such frames: not all clients can be told.
+func (e *eventWriter) fail(failure *chat.Error, seq uint64) (told bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	before := len(e.buf)
 	e.buf = e.encoder.Fail(e.buf, failure, seq)
+	told = len(e.buf) > before
 	e.over = true
-	return e.flush()
+	_ = e.flush() // the failure is counted all the same
+	return told
 }
 
 // reconnect asks the client to come back after wait.

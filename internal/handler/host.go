@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/identity"
 )
 
 // Hosts are the names by which a relay is addressed, like chat.example.com, *.example.com for all below it, or *
@@ -70,16 +69,17 @@ var errHost = &chat.Error{Code: chat.Forbidden,
 
 // checkHost refuses requests to a name that is not the relay's. It is for relays without keys: a stranger's page
 // has none.
-func checkHost(names Hosts, keys identity.Keys) check {
-	return func(_ http.ResponseWriter, req *http.Request) *chat.Error {
-		if !keys.None() {
-			return nil
-		}
-		for _, host := range hostsOf(req) { // all of them: a page can set X-Forwarded-Host, and a proxy may let it pass
-			if !names.Has(host) {
-				return errHost
+func checkHost(names Hosts, refuse refusal) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			// All of them: a page can set X-Forwarded-Host, and a proxy may let it pass.
+			for _, host := range hostsOf(req) {
+				if !names.Has(host) {
+					refuse(w, req, errHost)
+					return
+				}
 			}
-		}
-		return nil
+			next.ServeHTTP(w, req)
+		})
 	}
 }

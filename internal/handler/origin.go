@@ -52,8 +52,11 @@ func markOrigins(allowed origins) func(http.Handler) http.Handler {
 		AllowOriginFunc: func(_ *http.Request, origin string) bool { return allowed.allow(origin) },
 		AllowedMethods:  []string{http.MethodGet, http.MethodPost, http.MethodDelete},
 		AllowedHeaders:  []string{"*"}, // an allowed origin may send what its proxies need
-		ExposedHeaders:  []string{"X-Request-Id", "X-Stream-Id", "X-Relay-Ignored", "Idempotency-Replayed", "Retry-After", "X-Should-Retry"},
-		MaxAge:          600,
+		ExposedHeaders: []string{
+			"X-Request-Id", "X-Stream-Id", "X-Relay-Ignored", "Idempotency-Replayed", "Retry-After", "X-Should-Retry",
+			"X-Relay-Error",
+		},
+		MaxAge: 600,
 		// The library echoes the origin where all may, so that any page could use a visitor's cookie.
 		AllowCredentials: !allowed.any(),
 	})
@@ -68,12 +71,15 @@ var (
 
 // checkOrigin refuses what a page of a foreign origin made the browser send. CORS only keeps such a
 // page from reading the answer; the tokens would be spent all the same.
-func checkOrigin(allowed origins) check {
-	return func(_ http.ResponseWriter, req *http.Request) *chat.Error {
-		if !allowed.sent(req) {
-			return errOrigin
-		}
-		return nil
+func checkOrigin(allowed origins, refuse refusal) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if !allowed.sent(req) {
+				refuse(w, req, errOrigin)
+				return
+			}
+			next.ServeHTTP(w, req)
+		})
 	}
 }
 
@@ -110,13 +116,16 @@ func withoutDefaultPort(host string) string {
 // Without TLS a browser says nothing of the page with such a GET, so that a sign of the right page is needed.
 // A key that the page has to send is one; where there is none, or the browser sends a cookie by itself, it has to be
 // another. Who reads on what was asked before needs none.
-func checkSign(allowed origins, open bool) check {
-	return func(_ http.ResponseWriter, req *http.Request) *chat.Error {
-		byItself := open || req.Header.Get("Cookie") != ""
-		if byItself && isBrowser(req) && !allowed.signed(req) && lastEventID(req) == "" {
-			return errNoSign
-		}
-		return nil
+func checkSign(allowed origins, open bool, refuse refusal) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			byItself := open || req.Header.Get("Cookie") != ""
+			if byItself && isBrowser(req) && !allowed.signed(req) && lastEventID(req) == "" {
+				refuse(w, req, errNoSign)
+				return
+			}
+			next.ServeHTTP(w, req)
+		})
 	}
 }
 

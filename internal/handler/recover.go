@@ -12,7 +12,7 @@ import (
 
 // recoverPanics turns a bug into an answer and a log line with its stack. Streams recover by themselves,
 // because theirs have begun.
-func recoverPanics(log *panicLog, refuse refusal) func(http.Handler) http.Handler {
+func recoverPanics(log panicLog, refuse refusal) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			defer func() {
@@ -35,7 +35,7 @@ type panicLog struct {
 }
 
 // panicked logs what recover returned and gives the error for the client.
-func (l *panicLog) panicked(req *http.Request, v any) *chat.Error {
+func (l panicLog) panicked(req *http.Request, v any) *chat.Error {
 	l.log.Error().Str("request_id", visitOf(req).id).Str("panic", shorten(l.redact.Replace(fmt.Sprint(v)), longText)).
 		Str("stack", shorten(string(debug.Stack()), 8*longText)).Msg("panic")
 	return &chat.Error{Code: chat.Internal, Message: "internal error"}

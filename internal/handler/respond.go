@@ -38,7 +38,7 @@ func (r *Relay) extendDeadline(w http.ResponseWriter, req *http.Request) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout)) // a recorder has none
 }
 
-// refusal answers a request with an error object and logs it: Relay.fail is one.
+// refusal answers a request with an error object and logs it; middlewares are given Relay.fail for it.
 type refusal func(w http.ResponseWriter, req *http.Request, e *chat.Error)
 
 // refuse answers every request with e.
@@ -78,6 +78,11 @@ func (r *Relay) respondError(w http.ResponseWriter, req *http.Request, e *chat.E
 		w.Header().Set("X-Should-Retry", "false")
 	}
 	body := visitOf(req).dialect.AppendRefusal(nil, r.shown(e), visitOf(req).id)
+	if visitOf(req).dialect.Words {
+		w.Header().Set("X-Relay-Error", string(e.Code))
+		r.body(w, req, e.Code.Status(), "text/plain; charset=utf-8", body)
+		return
+	}
 	r.body(w, req, e.Code.Status(), "application/json; charset=utf-8", append(body, '\n'))
 }
 

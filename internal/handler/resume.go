@@ -199,7 +199,8 @@ var errNoStreams = &chat.Error{Code: chat.StreamNotFound, Message: "there is no 
 func (r *Relay) turnAway(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 	events := strings.Contains(req.Header.Get("Accept"), "text/event-stream")
 	final := e.Code == chat.StreamNotFound || e.Code == chat.CursorExpired
-	if !events || visitOf(req).dialect.OfProvider || final == (req.Method == http.MethodGet) {
+	d := visitOf(req).dialect
+	if !events || d.OfProvider || d.Words || final == (req.Method == http.MethodGet) {
 		r.fail(w, req, e)
 		return
 	}
@@ -208,7 +209,7 @@ func (r *Relay) turnAway(w http.ResponseWriter, req *http.Request, e *chat.Error
 	out := r.newEventWriter(w, req, func(error) {}, encoder, r.newRecord(req, ""))
 	defer out.close()
 	if final {
-		_ = out.fail(r.shown(e), 0)
+		out.fail(r.shown(e), 0)
 		return
 	}
 	_ = out.reconnect(reconnectJitter())

@@ -35,6 +35,15 @@ type Dialect struct {
 	// relays. They retry by the response's status, which therefore waits for the first chunk or heartbeat, they
 	// resume nothing, and they accept an event stream without saying so.
 	OfProvider bool
+
+	// Header is what the response of a stream has beside the usual header, or in its place.
+	Header http.Header
+
+	// Words tells that a refusal is a sentence and not JSON. Its code is in a header then.
+	Words bool
+
+	// choose gives the dialect that a request is in after all, which only its body tells.
+	choose func(req *http.Request, body []byte) Dialect
 }
 
 // Options are what a Relay is made of. The zero value of a limit or a time means none.
@@ -80,7 +89,7 @@ type Options struct {
 type Relay struct {
 	Options
 	redact   Redaction
-	bugs     *panicLog
+	bugs     panicLog
 	bodies   *limit.Bytes
 	refusals *refusals
 	routes   http.Handler
@@ -98,7 +107,7 @@ func New(o Options) *Relay {
 	r := &Relay{Options: o, bodies: limit.NewBytes(o.BodyBytes), connections: limit.NewPlaces(limit.PlacesOptions{Places: o.MaxStreams})}
 	r.life, r.end = context.WithCancelCause(context.Background())
 	r.redact = Redactor(o.Secrets)
-	r.bugs = &panicLog{log: o.Log, redact: r.redact}
+	r.bugs = panicLog{log: o.Log, redact: r.redact}
 	r.refusals = newRefusals()
 	r.Metrics.observeBodies(r.bodies.Used)
 	r.routes = r.newRoutes()
@@ -110,8 +119,10 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.S
 
 func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
-	mux.Use(receive(r.Dialects, r.redact), recoverPanics(r.bugs, r.fail))
-	mux.Use(checked(r.fail, address(r.TrustedProxies), bodyDeadline(r.BodyTimeout)), markOrigins(r.CORSOrigins))
+	mux.Use(
+		receive(r.Dialects, r.redact), address(r.TrustedProxies), recoverPanics(r.bugs, r.fail),
+		bodyDeadline(r.BodyTimeout), markOrigins(r.CORSOrigins),
+	)
 	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
@@ -119,8 +130,13 @@ func (r *Relay) newRoutes() http.Handler {
 		ask("/healthz", r.healthz)
 		ask("/readyz", r.readyz)
 	}
-	r.routePages(mux)
-	r.routeStreams(mux)
+	mux.Group(func(mux chi.Router) {
+		if r.Keys.None() {
+			mux.Use(checkHost(r.Hosts, r.fail))
+		}
+		r.routePages(mux)
+		r.routeStreams(mux)
+	})
 	return mux
 }
 
@@ -128,8 +144,7 @@ func (r *Relay) routePages(mux chi.Router) {
 	if !r.UI {
 		return
 	}
-	pages := mux.With(checked(r.fail, checkHost(r.Hosts, r.Keys)))
-	for _, ask := range []func(string, http.HandlerFunc){pages.Get, pages.Head} {
+	for _, ask := range []func(string, http.HandlerFunc){mux.Get, mux.Head} {
 		ask("/", r.ui)
 		ask("/ui/*", r.ui)
 	}
@@ -137,9 +152,8 @@ func (r *Relay) routePages(mux chi.Router) {
 
 func (r *Relay) routeStreams(mux chi.Router) {
 	mux.Group(func(mux chi.Router) {
-		mux.Use(checked(r.fail,
-			checkHost(r.Hosts, r.Keys), checkOrigin(r.CORSOrigins), authenticate(r.Keys), discardBody))
-		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
+		mux.Use(checkOrigin(r.CORSOrigins, r.fail), authenticate(r.Keys, r.fail), discardBody(r.fail))
+		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", uiPath} {
 			mux.Post(path, r.postStream)
 		}
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream"} {
@@ -147,7 +161,7 @@ func (r *Relay) routeStreams(mux chi.Router) {
 			mux.Delete(path+"/{id}", r.stopStream)
 			mux.Post(path+"/{id}/stop", r.stopStream)
 		}
-		sign := checked(r.fail, checkSign(r.CORSOrigins, r.Keys.None()))
+		sign := checkSign(r.CORSOrigins, r.Keys.None(), r.fail)
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
 			mux.With(sign).Get(path, r.getStream)
 		}
@@ -171,7 +185,11 @@ func dialectOf(dialects []Dialect, path string) Dialect {
 	if isUnder(path, "/v1") && !isUnder(path, "/v1/ai") {
 		return Dialect{Dialect: dialect.ChatCompletions{}, OfProvider: true}
 	}
-	return Dialect{Dialect: dialect.Native{}}
+	native := Dialect{Dialect: dialect.Native{}}
+	if path == uiPath {
+		native.choose = chooseUI
+	}
+	return native
 }
 
 // isUnder tells whether a path is root, or below it.

@@ -48,6 +48,9 @@ func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Ask,
 	if failure != nil || resumedFrom(req) != "" {
 		return nil, nil, failure
 	}
+	if choose := visitOf(req).dialect.choose; choose != nil {
+		visitOf(req).dialect = choose(req, body)
+	}
 	ask, err := visitOf(req).dialect.Decode(body)
 	if err != nil {
 		return nil, nil, chat.AsError(err)
@@ -81,14 +84,14 @@ func (r *Relay) getStream(w http.ResponseWriter, req *http.Request) {
 	r.answer(w, req, ask, new([sha256.Size]byte))
 }
 
-// answer checks what is left to check, and has the question answered. body is the hash of the request's, for resumable
-// streams.
+// answer checks what is left to check, runs the upstream and counts what came of it. body is the hash of
+// the request's, for resumable streams.
 func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Ask, body *[sha256.Size]byte) {
-	err := r.admit(ask)
-	if err == nil {
-		err = r.screen(w, req, &ask.Request)
+	if err := r.admit(ask); err != nil {
+		r.fail(w, req, err)
+		return
 	}
-	if err != nil {
+	if err := r.screen(w, req, &ask.Request); err != nil {
 		r.fail(w, req, err)
 		return
 	}
@@ -108,12 +111,6 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 			return
 		}
 	}
-	r.answerHere(w, req, ask)
-}
-
-// answerHere runs the upstream for an answer that ends with its connection, and counts what came of it. It is apart from
-// answer for the sake of the stack: with more than a few defers and returns in one function each defer takes 48 bytes of it.
-func (r *Relay) answerHere(w http.ResponseWriter, req *http.Request, ask *dialect.Ask) {
 	place, full := r.Generations.Take(req.Context(), visitOf(req).caller.Share)
 	if full != nil {
 		r.turnAway(w, req, chat.AsError(noPlace(full)))
@@ -131,7 +128,8 @@ func (r *Relay) answerHere(w http.ResponseWriter, req *http.Request, ask *dialec
 	rec := r.newRecord(req, ask.Model)
 	ctx = upstream.WithTrace(ctx, &rec.trace)
 	if ask.Stream {
-		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), r.encoderHere(req, ask), rec)
+		encoder := r.encoder(req, dialect.Response{Head: r.head(req, ask)})
+		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), encoder, rec)
 	} else {
 		r.whole(ctx, w, req, ask, rec)
 	}
@@ -162,13 +160,6 @@ func (r *Relay) head(req *http.Request, ask *dialect.Ask) chat.Head {
 	return chat.Head{Model: ask.Model, Created: time.Now(), Dialect: visitOf(req).dialect.Name(), Note: ask.Note}
 }
 
-// encoderHere makes the frames of an answer that ends with its connection.
-//
-//go:noinline
-func (r *Relay) encoderHere(req *http.Request, ask *dialect.Ask) dialect.Encoder {
-	return r.encoder(req, dialect.Response{Head: r.head(req, ask)})
-}
-
 // encoder makes the frames of a response, in the dialect of its request.
 func (r *Relay) encoder(req *http.Request, of dialect.Response) dialect.Encoder {
 	of.Head.Model = r.shownModel(of.Head.Model)
@@ -197,15 +188,16 @@ func (r *Relay) stream(
 		err = failed // a ping's write, perhaps, of which the upstream only saw that the request was over
 	}
 	r.conclude(rec, req, err, failed != nil)
+	told := true
 	switch {
 	case rec.failure != nil && out.withdraw():
 		r.respondError(w, req, rec.failure)
 	case rec.failure != nil:
-		_ = out.fail(r.shown(rec.failure), rec.seq) // if it can't be told, it is counted all the same
+		told = out.fail(r.shown(rec.failure), rec.seq)
 	case rec.reason == reasonReleased || rec.reason == reasonHeld:
 		_ = out.reconnect(reconnectJitter())
 	}
-	rec.cut = out.failed() != nil || rec.failure == nil && rec.reason != reasonCompleted && rec.reason != reasonStopped
+	rec.cut = !told || out.failed() != nil || rec.failure == nil && rec.reason != reasonCompleted && rec.reason != reasonStopped
 	rec.tally = out.counts()
 }
 

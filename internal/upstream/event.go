@@ -48,40 +48,25 @@ var doneMarker = []byte("[DONE]")
 
 // value reads the first thing in an event's data, and returns what follows it.
 func (x *exchange) value(dec decoder, data, typ []byte) (rest []byte, err error) {
-	if data[0] != '{' {
-		return x.word(dec, data, typ)
-	}
-	end := len(data)
-	if !isOne(data) {
-		if end = valueEnd(data); end < 0 {
-			return nil, garbled(data)
-		}
-	}
-	if rest = trimSeparators(data[end:]); len(rest) > 0 && string(typ) == "error" {
-		typ = nil // an event's name is that of the last value in it
-	}
-	if err := dec.decode(data[:end], typ, &x.out); err != nil {
-		return rest, unreadable(err, data)
-	}
-	return rest, nil
-}
-
-// unreadable is the error for a value that a decoder failed at: what the provider says in it, if anything.
-func unreadable(err error, data []byte) error {
-	if !isProviderError(err) {
-		if failure := garbled(data); isProviderError(failure) {
-			return failure
-		}
-	}
-	return err
-}
-
-// word reads what is no object at the beginning of an event's data, and returns what follows it. It is apart from value
-// for the sake of the stack: see openaiDecoder.parse.
-//
-//go:noinline
-func (x *exchange) word(dec decoder, data, typ []byte) (rest []byte, err error) {
 	switch c := data[0]; {
+	case c == '{':
+		end := len(data)
+		if !isOne(data) {
+			if end = valueEnd(data); end < 0 {
+				return nil, garbled(data)
+			}
+		}
+		value := data[:end]
+		if rest = trimSeparators(data[end:]); len(rest) > 0 && string(typ) == "error" {
+			typ = nil // an event's name is that of the last value in it
+		}
+		err := dec.decode(value, typ, &x.out)
+		if err != nil && !isProviderError(err) {
+			if failure := garbled(data); isProviderError(failure) {
+				err = failure
+			}
+		}
+		return rest, err
 	case isDoneMarker(data):
 		return trimSeparators(data[len(doneMarker):]), dec.end(&x.out)
 	case c == '[' || c == ']' || c == ',': // a list of values is as good as the values

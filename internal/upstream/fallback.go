@@ -70,7 +70,7 @@ func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[c
 			ask = s.race
 		}
 		if !ask(ctx, yield) {
-			s.conclude(ctx, yield)
+			yield(s.outcome(ctx))
 		}
 	}
 }
@@ -294,13 +294,6 @@ func weight(e *chat.Error) int {
 		return weightSkipped
 	}
 	return weightFailed
-}
-
-// conclude passes on how the search ended. It is apart from Stream, whose frame is on the stack during the answer.
-//
-//go:noinline
-func (s *search) conclude(ctx context.Context, yield func(chat.Chunk, error) bool) {
-	yield(s.outcome(ctx))
 }
 
 // outcome is what is yielded when nobody answered.

@@ -12,11 +12,10 @@ func (f *gemini) newDecoder() decoder { return new(geminiDecoder) }
 
 // geminiDecoder reads GenerateContentResponse objects. Its buffers are used again for every event.
 type geminiDecoder struct {
-	jx     jx.Decoder
-	event  geminiEvent
-	before geminiEvent // event, before a candidate that may be another than 0
-	parts  []geminiPart
-	call   partialCall
+	jx    jx.Decoder
+	event geminiEvent
+	parts []geminiPart
+	call  partialCall
 }
 
 // geminiEvent is what one event says about candidate 0.
@@ -118,17 +117,10 @@ func (d *geminiDecoder) part(p *geminiPart, out *output) error {
 //
 //go:noinline
 func (d *geminiDecoder) parse(object []byte) error {
-	d.reset()
-	d.jx.ResetBytes(object)
-	return d.jx.ObjBytes(d.field)
-}
-
-// reset empties d.event, and keeps its memory. Its frame is not below the reading: see openaiDecoder.parse.
-//
-//go:noinline
-func (d *geminiDecoder) reset() {
 	e := &d.event
 	*e = geminiEvent{model: e.model[:0], finish: e.finish[:0], blocked: e.blocked[:0]}
+	d.jx.ResetBytes(object)
+	return d.jx.ObjBytes(d.field)
 }
 
 // finish notes the finish reason, which old models give with every event.
@@ -170,7 +162,7 @@ func (d *geminiDecoder) candidate(j *jx.Decoder) error {
 	if j.Next() != jx.Object {
 		return j.Skip()
 	}
-	d.before = d.event
+	before := d.event
 	index := 0
 	err := j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		switch string(key) {
@@ -184,7 +176,7 @@ func (d *geminiDecoder) candidate(j *jx.Decoder) error {
 		return j.Skip()
 	})
 	if index != 0 {
-		d.event = d.before
+		d.event = before
 	}
 	return err
 }
@@ -203,7 +195,12 @@ func (d *geminiDecoder) readPart(j *jx.Decoder) error {
 	if d.event.parts == maxListed {
 		return errListed
 	}
-	p := d.nextPart()
+	if d.event.parts == len(d.parts) {
+		d.parts = append(d.parts, geminiPart{})
+	}
+	p := &d.parts[d.event.parts]
+	d.event.parts++
+	*p = geminiPart{text: p.text[:0], seal: p.seal[:0], id: p.id[:0], name: p.name[:0], args: p.args[:0], partial: p.partial[:0]}
 	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		switch string(key) {
 		case "text":
@@ -218,21 +215,6 @@ func (d *geminiDecoder) readPart(j *jx.Decoder) error {
 		}
 		return j.Skip() // what the provider ran itself, images, signatures
 	})
-}
-
-// nextPart is an empty part of the event. Its frame is not below the reading: see openaiDecoder.parse.
-//
-//go:noinline
-func (d *geminiDecoder) nextPart() *geminiPart {
-	if d.event.parts == len(d.parts) {
-		d.parts = append(d.parts, geminiPart{})
-	}
-	p := &d.parts[d.event.parts]
-	d.event.parts++
-	*p = geminiPart{
-		text: p.text[:0], seal: p.seal[:0], id: p.id[:0], name: p.name[:0], args: p.args[:0], partial: p.partial[:0],
-	}
-	return p
 }
 
 func (p *geminiPart) functionCall(j *jx.Decoder, key []byte) error {

@@ -39,19 +39,11 @@ func (k *keeper) room(n int) bool {
 	}
 	k.size += n
 	if k.size > chat.MaxState || len(k.items) == maxStateItems-2 {
-		k.giveUp()
+		*k = keeper{binding: k.binding, rules: k.rules, place: k.place, as: k.as, over: true}
 		return false
 	}
 	k.worth = k.worth || n > 0
 	return true
-}
-
-// giveUp forgets what was kept. It is apart from room for the sake of the stack: inlined, it puts a second keeper into the
-// frame of each function on a chunk's way, and every stream takes 16 KiB of stack where 8 are enough.
-//
-//go:noinline
-func (k *keeper) giveUp() {
-	*k = keeper{binding: k.binding, rules: k.rules, place: k.place, as: k.as, over: true}
 }
 
 // mark ends what came so far: an open thinking item, and the content behind it.

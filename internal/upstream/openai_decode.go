@@ -16,7 +16,6 @@ type openaiDecoder struct {
 	jx        jx.Decoder
 	message   jx.Decoder // reads a message after the rest of its choice
 	chunk     openaiChunk
-	before    openaiChunk // chunk, before a choice that may be another than 0
 	fragments fragments
 
 	deltas bool // there was one
@@ -58,13 +57,6 @@ func (d *openaiDecoder) decode(object, typ []byte, out *output) error {
 	if err := d.parse(object, typ); err != nil {
 		return err
 	}
-	return d.pass(out)
-}
-
-// pass passes on what d.chunk says. It is apart from decode for the sake of the stack: see parse.
-//
-//go:noinline
-func (d *openaiDecoder) pass(out *output) error {
 	c := &d.chunk
 	out.model(c.model)
 	if c.usage.known {
@@ -78,22 +70,15 @@ func (d *openaiDecoder) pass(out *output) error {
 	if err := out.refusal(c.refusal); err != nil {
 		return err
 	}
-	if err := d.passCalls(out); err != nil {
-		return err
-	}
-	if c.whole && len(c.finish) == 0 {
-		c.finish = append(c.finish, "stop"...)
-	}
-	return out.finishWith(c.finish)
-}
-
-func (d *openaiDecoder) passCalls(out *output) error {
 	for _, f := range d.fragments.list() {
 		if err := out.toolFragment(f); err != nil {
 			return err
 		}
 	}
-	return nil
+	if c.whole && len(c.finish) == 0 {
+		c.finish = append(c.finish, "stop"...)
+	}
+	return out.finishWith(c.finish)
 }
 
 // text passes on what the chunk has of it. An event with nothing else is what the next ones are likely to look like.
@@ -103,8 +88,10 @@ func (d *openaiDecoder) text(out *output) {
 	if len(reasoning) > 0 {
 		out.keep.as = c.reasoningName()
 	}
-	if len(c.rawDetails) > 0 {
-		c.keepDetails(out)
+	for raw := range bytes.SplitSeq(c.rawDetails, []byte("\n")) {
+		if len(raw) > 0 {
+			out.keep.detail(raw)
+		}
 	}
 	plain := len(c.refusal)+len(c.finish)+len(c.rawDetails)+len(c.seal)+len(c.opaque)+d.fragments.n == 0 && !c.usage.known && !c.whole && c.progress == 0
 	d.begun = d.begun || len(c.content)+len(reasoning)+len(c.refusal)+d.fragments.n > 0
@@ -119,17 +106,6 @@ func (d *openaiDecoder) text(out *output) {
 	}
 	out.keep.sealText(c.seal)
 	out.keep.opaque(c.opaque)
-}
-
-// keepDetails keeps the entries of reasoning_details for the next turn. It is rare and has a large frame: see parse.
-//
-//go:noinline
-func (c *openaiChunk) keepDetails(out *output) {
-	for raw := range bytes.SplitSeq(c.rawDetails, []byte("\n")) {
-		if len(raw) > 0 {
-			out.keep.detail(raw)
-		}
-	}
 }
 
 // reasoningName is the name under which the reasoning goes back that anyReasoning picks. Details have their own.
@@ -149,8 +125,6 @@ func (c *openaiChunk) reasoningName() string {
 
 // anyReasoning picks one of the names that reasoning goes by. Where several are used, they say the same, and there is
 // no one key that it stands under.
-//
-//go:noinline
 func (c *openaiChunk) anyReasoning() (reasoning []byte, key string) {
 	used := 0
 	for _, b := range []struct {
@@ -192,9 +166,6 @@ func (d *openaiDecoder) parse(object, typ []byte) error {
 	return nil
 }
 
-// reset empties d.chunk, and keeps its memory. It is apart from parse, whose frame lies below the reading: see there.
-//
-//go:noinline
 func (d *openaiDecoder) reset() {
 	d.fragments.clear()
 	c := &d.chunk
@@ -248,8 +219,7 @@ func (d *openaiDecoder) choice(j *jx.Decoder) error {
 	if j.Next() != jx.Object {
 		return j.Skip()
 	}
-	d.before = d.chunk
-	calls := d.fragments.n
+	before, calls := d.chunk, d.fragments.n
 	index, delta := 0, false
 	var message, text jx.Raw
 	err := j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
@@ -273,7 +243,7 @@ func (d *openaiDecoder) choice(j *jx.Decoder) error {
 		return j.Skip()
 	})
 	if index != 0 {
-		d.chunk, d.fragments.n = d.before, calls
+		d.chunk, d.fragments.n = before, calls
 		return err
 	}
 	d.deltas = d.deltas || delta
