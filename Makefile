@@ -10,7 +10,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RACE := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null && echo -race)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-go test-peers test-sdk lint bench fuzz chaos conformance field docker
+.PHONY: help run build test test-go test-peers test-sdk clients lint bench fuzz chaos conformance field docker
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -40,6 +40,11 @@ test-sdk: ## the SDK's tests, if npm is there
 	@if [ ! -f sdk/package.json ]; then echo "SKIPPED: the SDK's tests: there is no sdk/"; \
 	elif command -v npm >/dev/null; then cd sdk && npm ci --silent && npm test; \
 	else echo "SKIPPED: the SDK's tests, because npm is not installed"; fi
+
+clients: build ## programs that people have, unchanged, against bin/relay
+	@if [ "$$(uname -sm)" != "Linux x86_64" ]; then echo "SKIPPED: the clients, which are installed for Linux on x86-64"; \
+	elif command -v npm >/dev/null; then cd test/clients && npm ci --silent && npm test; \
+	else echo "SKIPPED: the clients, because npm is not installed"; fi
 
 CHURN ?= 20m
 CHAOS ?= .

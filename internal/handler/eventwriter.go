@@ -113,7 +113,7 @@ func (e *eventWriter) writeHeaders() {
 func (e *eventWriter) withdraw() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.waits || e.begun || e.err != nil {
+	if !e.waits || e.begun || e.err != nil || len(e.buf) > 0 { // what the provider said first must not be lost
 		return false
 	}
 	e.over = true

@@ -99,7 +99,9 @@ func TestAFailureBeforeTheFirstChunkHasItsStatus(t *testing.T) {
 }
 
 func TestAFailureInTheMidstIsTheLastFrame(t *testing.T) {
-	broken := play(content("Hel"), &chat.Error{Code: chat.UpstreamTruncated, Message: "broke off"})
+	hel := content("Hel")
+	hel.More = true // it waits for what comes next, and that is the failure
+	broken := play(hel, &chat.Error{Code: chat.UpstreamTruncated, Message: "broke off"})
 	r := start(t, handler.Options{Upstream: broken, Dialects: ofProviders})
 	res, body := fetch(t, http.MethodPost, r.url+completionsPath, streamed)
 	require.Equal(t, http.StatusOK, res.StatusCode)

@@ -1,0 +1,175 @@
+// The relay's binary with a provider behind it, for tests of programs in front of it.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { createInterface } from "node:readline";
+
+const binary = process.env.RELAY ?? new URL("../../bin/relay", import.meta.url).pathname;
+
+/** A provider in OpenAI's format. The name of the model says how it behaves, up to the first slash. */
+export class Provider {
+	#server = createServer((req, res) => this.#answer(req, res));
+	#requests = new Map();
+
+	async start() {
+		this.#server.listen(0, "127.0.0.1");
+		await once(this.#server, "listening");
+		this.url = `http://127.0.0.1:${this.#server.address().port}/v1`;
+		return this;
+	}
+
+	async stop() {
+		this.#server.closeAllConnections();
+		this.#server.close();
+		await once(this.#server, "close");
+	}
+
+	/** The requests for a model, in order: the body, and a promise of the moment when the relay has left. */
+	requests(model) {
+		return this.#requests.get(model) ?? [];
+	}
+
+	async #answer(req, res) {
+		let text = "";
+		for await (const piece of req) text += piece;
+		const body = JSON.parse(text);
+		const closed = once(res, "close");
+		this.#requests.set(body.model, [...this.requests(body.model), { body, closed }]);
+		const behave = behaviours[body.model.split("/")[0]];
+		if (!behave) return refuse(res, 404, { message: `no model ${body.model}`, type: "invalid_request_error", code: "model_not_found" });
+		await behave(new Answer(res), body);
+	}
+}
+
+class Answer {
+	constructor(res) {
+		this.res = res;
+	}
+	frame(value) {
+		if (!this.res.headersSent) this.res.writeHead(200, { "Content-Type": "text/event-stream" });
+		this.res.write(`data: ${typeof value === "string" ? value : JSON.stringify(value)}\n\n`);
+	}
+	delta(delta, finish_reason = null) {
+		this.frame({ id: "c1", object: "chat.completion.chunk", created: 1, model: "m-1", choices: [{ index: 0, delta, finish_reason }] });
+	}
+	text(...words) {
+		for (const content of words) this.delta({ content });
+	}
+	end(reason = "stop") {
+		this.delta({}, reason);
+		this.frame({ choices: [], usage: { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 } });
+		this.frame("[DONE]");
+		this.res.end();
+	}
+}
+
+function refuse(res, status, error, headers = {}) {
+	res.writeHead(status, { "Content-Type": "application/json", ...headers });
+	res.end(JSON.stringify({ error }));
+}
+
+/** The result of a tool is told in the answer, so that a test sees what came of it. */
+function useTool(answer, body, before) {
+	const last = body.messages.at(-1);
+	if (last.role === "tool") {
+		answer.text("The tool says: ", last.content, ".");
+		return answer.end();
+	}
+	const [tool] = body.tools ?? [];
+	before?.();
+	answer.delta({
+		role: "assistant",
+		tool_calls: [{ index: 0, id: "call_1", type: "function", function: { name: tool?.function.name ?? "none", arguments: "" } }],
+	});
+	for (const piece of ['{"city":', '"Paris"}']) answer.delta({ tool_calls: [{ index: 0, function: { arguments: piece } }] });
+	answer.end("tool_calls");
+}
+
+const behaviours = {
+	text(answer) {
+		answer.text("Hel", "lo", " world");
+		answer.end();
+	},
+	reasoning(answer) {
+		answer.delta({ reasoning_content: "Let me " });
+		answer.delta({ reasoning_content: "think." });
+		answer.text("Hel", "lo");
+		answer.end();
+	},
+	tools: (answer, body) => useTool(answer, body),
+	"reasoning-tools": (answer, body) => useTool(answer, body, () => answer.delta({ reasoning_content: "I need a tool." })),
+	length(answer) {
+		answer.text("Once upon");
+		answer.end("length");
+	},
+	limited: ({ res }) =>
+		refuse(res, 429, { message: "Rate limit reached", type: "requests", code: "rate_limit_exceeded" }, { "Retry-After": "0" }),
+	"too-long": ({ res }) =>
+		refuse(res, 400, { message: "This model's maximum context length is 8 tokens.", type: "invalid_request_error", code: "context_length_exceeded" }),
+	"error-in-stream"(answer) {
+		answer.text("Hel");
+		answer.frame({ error: { message: "The server had an error", type: "server_error", code: null } });
+		answer.res.end();
+	},
+	cut(answer) {
+		answer.text("Hel");
+		setTimeout(() => answer.res.destroy(), 50);
+	},
+	endless(answer) {
+		answer.text("Hel");
+	},
+};
+
+/** Starts the relay in front of a provider of its own. */
+export async function start(settings = {}) {
+	const provider = await new Provider().start();
+	const relay = spawn(binary, {
+		env: {
+			PATH: process.env.PATH, HOME: process.env.HOME, RELAY_ADDR: "127.0.0.1:0", RELAY_ADMIN_ADDR: "", RELAY_LOG_FORMAT: "json",
+			UPSTREAM_KIND: "openai", UPSTREAM_BASE_URL: provider.url, UPSTREAM_API_KEY: "provider-key", UPSTREAM_MODEL: "text/default",
+			RELAY_API_KEYS: "test:relay-key", ...settings,
+		},
+		stdio: ["ignore", "ignore", "pipe"],
+	});
+	const exited = once(relay, "exit");
+	const log = [];
+	const address = new Promise((resolve, reject) => {
+		createInterface({ input: relay.stderr }).on("line", (line) => {
+			log.push(line);
+			if (line.includes('"message":"listening"')) resolve(JSON.parse(line).addr);
+		});
+		exited.then(() => reject(new Error(`the relay exited:\n${log.join("\n")}`)));
+	});
+	return {
+		provider, log, key: "relay-key", url: `http://${await address}`,
+		/** Ends the relay at once, with all of its connections. */
+		async kill() {
+			relay.kill("SIGKILL");
+			await exited;
+		},
+		async stop() {
+			relay.kill("SIGKILL");
+			await exited;
+			await provider.stop();
+		},
+	};
+}
+
+/** A tool as Chat Completions has it. */
+export const weather = {
+	type: "function",
+	function: { name: "weather", description: "The weather of a city", parameters: { type: "object", properties: { city: { type: "string" } } } },
+};
+
+/** Waits for what a promise brings, but not for ever. */
+export async function soon(promise, what) {
+	let timer;
+	const late = new Promise((_, reject) => {
+		timer = setTimeout(() => reject(new Error(`too late: ${what}`)), 15_000);
+	});
+	try {
+		return await Promise.race([promise, late]);
+	} finally {
+		clearTimeout(timer);
+	}
+}
