@@ -124,6 +124,17 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	rec.abort()
 }
 
+// serveWhole follows a resumable stream to its end, for a client that wants one JSON object. The answer is generated
+// on when the client, or a proxy in front, has lost its patience, and the same request again waits for the rest.
+func (r *Relay) serveWhole(w http.ResponseWriter, req *http.Request, f *stream.Follower, rec *record) {
+	defer f.Close()
+	rec.id = f.ID()
+	w.Header().Set("X-Stream-Id", f.ID())
+	r.whole(w, req, f.Head(), f.Chunks(req.Context()), rec)
+	r.countStream(rec)
+	rec.abort()
+}
+
 // lastEventID is where the client stopped reading. The header is what clients send by themselves; the
 // parameter is for those that can't set one.
 func lastEventID(req *http.Request) string {
@@ -181,6 +192,10 @@ func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, afte
 	var f *stream.Follower
 	if r.Streams != nil {
 		f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.Owner, id, after)
+		if errors.Is(err, stream.ErrEnd) && req.Method == http.MethodPost && acceptsEvents(req) {
+			// fetch-event-source asks again after anything but an event stream with an end: it gets the end once more.
+			f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.Owner, id, after-1)
+		}
 	}
 	switch {
 	case err == nil:
@@ -194,10 +209,14 @@ func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, afte
 
 var errNoStreams = &chat.Error{Code: chat.StreamNotFound, Message: "there is no such stream"}
 
+func acceptsEvents(req *http.Request) bool {
+	return strings.Contains(req.Header.Get("Accept"), "text/event-stream")
+}
+
 // turnAway says no in the way that the client understands. An EventSource gives up at any status but
 // 200, and fetch-event-source, which sends its POST again, at none.
 func (r *Relay) turnAway(w http.ResponseWriter, req *http.Request, e *chat.Error) {
-	events := strings.Contains(req.Header.Get("Accept"), "text/event-stream")
+	events := acceptsEvents(req)
 	final := e.Code == chat.StreamNotFound || e.Code == chat.CursorExpired
 	d := visitOf(req).dialect
 	if !events || d.OfProvider || d.Words || final == (req.Method == http.MethodGet) {

@@ -151,6 +151,10 @@ func TestAStreamIsReadOnFromEveryPositionInEveryWay(t *testing.T) {
 			},
 		} {
 			res, body := ask()
+			if after == 4 && res.Request.Method == http.MethodPost {
+				require.Equal(t, frames(id, 3, true), body, "the end once more: see TestAPOSTAtTheEndGetsTheEndOnceMore")
+				continue
+			}
 			if after == 4 {
 				require.Equal(t, 204, res.StatusCode, name)
 				require.Empty(t, body)

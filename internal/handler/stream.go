@@ -56,6 +56,14 @@ func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Ask,
 		return nil, nil, chat.AsError(err)
 	}
 	ask.Resumable = ask.Resumable || parameter(req, "resumable") == "true" && !visitOf(req).dialect.OfProvider
+	if !ask.Stream {
+		// A whole answer has no positions: only with a key can its client come back to it.
+		key, invalid := idempotencyKey(req)
+		if invalid != nil {
+			return nil, nil, invalid
+		}
+		ask.Resumable = key != ""
+	}
 	if !ask.Resumable {
 		return ask, nil, nil
 	}
@@ -101,9 +109,12 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 		return
 	}
 	defer leave()
-	if ask.Stream && ask.Resumable && r.Streams != nil {
+	if ask.Resumable && r.Streams != nil {
 		f, rec, refused := r.begin(w, req, ask, body)
 		switch {
+		case f != nil && !ask.Stream:
+			r.serveWhole(w, req, f, rec)
+			return
 		case f != nil:
 			r.serve(w, req, f, true, rec) // and then nothing more: while the answer is sent nobody needs ask
 			return
@@ -131,22 +142,23 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 		encoder := r.encoder(req, dialect.Response{Head: r.head(req, ask)})
 		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), encoder, rec)
 	} else {
-		r.whole(ctx, w, req, ask, rec)
+		r.whole(w, req, r.head(req, ask), r.Upstream.Stream(ctx, &ask.Request), rec)
 	}
 	r.countStream(rec)
 	rec.abort()
 }
 
 var (
-	errTooLong = &chat.Error{Code: chat.StreamTooLong, Message: "the answer took longer than allowed"}
-	errTooBig  = &chat.Error{Code: chat.StreamTooLong, Message: "the answer is longer than allowed"}
+	errDraining = &chat.Error{Code: chat.Draining, Message: "the server is shutting down", RetryAfter: time.Second}
+	errTooLong  = &chat.Error{Code: chat.StreamTooLong, Message: "the answer took longer than allowed"}
+	errTooBig   = &chat.Error{Code: chat.StreamTooLong, Message: "the answer is longer than allowed"}
 )
 
 // admit refuses a request that is well-formed but not to be answered.
 func (r *Relay) admit(ask *dialect.Ask) *chat.Error {
 	switch {
 	case r.draining.Load():
-		return &chat.Error{Code: chat.Draining, Message: "the server is shutting down", RetryAfter: time.Second}
+		return errDraining
 	case ask.Model != "" && r.Allows != nil && !r.Allows(ask.Model):
 		return &chat.Error{Code: chat.Forbidden, Message: fmt.Sprintf("model: %.64q is not allowed", ask.Model)}
 	case ask.Model == "" && r.RequireModel:
@@ -231,13 +243,15 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, chunks iter.Seq2[chat
 }
 
 // whole answers with one JSON object.
-func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *dialect.Ask, rec *record) {
-	answer := dialect.Answer{Head: r.head(req, ask)}
-	answer.Head.Model = r.shownModel(ask.Model)
-	r.conclude(rec, req, r.collect(ctx, &answer, req, &ask.Request, rec), false)
+func (r *Relay) whole(w http.ResponseWriter, req *http.Request, head chat.Head, chunks iter.Seq2[chat.Chunk, error], rec *record) {
+	head.Model = r.shownModel(head.Model)
+	answer := dialect.Answer{Head: head}
+	r.conclude(rec, req, r.collect(&answer, req, chunks, rec), false)
 	switch {
 	case rec.failure != nil:
 		r.respondError(w, req, rec.failure)
+	case rec.reason == reasonReleased: // with its key the client finds the answer at another replica
+		r.respondError(w, req, errDraining)
 	case rec.done != nil:
 		body := append(visitOf(req).dialect.AppendAnswer(nil, &answer), '\n')
 		r.body(w, req, http.StatusOK, "application/json; charset=utf-8", body)
@@ -247,10 +261,10 @@ func (r *Relay) whole(ctx context.Context, w http.ResponseWriter, req *http.Requ
 	}
 }
 
-func (r *Relay) collect(ctx context.Context, answer *dialect.Answer, req *http.Request, ask *chat.Request, rec *record) (err error) {
+func (r *Relay) collect(answer *dialect.Answer, req *http.Request, chunks iter.Seq2[chat.Chunk, error], rec *record) (err error) {
 	defer r.recoverInto(&err, req, rec)
 	text := int64(0)
-	for c, err := range r.Upstream.Stream(ctx, ask) {
+	for c, err := range chunks {
 		switch {
 		case rec.done != nil: // nothing counts any more
 			continue
