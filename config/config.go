@@ -31,6 +31,16 @@ type Config struct {
 
 	TrustedProxies []netip.Prefix `env:"RELAY_TRUSTED_PROXIES" help:"proxies whose X-Forwarded-For and X-Forwarded-Host count, comma-separated addresses, networks (10.0.0.0/8) or private for all private networks and loopback"`
 
+	JWTIssuer     string   `env:"RELAY_JWT_ISSUER" group:"Tokens (JWT) beside or instead of API keys" help:"issuer of the tokens that are accepted, as in their iss; its discovery document says where its keys are"`
+	JWTKeys       string   `env:"RELAY_JWT_JWKS" help:"URL or file of the issuer's JSON Web Key Set, in place of discovery"`
+	JWTAudience   []string `env:"RELAY_JWT_AUDIENCE" help:"audiences, comma-separated, one of which a token's aud must have; required with tokens"`
+	JWTAlgorithms []string `env:"RELAY_JWT_ALGORITHMS" envDefault:"RS256,ES256,EdDSA" help:"algorithms that tokens may be signed with, comma-separated; asymmetric ones only"`
+	JWTRequire    []string `env:"RELAY_JWT_REQUIRE" help:"claims that a token must have, comma-separated name=value; a list or the words of a text need to have the value among them, a.b is a member of an object; otherwise 403 forbidden"`
+	JWTNameClaim  string   `env:"RELAY_JWT_NAME_CLAIM" help:"claim that names the caller in logs; unset: none does"`
+	JWTTierClaim  string   `env:"RELAY_JWT_TIER_CLAIM" help:"claim that names the tier of limits that the caller has"`
+	JWTCookie     string   `env:"RELAY_JWT_COOKIE" help:"cookie that may have the token, for EventSource, which can't send a header, like __Host-session"`
+	JWTCAFile     string   `env:"RELAY_JWT_CA_FILE" help:"file of PEM certificates to trust beside the system's, for an issuer with a private authority"`
+
 	MaxBody        ByteSize      `env:"RELAY_MAX_BODY" envDefault:"8MiB" group:"Limits" help:"request body"`
 	BodyBytes      ByteSize      `env:"RELAY_BODY_BYTES" unset:"128MiB or more" help:"memory for request bodies of this process, until their answers begin: about twice their size; half of it at most for one caller; beyond it 503 overloaded; 0: no cap. At least four times RELAY_MAX_BODY"`
 	MaxStreams     int           `env:"RELAY_MAX_STREAMS" envDefault:"0" help:"answers that this process has generated at a time, and as many connections that it sends them to; shared fairly by callers, beyond it 503 overloaded; 0: no cap"`

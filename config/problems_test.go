@@ -46,6 +46,11 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		tokenOnly   = "has characters other than printable ASCII without spaces"
 		allKinds    = "use one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, websopy"
 		goodKey     = "UPSTREAM_API_KEY=sk-1"
+		jwt         = "RELAY_JWT_AUDIENCE=relay;"
+		issuer      = jwt + "RELAY_JWT_ISSUER=https://login.example.com;"
+		notHTTPS    = "not an https URL; use e.g. https://login.example.com/"
+		algorithms  = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA"
+		noTokens    = "set, but neither RELAY_JWT_ISSUER nor RELAY_JWT_JWKS is: no tokens are accepted"
 		redis       = "RELAY_STORE=redis;RELAY_REDIS_URL="
 		parameters  = "addr, client_name, db, dial_timeout, master_set, protocol, skip_verify, write_timeout"
 		noCert      = "is not a rediss:// URL: there is no certificate to check"
@@ -126,6 +131,22 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"the origin of a sandbox":        {"RELAY_CORS_ORIGINS=null", `RELAY_CORS_ORIGINS: "null" ` + noOrigin},
 		"origins that are commas":        {"RELAY_CORS_ORIGINS=,", "RELAY_CORS_ORIGINS: has only separators"},
 		"each bad origin":                {"RELAY_CORS_ORIGINS=a,http://b.example,c", `RELAY_CORS_ORIGINS: "a" ` + noOrigin + "\n" + `RELAY_CORS_ORIGINS: "c" ` + noOrigin},
+
+		"tokens for anybody's services": {"RELAY_JWT_ISSUER=https://login.example.com",
+			"RELAY_JWT_AUDIENCE: must be set with RELAY_JWT_ISSUER or RELAY_JWT_JWKS: " +
+				"an issuer's tokens for other services would open the relay, too"},
+		"an issuer that is no URL":         {jwt + "RELAY_JWT_ISSUER=login.example.com", "RELAY_JWT_ISSUER: " + notHTTPS},
+		"an issuer with a password":        {jwt + "RELAY_JWT_ISSUER=https://me:do-not-show@login.example.com", "RELAY_JWT_ISSUER: " + notHTTPS},
+		"keys that are at no https URL":    {jwt + "RELAY_JWT_JWKS=ftp://login.example.com/keys", "RELAY_JWT_JWKS: " + notHTTPS},
+		"keys in a file that is not there": {jwt + "RELAY_JWT_JWKS=" + absent, "RELAY_JWT_JWKS: neither an https URL nor a file: stat the file: no such file or directory"},
+		"an algorithm that makes what it checks": {issuer + "RELAY_JWT_ALGORITHMS=RS256,HS256",
+			`RELAY_JWT_ALGORITHMS: "HS256" is not one of ` + algorithms},
+		"no algorithm at all":        {issuer + "RELAY_JWT_ALGORITHMS=none", `RELAY_JWT_ALGORITHMS: "none" is not one of ` + algorithms},
+		"a claim without its value":  {issuer + "RELAY_JWT_REQUIRE=groups", `RELAY_JWT_REQUIRE: "groups" is not name=value`},
+		"a cookie that is none":      {issuer + "RELAY_JWT_COOKIE=a=b", `RELAY_JWT_COOKIE: "a=b" is not the name of a cookie; use e.g. __Host-session`},
+		"a cookie for any page":      {issuer + "RELAY_JWT_COOKIE=s;RELAY_CORS_ORIGINS=*", "RELAY_JWT_COOKIE: set, but RELAY_CORS_ORIGINS is *: any page could use a visitor's cookie; list the origins that may"},
+		"an authority for no issuer": {"RELAY_JWT_CA_FILE=" + certFile, "RELAY_JWT_CA_FILE: " + noTokens},
+		"an audience of nobody":      {"RELAY_JWT_AUDIENCE=relay", "RELAY_JWT_AUDIENCE: " + noTokens},
 
 		"keys that are commas":            {"RELAY_API_KEYS=,", "RELAY_API_KEYS: has only separators; leave it unset to accept everyone"},
 		"a name without a key":            {"RELAY_API_KEYS=k-0123456789abcdef,web:", "RELAY_API_KEYS: entry 2 is not of the form name:key or key"},

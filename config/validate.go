@@ -32,6 +32,8 @@ func (l *loader) check(c *Config) {
 		c.Hosts[i] = l.host("RELAY_HOSTS", name)
 	}
 
+	l.checkTokens(c)
+
 	if c.MaxBody == 0 {
 		l.problem("RELAY_MAX_BODY", "must be more than 0")
 	}

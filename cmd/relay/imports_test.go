@@ -23,7 +23,7 @@ var layers = [][]string{
 var bound = map[string][]string{
 	"config":             {"github.com/caarlos0/env/v11", "golang.org/x/net/publicsuffix"},
 	"internal/dialect":   {module + "internal/chat", module + "internal/sse", "github.com/go-faster/jx"},
-	"internal/identity":  {},
+	"internal/identity":  {"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/jwkset"},
 	"internal/redisconn": {"github.com/redis/rueidis"},
 	"internal/sse":       {},
 	"internal/ui":        {},

@@ -62,7 +62,12 @@ func serve(cfg *config.Config, log zerolog.Logger, lostLines func() float64, sig
 		defer hub.Close(over) // after a drain there is nothing left to do
 		handler.WatchStreams(registry, hub.Stats)
 	}
-	relay, err := newRelay(cfg, log, metrics, hub, generations)
+	tokens, closeKeys, err := newTokens(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer closeKeys()
+	relay, err := newRelay(cfg, log, metrics, hub, generations, tokens)
 	if err != nil {
 		return err
 	}
@@ -108,7 +113,10 @@ func serve(cfg *config.Config, log zerolog.Logger, lostLines func() float64, sig
 	return drain(cfg, log, relay, hub, server, signals)
 }
 
-func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, hub *stream.Hub, generations *limit.Places) (*handler.Relay, error) {
+func newRelay(
+	cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, hub *stream.Hub, generations *limit.Places,
+	tokens *identity.Tokens,
+) (*handler.Relay, error) {
 	upstreams, err := newUpstreams(cfg, log, metrics)
 	if err != nil {
 		return nil, err
@@ -127,7 +135,7 @@ func newRelay(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, 
 		Models:       models(u),
 		Screen:       upstreams.Screen,
 		RequireModel: u.Model == "" && u.Kind != "demo" && u.Kind != "websopy",
-		Keys:         identity.NewKeys(keys), TrustedProxies: cfg.TrustedProxies,
+		Keys:         identity.NewKeys(keys), Tokens: tokens, Cookie: cfg.JWTCookie, TrustedProxies: cfg.TrustedProxies,
 		Hosts: append(certificateNames(cfg), cfg.Hosts...), CORSOrigins: cfg.CORSOrigins,
 		MaxBody: int64(cfg.MaxBody), BodyBytes: int64(cfg.BodyBytes), BodyTimeout: cfg.BodyTimeout,
 		MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
@@ -324,7 +332,7 @@ func announce(cfg *config.Config, log zerolog.Logger, addr net.Addr) {
 		log.Warn().Msg(w)
 	}
 	u := cfg.Upstreams[0]
-	if len(cfg.APIKeys) == 0 {
+	if cfg.Open() {
 		log.Warn().Msg("RELAY_API_KEYS is not set: whoever reaches this address can ask the provider")
 	}
 	log.Debug().Any("settings", cfg.Redacted()).Msg("settings")
@@ -334,7 +342,7 @@ func announce(cfg *config.Config, log zerolog.Logger, addr net.Addr) {
 	}
 	log.Info().Str("version", buildVersion()).Str("addr", addr.String()).Str("scheme", scheme).
 		Str("upstream", u.Kind).Str("base_url", u.BaseURL).Str("model", u.Model).Int("fallbacks", len(cfg.Upstreams)-1).
-		Int("api_keys", len(cfg.APIKeys)).Str("store", cfg.Store).Msg("listening")
+		Int("api_keys", len(cfg.APIKeys)).Bool("tokens", cfg.WithTokens()).Str("store", cfg.Store).Msg("listening")
 }
 
 // healthcheck asks the relay that runs with the same settings on this machine.

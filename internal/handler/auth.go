@@ -1,25 +1,41 @@
 package handler
 
 import (
+	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/identity"
 )
 
-// authenticate lets a request pass that shows one of the keys, or any when there are none. What it learns
+// credentials are what a relay can be shown. See Options.
+type credentials struct {
+	keys   identity.Keys
+	tokens *identity.Tokens
+	cookie string
+}
+
+// none tells whether everybody may call.
+func (c credentials) none() bool { return c.keys.None() && c.tokens == nil }
+
+// authenticate lets a request pass that shows one of the credentials, or any when there are none. What it learns
 // is in the request's visit.
-func authenticate(keys identity.Keys, refuse refusal) func(http.Handler) http.Handler {
+// later refuses who may come again.
+func authenticate(accepted credentials, allowed origins, refuse, later refusal) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
-		if keys.None() {
+		if accepted.none() {
 			return next
 		}
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			c, err := callerOf(req, keys)
+			c, err := accepted.callerOf(req, allowed)
+			if errors.Is(err, identity.ErrNoKeys) {
+				later(w, req, errNoKeys)
+				return
+			}
 			if err != nil {
-				w.Header().Set("WWW-Authenticate", "Bearer")
-				refuse(w, req, err)
+				refuse(w, req, challenge(w, err))
 				return
 			}
 			v := visitOf(req)
@@ -30,20 +46,83 @@ func authenticate(keys identity.Keys, refuse refusal) func(http.Handler) http.Ha
 	}
 }
 
-var (
-	errKeyMissing = &chat.Error{Code: chat.Unauthorized, Message: "an API key is required: Authorization: Bearer <key>"}
-	errKeyUnknown = &chat.Error{Code: chat.Unauthorized, Message: "the API key is not known"}
-)
-
-// callerOf finds whose key the request shows.
-func callerOf(req *http.Request, keys identity.Keys) (identity.Caller, *chat.Error) {
-	scheme, key, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-	c, ok := keys.Caller(strings.TrimSpace(key))
+// callerOf finds whose credential a request shows. A header counts before a cookie, which browsers send unasked.
+//
+// Errors: *chat.Error; those of identity.Tokens.Caller.
+func (c credentials) callerOf(req *http.Request, allowed origins) (identity.Caller, error) {
+	scheme, shown, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	shown = strings.TrimSpace(shown)
 	switch {
 	case scheme == "":
-		return identity.Caller{}, errKeyMissing
-	case !ok || !strings.EqualFold(scheme, "Bearer"):
-		return identity.Caller{}, errKeyUnknown
+		return c.cookieCaller(req, allowed)
+	case !strings.EqualFold(scheme, "Bearer"):
+		return identity.Caller{}, c.unknown()
 	}
-	return c, nil
+	if caller, ok := c.keys.Caller(shown); ok {
+		return caller, nil
+	}
+	if c.tokens == nil || strings.Count(shown, ".") != 2 {
+		return identity.Caller{}, c.unknown()
+	}
+	return c.tokens.Caller(req.Context(), shown)
+}
+
+// cookieCaller finds whose token is in the cookie. A browser sends it with whatever any page makes it ask, so such a
+// request has to show that the right page made it. Opening an address, as from a link in a mail, shows nothing.
+func (c credentials) cookieCaller(req *http.Request, allowed origins) (identity.Caller, error) {
+	if c.cookie == "" {
+		return identity.Caller{}, c.missing()
+	}
+	cookie, err := req.Cookie(c.cookie)
+	switch {
+	case err != nil || cookie.Value == "":
+		return identity.Caller{}, c.missing()
+	case req.Header.Get("Sec-Fetch-Mode") == "navigate" || !allowed.signed(req):
+		return identity.Caller{}, errCookieUnsigned
+	}
+	return c.tokens.Caller(req.Context(), cookie.Value)
+}
+
+var errCookieUnsigned = &chat.Error{Code: chat.Forbidden,
+	Message: "a request with a cookie needs a sign that a script of the relay's own page or an allowed origin made it: " +
+		"Sec-Fetch-Site, Origin or Referer (see RELAY_CORS_ORIGINS)"}
+
+func (c credentials) missing() *chat.Error {
+	message := "an API key is required: Authorization: Bearer <key>"
+	if c.tokens != nil {
+		message = "a token is required: Authorization: Bearer <token>"
+	}
+	return &chat.Error{Code: chat.Unauthorized, Message: message}
+}
+
+func (c credentials) unknown() *chat.Error {
+	message := "the API key is not known"
+	if c.tokens != nil {
+		message = "this is neither a token nor an API key that is known"
+	}
+	return &chat.Error{Code: chat.Unauthorized, Message: message}
+}
+
+// errNoKeys is not a 401, which is final to a client: its token may be good.
+var errNoKeys = &chat.Error{Code: chat.Overloaded, RetryAfter: 5 * time.Second,
+	Message: "tokens can't be checked now, because their issuer's keys can't be had"}
+
+// challenge is the refusal for an error of callerOf, and sets the header that goes with it (RFC 6750, 3).
+func challenge(w http.ResponseWriter, err error) *chat.Error {
+	if bad, ok := errors.AsType[*identity.BadToken](err); ok {
+		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="`+bad.Error()+`"`)
+		return &chat.Error{Code: chat.Unauthorized, Message: bad.Error()}
+	}
+	switch {
+	case errors.Is(err, identity.ErrForbidden):
+		w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope"`)
+		return &chat.Error{Code: chat.Forbidden, Message: err.Error() + " (see RELAY_JWT_REQUIRE)"}
+	case isChatError(err):
+		failure := chat.AsError(err)
+		if failure.Code == chat.Unauthorized {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+		}
+		return failure
+	}
+	return &chat.Error{Code: chat.InvalidRequest, Message: "the request was given up", Err: err} // and nobody reads this
 }

@@ -52,7 +52,10 @@ func receive(dialects []Dialect, secrets Redaction) func(http.Handler) http.Hand
 func isCredential(req *http.Request, id string) bool {
 	const shortest = 8 // bytes; shorter ones are in many a key by chance
 	_, key, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-	return key == id || len(id) >= shortest && strings.Contains(key, id)
+	if key == id {
+		return true
+	}
+	return len(id) >= shortest && (strings.Contains(key, id) || strings.Contains(req.Header.Get("Cookie"), id))
 }
 
 // sane reports whether an id from outside may be stored, logged and sent back.

@@ -62,7 +62,11 @@ type Options struct {
 	// RequireModel refuses requests that name no model, because the upstream has no default.
 	RequireModel bool
 
-	Keys           identity.Keys    // none: open to all
+	// Who shows none of Keys and Tokens is refused; where there are neither, the relay is open to all.
+	Keys   identity.Keys
+	Tokens *identity.Tokens // nil: none are accepted
+	Cookie string           // where a token may be as well, for EventSource, which can't set a header; empty: nowhere
+
 	TrustedProxies identity.Proxies // whose word on the client is taken
 	Hosts          Hosts            // that a relay without keys answers to
 	CORSOrigins    []string         // like https://app.example.com, https://*.example.com, or "*"
@@ -130,12 +134,13 @@ func (r *Relay) newRoutes() http.Handler {
 		ask("/healthz", r.healthz)
 		ask("/readyz", r.readyz)
 	}
+	accepted := credentials{keys: r.Keys, tokens: r.Tokens, cookie: r.Cookie}
 	mux.Group(func(mux chi.Router) {
-		if r.Keys.None() {
+		if accepted.none() {
 			mux.Use(checkHost(r.Hosts, r.fail))
 		}
 		r.routePages(mux)
-		r.routeStreams(mux)
+		r.routeStreams(mux, accepted)
 	})
 	return mux
 }
@@ -150,9 +155,11 @@ func (r *Relay) routePages(mux chi.Router) {
 	}
 }
 
-func (r *Relay) routeStreams(mux chi.Router) {
+func (r *Relay) routeStreams(mux chi.Router, accepted credentials) {
 	mux.Group(func(mux chi.Router) {
-		mux.Use(checkOrigin(r.CORSOrigins, r.fail), authenticate(r.Keys, r.fail), discardBody(r.fail))
+		mux.Use(
+			checkOrigin(r.CORSOrigins, r.fail), authenticate(accepted, r.CORSOrigins, r.fail, r.turnAway), discardBody(r.fail),
+		)
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", uiPath} {
 			mux.Post(path, r.postStream)
 		}
@@ -161,7 +168,7 @@ func (r *Relay) routeStreams(mux chi.Router) {
 			mux.Delete(path+"/{id}", r.stopStream)
 			mux.Post(path+"/{id}/stop", r.stopStream)
 		}
-		sign := checkSign(r.CORSOrigins, r.Keys.None(), r.fail)
+		sign := checkSign(r.CORSOrigins, accepted.none(), r.fail)
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
 			mux.With(sign).Get(path, r.getStream)
 		}
