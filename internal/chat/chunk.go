@@ -9,26 +9,21 @@ type Type uint8
 
 // The types of a Chunk, each with the field that it fills.
 const (
-	// Pause carries nothing. A producer yields it after a chunk with More set when there turned out
-	// to be nothing more to say before it waits, and before all other chunks to say that the answer is
-	// about to begin.
-	Pause     Type = iota
-	Content        // Text: a piece of the answer
-	Reasoning      // Text: a piece of the model's visible thinking
-	Tool           // Tool: one complete tool call
-	Done           // Done: the provider proved that the answer is complete; always the last chunk
+	Pause     Type = iota // nothing: see Streamer
+	Content               // Text: a piece of the answer
+	Reasoning             // Text: a piece of the model's visible thinking
+	Tool                  // Tool: one complete tool call
+	Done                  // Done: the provider proved that the answer is complete; always the last chunk
 )
 
 // Chunk is one step of an answer.
 type Chunk struct {
 	Type Type
 
-	// More promises that the producer yields again before it waits for anything, so that whoever
-	// writes this chunk may let it share a write with the next one.
+	// More promises another chunk at once, so that whoever writes this one may let both share a write: see Streamer.
 	More bool
 
-	// Text is never empty in a Content or Reasoning chunk. It belongs to the producer and changes
-	// when the next chunk is asked for: copy it to keep it.
+	// Text is never empty in a Content or Reasoning chunk. It is lent, as all else that a chunk points to.
 	Text []byte
 
 	Tool *ToolCall

@@ -131,13 +131,13 @@ func (ChatCompletions) AppendAnswer(dst []byte, a *Answer) []byte {
 	if len(a.reasoning) > 0 {
 		dst = appendString(member(dst, "reasoning_content"), a.reasoning)
 	}
-	for i, call := range a.tools {
+	for i := range a.tools {
 		if i == 0 {
 			dst = append(dst, `,"tool_calls":[`...)
 		} else {
 			dst = append(dst, ',')
 		}
-		dst = append(appendChatCall(append(dst, '{'), call), '}')
+		dst = append(appendChatCall(append(dst, '{'), &a.tools[i]), '}')
 	}
 	if len(a.tools) > 0 {
 		dst = append(dst, ']')

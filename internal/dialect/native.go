@@ -166,11 +166,11 @@ type Answer struct {
 	Head chat.Head
 
 	content, reasoning []byte
-	tools              []*chat.ToolCall
+	tools              []chat.ToolCall
 	done               chat.Completion
 }
 
-// Add takes the next chunk. It keeps no reference to the chunk's text.
+// Add takes the next chunk. It keeps nothing of what the chunk lends.
 func (a *Answer) Add(c chat.Chunk) {
 	switch c.Type {
 	case chat.Content:
@@ -178,9 +178,9 @@ func (a *Answer) Add(c chat.Chunk) {
 	case chat.Reasoning:
 		a.reasoning = append(a.reasoning, c.Text...)
 	case chat.Tool:
-		a.tools = append(a.tools, c.Tool)
+		a.tools = append(a.tools, *c.Tool)
 	case chat.Done:
-		a.done = *c.Done
+		a.done = *c.Done.Clone()
 	}
 }
 
@@ -195,11 +195,11 @@ func (a *Answer) appendJSON(dst []byte) []byte {
 	}
 	if len(a.tools) > 0 {
 		dst = append(dst, `,"toolCalls":[`...)
-		for i, t := range a.tools {
+		for i := range a.tools {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = appendToolCall(dst, t)
+			dst = appendToolCall(dst, &a.tools[i])
 		}
 		dst = append(dst, ']')
 	}

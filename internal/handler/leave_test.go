@@ -21,7 +21,7 @@ import (
 
 // lab is a provider's server that never ends an answer, with an upstream that asks it.
 type lab struct {
-	upstream handler.Streamer
+	upstream chat.Streamer
 	asked    chan struct{}
 	left     chan time.Time // when the server saw that nobody listens any more
 }

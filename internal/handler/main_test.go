@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"iter"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/chat/chattest"
 	"github.com/websopy/relay/internal/handler"
 )
 
@@ -32,25 +32,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is for what must come, on a machine that is busy with other things.
 const patience = 20 * time.Second
 
-// provider is an upstream made of a func.
-type provider func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool)
+type provider = chattest.Player
 
-func (p provider) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
-	return func(yield func(chat.Chunk, error) bool) { p(ctx, req, yield) }
-}
-
-// play yields the steps, which are chunks and at last perhaps an error.
-func play(steps ...any) provider {
-	return func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
-		for _, s := range steps {
-			c, _ := s.(chat.Chunk)
-			err, _ := s.(error)
-			if !yield(c, err) {
-				return
-			}
-		}
-	}
-}
+var play, content = chattest.Play, chattest.Content
 
 // hang yields the chunks and then waits for the end of the request, which it reports on gone.
 func hang(gone chan<- error, chunks ...chat.Chunk) provider {
@@ -78,8 +62,6 @@ func flood(gone chan<- error) provider {
 		gone <- context.Cause(ctx)
 	}
 }
-
-func content(text string) chat.Chunk { return chat.Chunk{Type: chat.Content, Text: []byte(text)} }
 
 func done(reason chat.FinishReason) chat.Chunk {
 	return chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: reason, Model: "m-1", Usage: &chat.Usage{PromptTokens: 7, CompletionTokens: 2}}}
@@ -109,6 +91,10 @@ type relay struct {
 	registry *prometheus.Registry
 }
 
+// faulty is an upstream that breaks the contract of a sequence on purpose. All others are held to it, and so is what the
+// relay does with their chunks.
+type faulty struct{ chat.Streamer }
+
 // newRelay makes a relay that no server serves yet.
 func newRelay(o handler.Options) *relay {
 	r := &relay{log: newJournal(), registry: prometheus.NewRegistry()}
@@ -130,6 +116,9 @@ func newRelay(o handler.Options) *relay {
 // start serves a relay on a socket, over HTTP/1.1 and unencrypted HTTP/2.
 func start(t *testing.T, o handler.Options) *relay {
 	t.Helper()
+	if _, is := o.Upstream.(faulty); !is && o.Upstream != nil {
+		o.Upstream = chattest.Check(t, o.Upstream)
+	}
 	r := newRelay(o)
 	srv := httptest.NewUnstartedServer(r)
 	srv.Config.MaxHeaderBytes = 64 << 10

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/stream"
 	"github.com/websopy/relay/internal/upstream"
@@ -50,7 +51,7 @@ func forgetful(t *testing.T) (url string, rest chan struct{}) {
 }
 
 // chain is a provider behind all that stands in front of one.
-func chain(t *testing.T, url string) handler.Streamer {
+func chain(t *testing.T, url string) chat.Streamer {
 	client, err := upstream.New(upstream.Options{
 		Name: "openai", Kind: "openai", BaseURL: url, Model: "m",
 		ConnectTimeout: patience, FirstChunkTimeout: patience, IdleTimeout: time.Hour,

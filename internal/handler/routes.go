@@ -4,7 +4,6 @@ package handler
 
 import (
 	"context"
-	"iter"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -19,11 +18,6 @@ import (
 	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/stream"
 )
-
-// Streamer answers requests. See upstream.Streamer for the contract of the sequence.
-type Streamer interface {
-	Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error]
-}
 
 // Dialect is a wire format and the path that it is spoken at: POST starts a stream, GET of an id below the path
 // follows one.
@@ -48,7 +42,7 @@ type Dialect struct {
 
 // Options are what a Relay is made of. The zero value of a limit or a time means none.
 type Options struct {
-	Upstream Streamer
+	Upstream chat.Streamer
 	Streams  *stream.Hub // nil: no stream is resumable
 	// Generations are the places of answers that are being generated. Those of Streams have theirs from the same.
 	Generations *limit.Places

@@ -158,7 +158,7 @@ func TestAStreamEndsInExactlyOneWay(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, handler.Options{Upstream: tc.upstream})
+			r := start(t, handler.Options{Upstream: faulty{tc.upstream}})
 			res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "X-Request-Id", "r-1")
 			require.Equal(t, http.StatusOK, res.StatusCode)
 			require.Equal(t, tc.frames+`data: {"type":"error","error":"`+tc.message+`","code":"`+string(tc.code)+`","retryable":true,"requestId":"r-1"}`+"\n\n", body)
@@ -182,7 +182,7 @@ func TestNothingFollowsDone(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, handler.Options{Upstream: upstream})
+			r := start(t, handler.Options{Upstream: faulty{upstream}})
 			_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 			require.Equal(t, helFrame+doneFrame+endFrame, body)
 			require.Equal(t, "completed", r.log.stream(t)["reason"])

@@ -19,14 +19,7 @@ import (
 )
 
 // Streamer is a provider, a retried provider or a chain of them.
-//
-// The sequence runs on the caller's goroutine and is cancelled with ctx. An error ends it and comes
-// last; a sequence that ends without an error ends with a chat.Done chunk. Breaking out of it cancels
-// the request upstream. Chunks are valid until the next one is asked for. A chat.Pause before all other chunks says
-// that the answer is about to begin: the model thinks, or the server is reading the prompt.
-type Streamer interface {
-	Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error]
-}
+type Streamer = chat.Streamer
 
 // Options describe one upstream. Times must be positive.
 type Options struct {
