@@ -147,6 +147,7 @@ func newRelay(
 // dialects are what clients may speak, beside the native one.
 var dialects = []handler.Dialect{
 	{Path: "/v1/chat/completions", Dialect: dialect.ChatCompletions{}, OfProvider: true},
+	{Path: "/api/agui", Dialect: dialect.AGUI{}, FromBeginning: true},
 }
 
 // newHub makes the resumable streams, or nil when they are off.

@@ -44,6 +44,7 @@ type Response struct {
 	Head chat.Head
 
 	Resumed   bool   // the client has the beginning of the stream already
+	After     uint64 // the position to which it has the stream
 	RequestID string // for errors
 
 	Grace     time.Duration // how long the stream goes on without a reader

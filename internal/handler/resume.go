@@ -109,15 +109,15 @@ func idempotencyKey(req *http.Request) (string, *chat.Error) {
 }
 
 // serve follows a resumable stream for one client, from its beginning or from where f stands.
-func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follower, beginning bool, rec *record) {
+func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follower, of dialect.Response, rec *record) {
 	defer f.Close()
 	// Neither the end of this process nor a stream's longest time ends the connection: they end the
 	// stream, in the log, and so for everybody who reads it.
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
-	rec.id, rec.resumed = f.ID(), !beginning
+	rec.id, rec.resumed = f.ID(), of.Resumed
 	w.Header().Set("X-Stream-Id", f.ID())
-	of := dialect.Response{Head: f.Head(), Resumed: !beginning}
+	of.Head = f.Head()
 	of.Grace, of.Retention = r.Streams.Keeps()
 	r.stream(cancel, w, req, f.Chunks(ctx), r.encoder(req, of), rec)
 	r.countStream(rec)
@@ -165,23 +165,23 @@ func (r *Relay) attachStream(w http.ResponseWriter, req *http.Request) {
 	id := chi.URLParam(req, "id")
 	cursor := lastEventID(req)
 	if cursor == "" {
-		r.attach(w, req, id, 0, true)
+		r.attach(w, req, id, dialect.Response{})
 		return
 	}
 	of, seq, ok := stream.ParseCursor(cursor)
 	if !ok || of != id {
 		id = "" // nobody's
 	}
-	r.attach(w, req, id, seq, false)
+	r.attach(w, req, id, dialect.Response{Resumed: true, After: seq})
 }
 
 // resume follows the stream that a client read before, when it sends its first request again.
 func (r *Relay) resume(w http.ResponseWriter, req *http.Request, cursor string) {
 	id, seq, _ := stream.ParseCursor(cursor)
-	r.attach(w, req, id, seq, false)
+	r.attach(w, req, id, dialect.Response{Resumed: true, After: seq})
 }
 
-func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, after uint64, beginning bool) {
+func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, of dialect.Response) {
 	leave, refused := r.enter(req)
 	if refused != nil {
 		r.turnAway(w, req, refused)
@@ -191,15 +191,20 @@ func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, afte
 	var err error = errNoStreams
 	var f *stream.Follower
 	if r.Streams != nil {
-		f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.Owner, id, after)
+		f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.Owner, id, of.After)
 		if errors.Is(err, stream.ErrEnd) && req.Method == http.MethodPost && acceptsEvents(req) {
 			// fetch-event-source asks again after anything but an event stream with an end: it gets the end once more.
-			f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.Owner, id, after-1)
+			of.After--
+			f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.Owner, id, of.After)
 		}
+	}
+	if err == nil && of.After > 0 && visitOf(req).dialect.FromBeginning {
+		f.Close() // the position is a good one, and where it stands in the answer its beginning tells
+		f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.Owner, id, 0)
 	}
 	switch {
 	case err == nil:
-		r.serve(w, req, f, beginning, r.newRecord(req, f.Head().Model))
+		r.serve(w, req, f, of, r.newRecord(req, f.Head().Model))
 	case errors.Is(err, stream.ErrEnd):
 		w.WriteHeader(http.StatusNoContent) // which tells an EventSource to stop
 	default:
@@ -218,8 +223,7 @@ func acceptsEvents(req *http.Request) bool {
 func (r *Relay) turnAway(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 	events := acceptsEvents(req)
 	final := e.Code == chat.StreamNotFound || e.Code == chat.CursorExpired
-	d := visitOf(req).dialect
-	if !events || d.OfProvider || d.Words || final == (req.Method == http.MethodGet) {
+	if !events || visitOf(req).dialect.Name() != "" || final == (req.Method == http.MethodGet) {
 		r.fail(w, req, e)
 		return
 	}

@@ -30,6 +30,9 @@ type Dialect struct {
 	// resume nothing, and they accept an event stream without saying so.
 	OfProvider bool
 
+	// FromBeginning tells that an encoder has to see what came before the position from which a client goes on.
+	FromBeginning bool
+
 	// Header is what the response of a stream has beside the usual header, or in its place.
 	Header http.Header
 

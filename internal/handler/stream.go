@@ -116,7 +116,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 			r.serveWhole(w, req, f, rec)
 			return
 		case f != nil:
-			r.serve(w, req, f, true, rec) // and then nothing more: while the answer is sent nobody needs ask
+			r.serve(w, req, f, dialect.Response{}, rec) // and then nothing more: while the answer is sent nobody needs ask
 			return
 		case refused:
 			return
