@@ -4,22 +4,26 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// Proxy is somebody's way to a server, which a test can cut. A replica whose way to Redis is cut is
-// dead to everybody else.
+// Proxy is somebody's way to a server, which a test can cut, make narrow, or lead elsewhere. A replica whose way to
+// Redis is cut is dead to everybody else.
 type Proxy struct {
 	Addr     string
 	listener net.Listener
-	target   string
 	running  sync.WaitGroup
+	rate     atomic.Int64 // bytes per second towards the server; 0: as they come
+	carried  atomic.Int64 // bytes towards the server
 
-	mu    sync.Mutex // guards what follows
-	cut   bool
-	conns map[net.Conn]bool
+	mu     sync.Mutex // guards what follows
+	target string
+	cut    bool
+	conns  map[net.Conn]bool
 }
 
 // Through makes a way to addr, for as long as the test runs.
@@ -54,6 +58,19 @@ func (p *Proxy) Heal() {
 	p.cut = false
 }
 
+// Lead has new connections go to another server. Those that there are stay, as behind a service's address.
+func (p *Proxy) Lead(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = addr
+}
+
+// Narrow lets so many bytes through to the server in a second, over each connection.
+func (p *Proxy) Narrow(bytes int) { p.rate.Store(int64(bytes)) }
+
+// Carried is how many bytes have gone to the server.
+func (p *Proxy) Carried() int { return int(p.carried.Load()) }
+
 func (p *Proxy) accept() {
 	for {
 		c, err := p.listener.Accept()
@@ -66,30 +83,46 @@ func (p *Proxy) accept() {
 
 func (p *Proxy) carry(c net.Conn) {
 	defer p.drop(c)
-	if !p.keep(c) {
+	target, open := p.keep(c)
+	if !open {
 		return
 	}
-	up, err := net.Dial("tcp", p.target)
+	up, err := net.Dial("tcp", target)
 	if err != nil {
 		return
 	}
 	defer p.drop(up)
-	if !p.keep(up) {
+	if _, open = p.keep(up); !open {
 		return
 	}
 	p.running.Go(func() {
-		_, _ = io.Copy(up, c)
+		_, _ = io.Copy(slowly{p, up}, c)
 		_ = up.Close()
 	})
 	_, _ = io.Copy(c, up)
 }
 
-// keep has Cut close c. It says whether the way is open.
-func (p *Proxy) keep(c net.Conn) bool {
+// slowly writes at the rate of its Proxy.
+type slowly struct {
+	p *Proxy
+	w io.Writer
+}
+
+func (s slowly) Write(b []byte) (n int, err error) {
+	if rate := s.p.rate.Load(); rate > 0 {
+		time.Sleep(time.Duration(len(b)) * time.Second / time.Duration(rate))
+	}
+	n, err = s.w.Write(b)
+	s.p.carried.Add(int64(n))
+	return n, err
+}
+
+// keep has Cut close c. It says where it leads, and whether the way is open.
+func (p *Proxy) keep(c net.Conn) (target string, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conns[c] = true
-	return !p.cut
+	return p.target, !p.cut
 }
 
 func (p *Proxy) drop(c net.Conn) {

@@ -120,10 +120,13 @@ func (s *store) noticed(message string) {
 func (s *store) attach(ctx context.Context, owner, id string, after uint64) (*remote, error) {
 	r := &remote{store: s, id: id, owner: owner, head: chat.Head{ID: id}, cursor: after}
 	err := r.find(ctx)
-	if err != nil && r.mayCome(err) && r.hold() {
-		return r, nil
+	if err == nil || !r.mayCome(err) {
+		return r, asReply(s, err)
 	}
-	return r, asReply(s, err)
+	if !r.hold() {
+		return nil, s.unreachable(err) // and comes again
+	}
+	return r, nil
 }
 
 // asReply is what a client is told of an error of find.

@@ -85,7 +85,7 @@ func (s *store) claimOwed(ctx context.Context, g *generation) {
 		return // and is owed
 	}
 	m.owed = false
-	if err != nil || holder != g.id {
+	if err == nil && holder != g.id { // with an error it is known here, if nowhere else
 		s.hub.loseKey(g)
 	}
 }

@@ -51,7 +51,7 @@ func (s *store) round(ctx context.Context, l *lane) bool {
 			size += runBytes + len(run.Args[3])
 		}
 	}
-	failed := s.perform(ctx, l, chapters, runs)
+	failed := s.perform(ctx, l, chapters, runs, size)
 	return s.release(l, beats, ready, done, failed)
 }
 
@@ -145,8 +145,10 @@ func (s *store) chapter(g *generation, writable, beat bool) (ch chapter, run red
 	}}, true
 }
 
-// perform carries a round out. It gives the streams for which that has to be done again.
-func (s *store) perform(ctx context.Context, l *lane, chapters []chapter, runs []redisconn.Run) (again []*generation) {
+// perform carries a round of so many bytes out. It gives the streams for which that has to be done again.
+func (s *store) perform(
+	ctx context.Context, l *lane, chapters []chapter, runs []redisconn.Run, size int,
+) (again []*generation) {
 	if len(runs) == 0 {
 		return nil
 	}
@@ -179,7 +181,7 @@ func (s *store) perform(ctx context.Context, l *lane, chapters []chapter, runs [
 			g.seenElsewhere() // nobody can say that they have left
 		}
 	}
-	s.adapt(l, time.Since(began), failed)
+	s.adapt(l, size, time.Since(began), failed)
 	if s.hub.o.Appended != nil {
 		s.hub.o.Appended(time.Since(began), failed)
 	}
@@ -190,10 +192,10 @@ func (s *store) perform(ctx context.Context, l *lane, chapters []chapter, runs [
 
 // adapt makes the rounds in l as large as its node can take in time, by the last one. That they grow only after
 // a quick one keeps them from growing until one fails, again and again: a node that did not answer counts as away.
-func (s *store) adapt(l *lane, took time.Duration, failed error) {
+func (s *store) adapt(l *lane, size int, took time.Duration, failed error) {
 	switch {
 	case tooSlow(failed):
-		l.limit = max(l.limit/2, leastBytes)
+		l.limit = max(min(l.limit, size)/2, leastBytes)
 	case failed == nil && took < redisconn.CallTimeout/4:
 		l.limit = min(l.limit*2, mostBytes)
 	}
