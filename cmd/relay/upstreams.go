@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/config"
+	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/upstream"
 )
@@ -53,7 +54,7 @@ func models(u config.Upstream) []handler.Model {
 	return list
 }
 
-func newProvider(u config.Upstream) (upstream.Streamer, error) {
+func newProvider(u config.Upstream) (chat.Streamer, error) {
 	o := upstream.Options{
 		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion, Model: u.Model,
 		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout, ThinkingTimeout: u.ThinkingTimeout,

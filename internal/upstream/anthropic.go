@@ -3,7 +3,6 @@ package upstream
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +15,7 @@ import (
 
 // anthropic is Anthropic's Messages format.
 // https://platform.claude.com/docs/en/api/messages
-type anthropic struct{ Options }
+type anthropic struct{}
 
 // What is asked for when the caller sets no max_tokens: the field is required, and every model since Claude 3.5
 // allows 8192. A budget of thinking comes on top; models that decide themselves how much they think get room.
@@ -25,14 +24,7 @@ const (
 	anthropicMaxWithThought = 64000
 )
 
-func (f *anthropic) target(string) string { return f.BaseURL + "/v1/messages" }
-
-func (f *anthropic) setHeaders(h http.Header) {
-	h.Set("Anthropic-Version", "2023-06-01")
-	setKey(h, "X-Api-Key", f.APIKey)
-}
-
-func (f *anthropic) encode(e *jx.Encoder, q *query) error {
+func (anthropic) encode(e *jx.Encoder, q *query) error {
 	e.ObjStart()
 	optionalString(e, "model", q.model)
 	if err := encodeAnthropicSystem(e, q); err != nil {

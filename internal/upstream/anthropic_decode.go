@@ -6,7 +6,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-func (f *anthropic) newDecoder() decoder { return new(anthropicDecoder) }
+func (anthropic) newDecoder() decoder { return new(anthropicDecoder) }
 
 // anthropicDecoder reads Messages events, and a whole message. Its buffers are used again for every object.
 type anthropicDecoder struct {

@@ -11,36 +11,14 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/sse"
 )
 
-// A framing is how the events of an answer are laid out in its body.
-type framing struct {
-	contentType string
-	sources     *sync.Pool // of eventSource
-}
-
-// An eventSource reads events as sse.Decoder does, whose documentation holds for all.
-type eventSource interface {
-	Next() (*sse.Event, error)
-	Buffered() bool
-	Ended() bool
-	Reset(io.Reader)
-}
-
-var (
-	eventStream = framing{"text/event-stream", &sync.Pool{New: func() any { return sse.NewDecoder(nil, 0) }}}
-	ndjson      = framing{"application/x-ndjson", &sync.Pool{New: func() any { return new(values) }}}
-	bareJSON    = framing{"application/json", &sync.Pool{New: func() any { return new(bareValues) }}}
-)
-
-// of finds the framing of a response: f's, unless the body has another content type and looks otherwise. Gateways give
+// framingOf finds the framing of a response: f, unless the body has another content type and looks otherwise. Gateways give
 // streams all sorts of types, and answer with one whole object where they can't stream.
-func (f framing) of(res *http.Response) (framing, error) {
+func framingOf(f *framing, res *http.Response) (*framing, error) {
 	if err := decompress(res); err != nil {
 		return f, err
 	}
@@ -56,7 +34,7 @@ func (f framing) of(res *http.Response) (framing, error) {
 	switch begin := trimStart(head); {
 	case len(begin) == 0:
 		return f, nil
-	case begin[0] == '{' && f.contentType == ndjson.contentType && strings.Contains(typ, "json") && typ != "application/json":
+	case begin[0] == '{' && f == ndjson && strings.Contains(typ, "json") && typ != "application/json":
 		return f, nil
 	case begin[0] == '{' || begin[0] == '[':
 		return bareJSON, nil

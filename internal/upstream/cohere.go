@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"net/http"
 	"strconv"
 	"strings"
 
@@ -12,13 +11,9 @@ import (
 
 // cohere is the format of Cohere's chat, version 2.
 // https://docs.cohere.com/reference/chat-stream
-type cohere struct{ Options }
+type cohere struct{}
 
-func (f *cohere) target(string) string { return f.BaseURL + "/v2/chat" }
-
-func (f *cohere) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
-
-func (f *cohere) encode(e *jx.Encoder, q *query) error {
+func (cohere) encode(e *jx.Encoder, q *query) error {
 	req := q.Request
 	budget, known, err := thinkingBudget(req.ReasoningEffort)
 	if err != nil {

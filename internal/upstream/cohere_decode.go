@@ -8,7 +8,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-func (f *cohere) newDecoder() decoder { return new(cohereDecoder) }
+func (cohere) newDecoder() decoder { return new(cohereDecoder) }
 
 // cohereDecoder reads chat events, and a whole response. Its buffers are used again for every object.
 type cohereDecoder struct {

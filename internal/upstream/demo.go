@@ -18,6 +18,8 @@ type demo struct {
 	idle time.Duration
 }
 
+func newDemo(o Options) chat.Streamer { return demo{o.Name, o.IdleTimeout} }
+
 // DemoModels are the names of the ways, the default first.
 var DemoModels = []string{
 	"demo", "demo-fast", "demo-slow", "demo-long", "demo-reasoning", "demo-tools", "demo-unicode",
@@ -157,7 +159,15 @@ func (s *demoStream) wait(d time.Duration) {
 	if s.ended {
 		return
 	}
-	if d > 0 && !sleep(s.ctx, d) || s.ctx.Err() != nil {
+	if d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-s.ctx.Done():
+		}
+	}
+	if s.ctx.Err() != nil {
 		s.fail(context.Cause(s.ctx))
 	}
 }

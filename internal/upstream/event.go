@@ -11,17 +11,23 @@ import (
 	"github.com/websopy/relay/internal/sse"
 )
 
+// onlyText gives the text of an event that says nothing else, if it can be told at a glance.
+func (o *output) onlyText(ev *sse.Event) (typ chat.Type, text []byte, ok bool) {
+	text, ok = o.template.match(ev.Data)
+	return o.template.typ, text, ok && len(ev.Stray) == 0 && string(ev.Type) != "error"
+}
+
 // event takes an event apart into what a decoder reads: JSON objects, of which there may be several, and the marker
 // that ends the stream. What stands outside of the event-stream grammar is read first, because it is an error more
 // often than not; a chunk or a whole answer without "data:" counts as well. Keep-alives are passed over.
 //
-// It is apart from read for the sake of the stack: what a chunk of text uses of it has to be small, because with many
+// It is apart from onlyText for the sake of the stack: what a chunk of text uses of it has to be small, because with many
 // streams it is in no cache any more when the next chunk comes.
 //
 //go:noinline
-func (x *exchange) event(dec decoder, ev *sse.Event) error {
+func (o *output) event(dec decoder, ev *sse.Event) error {
 	if len(ev.Stray) > 0 {
-		if err := x.stray(dec, ev.Stray); err != nil {
+		if err := o.stray(dec, ev.Stray); err != nil {
 			return err
 		}
 	}
@@ -32,14 +38,14 @@ func (x *exchange) event(dec decoder, ev *sse.Event) error {
 		}
 		return nil
 	}
-	x.out.key = ""
-	rest, err := x.value(dec, data, ev.Type)
-	if err == nil && x.out.key != "" && len(rest) == 0 && len(ev.Stray) == 0 && !ev.Partial {
-		x.text.learn(ev.Data, x.out.key)
-		x.text.typ = x.out.typ
+	o.key = ""
+	rest, err := o.value(dec, data, ev.Type)
+	if err == nil && o.key != "" && len(rest) == 0 && len(ev.Stray) == 0 && !ev.Partial {
+		o.template.learn(ev.Data, o.key)
+		o.template.typ = o.typ
 	}
-	for err == nil && len(rest) > 0 && !x.out.complete && !x.out.gone {
-		rest, err = x.value(dec, rest, ev.Type)
+	for err == nil && len(rest) > 0 && !o.complete && !o.gone {
+		rest, err = o.value(dec, rest, ev.Type)
 	}
 	return err
 }
@@ -47,7 +53,7 @@ func (x *exchange) event(dec decoder, ev *sse.Event) error {
 var doneMarker = []byte("[DONE]")
 
 // value reads the first thing in an event's data, and returns what follows it.
-func (x *exchange) value(dec decoder, data, typ []byte) (rest []byte, err error) {
+func (o *output) value(dec decoder, data, typ []byte) (rest []byte, err error) {
 	switch c := data[0]; {
 	case c == '{':
 		end := len(data)
@@ -60,15 +66,15 @@ func (x *exchange) value(dec decoder, data, typ []byte) (rest []byte, err error)
 		if rest = trimSeparators(data[end:]); len(rest) > 0 && string(typ) == "error" {
 			typ = nil // an event's name is that of the last value in it
 		}
-		err := dec.decode(value, typ, &x.out)
-		if err != nil && !isProviderError(err) {
-			if failure := garbled(data); isProviderError(failure) {
+		err := dec.decode(value, typ, o)
+		if err != nil && !isReported(err) {
+			if failure := garbled(data); isReported(failure) {
 				err = failure
 			}
 		}
 		return rest, err
 	case isDoneMarker(data):
-		return trimSeparators(data[len(doneMarker):]), dec.end(&x.out)
+		return trimSeparators(data[len(doneMarker):]), dec.end(o)
 	case c == '[' || c == ']' || c == ',': // a list of values is as good as the values
 		return trimSeparators(data[1:]), nil
 	case bytes.HasPrefix(data, []byte("data:")): // glued to what was before
@@ -81,7 +87,7 @@ func (x *exchange) value(dec decoder, data, typ []byte) (rest []byte, err error)
 	line = bytes.TrimSpace(line)
 	switch word := bytes.Trim(line, `"[]`); {
 	case bytes.EqualFold(word, []byte("DONE")):
-		return rest, dec.end(&x.out)
+		return rest, dec.end(o)
 	case string(typ) == "error", isFailure(line):
 		return nil, reportIn(line)
 	case !isKeepAlive(word):
@@ -89,6 +95,33 @@ func (x *exchange) value(dec decoder, data, typ []byte) (rest []byte, err error)
 	}
 	return rest, nil
 }
+
+// isOne reports whether data that begins an object is nothing but that, as far as a quick look can tell: it ends with a
+// brace, and no brace begins where another value could. When in doubt it says no.
+func isOne(data []byte) bool {
+	if data[len(data)-1] != '}' {
+		return false
+	}
+	for i := 1; ; i++ {
+		next := bytes.IndexByte(data[i:], '{')
+		if next < 0 {
+			return true
+		}
+		i += next
+		before := trimSpaceRight(data[:i])
+		switch before[len(before)-1] {
+		case '[', '{':
+		case ':': // of a member, whose name is in quotes, or of a field that lacks its line break
+			if name := trimSpaceRight(before[:len(before)-1]); len(name) == 0 || name[len(name)-1] != '"' {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+}
+
+func trimSpaceRight(b []byte) []byte { return bytes.TrimRight(b, " \t\r\n") }
 
 func trimSeparators(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n,") }
 
@@ -134,8 +167,8 @@ func isText(line []byte) bool {
 
 // stray reads lines that are no field of the standard: an error as a field of its own (GPUStack, llama.cpp), an error
 // as a bare JSON object (vLLM, Vertex), a whole answer or a chunk that lacks its "data:". Other lines say nothing.
-func (x *exchange) stray(dec decoder, lines []byte) error {
-	for lines = trimSeparators(lines); len(lines) > 0 && !x.out.complete && !x.out.gone; lines = trimSeparators(lines) {
+func (o *output) stray(dec decoder, lines []byte) error {
+	for lines = trimSeparators(lines); len(lines) > 0 && !o.complete && !o.gone; lines = trimSeparators(lines) {
 		if rest, ok := bytes.CutPrefix(lines, []byte("error:")); ok {
 			return reportIn(bytes.TrimSpace(rest))
 		}
@@ -148,14 +181,14 @@ func (x *exchange) stray(dec decoder, lines []byte) error {
 					return err
 				}
 			}
-			if rest, err = x.value(dec, lines, nil); x.unread == "" && x.out.nothing() {
-				x.unread = excerpt(lines)
+			if rest, err = o.value(dec, lines, nil); o.unread == "" && o.nothing() {
+				o.unread = excerpt(lines)
 			}
 		case lines[0] == '[', lines[0] == ']', bytes.HasPrefix(lines, []byte("data:")):
-			rest, err = x.value(dec, lines, nil)
+			rest, err = o.value(dec, lines, nil)
 		default:
-			if _, rest, _ = bytes.Cut(lines, []byte("\n")); !x.out.begun && x.unread == "" {
-				x.unread = excerpt(lines)
+			if _, rest, _ = bytes.Cut(lines, []byte("\n")); !o.begun && o.unread == "" {
+				o.unread = excerpt(lines)
 			}
 		}
 		if err != nil {
@@ -206,13 +239,6 @@ func garbled(data []byte) error {
 		}
 	}
 	return errors.New("no JSON: " + excerpt(data))
-}
-
-// reportIn reads the failure that data describes.
-func reportIn(data []byte) error {
-	var r providerReport
-	r.parse(data)
-	return r.err()
 }
 
 // errNothing is the end of an answer that has not begun.

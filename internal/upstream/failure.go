@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/websopy/relay/internal/chat"
 )
@@ -193,21 +193,6 @@ type teller struct {
 	secrets []string // which the relay shows to the provider
 }
 
-// teller is who answers the relay's requests for a model.
-func (c *client) teller(model string) teller {
-	t := teller{model: model, secrets: []string{c.APIKey}}
-	if u, err := url.Parse(c.BaseURL); err == nil {
-		t.host = strings.ToLower(u.Hostname())
-	}
-	for _, values := range c.Headers {
-		for _, value := range values {
-			_, credential, _ := strings.Cut(value, " ") // Bearer …, Basic …
-			t.secrets = append(t.secrets, cmp.Or(credential, value))
-		}
-	}
-	return t
-}
-
 // providerFailure is the cause of an error that a provider reported.
 type providerFailure struct {
 	report    providerReport
@@ -239,6 +224,31 @@ func isLoading(err error) bool {
 func worthAnother(err error) bool {
 	f, ok := errors.AsType[*providerFailure](err)
 	return ok && f.elsewhere
+}
+
+// reportIn reads the failure that data describes.
+func reportIn(data []byte) error {
+	var r providerReport
+	r.parse(data)
+	return r.err()
+}
+
+// ReportOf returns the error of a response with a status and a body. wait is how long its header says to wait, 0 if it
+// does not.
+func ReportOf(status int, body []byte, wait time.Duration) *chat.Error {
+	var r providerReport
+	r.parse(body)
+	if wait > 0 {
+		r.retryAfter = wait
+	}
+	r.status = status
+	return r.err()
+}
+
+// isReported reports whether an error is what a provider said, or what we say of it, and not that of a parser.
+func isReported(err error) bool {
+	_, ok := errors.AsType[*chat.Error](err)
+	return ok
 }
 
 // err maps a report to one of our errors.

@@ -305,7 +305,7 @@ func FuzzProviderReport(f *testing.F) {
 		if status < 300 || status > 599 {
 			status = 400
 		}
-		e := upstream.ReadReport(status, []byte(body))
+		e := upstream.ReportOf(status, []byte(body), 0)
 		require.NotEmpty(t, e.Code)
 		require.Less(t, len(e.Message), 400)
 		require.NotContains(t, e.Message, "://")

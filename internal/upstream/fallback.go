@@ -25,10 +25,10 @@ type Fallback struct {
 
 // Candidate is an upstream that may be asked.
 type Candidate struct {
-	Streamer          // one attempt
-	Retries  int      // further attempts
-	Breaker  *Breaker // nil: it is never skipped
-	Fields   *Fields  // of a request that it gets beside the relay's own; nil: all
+	chat.Streamer          // one attempt
+	Retries       int      // further attempts
+	Breaker       *Breaker // nil: it is never skipped
+	Fields        *Fields  // of a request that it gets beside the relay's own; nil: all
 
 	// Model gives the name of the model that the request names, or none (""), at this upstream. ok is
 	// false when it does not have it; then it is not asked. Nil: all have the same names.
@@ -56,7 +56,7 @@ var (
 	errNoContent = errors.New("upstream: an answer without content")
 )
 
-// Stream implements Streamer.
+// Stream implements chat.Streamer.
 func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	s := &search{Fallback: f, req: req, caller: callerOf(parent)} // which lets go of req in time: see commit
 	return func(yield func(chat.Chunk, error) bool) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"mime"
-	"net/http"
 	"net/url"
 	"path"
 	"strings"
@@ -16,15 +15,9 @@ import (
 
 // gemini is the GenerateContent format of the Gemini API and of Vertex AI.
 // https://ai.google.dev/api/generate-content
-type gemini struct{ Options }
+type gemini struct{}
 
-func (f *gemini) target(model string) string {
-	return f.BaseURL + "/models/" + url.PathEscape(strings.TrimPrefix(model, "models/")) + ":streamGenerateContent?alt=sse"
-}
-
-func (f *gemini) setHeaders(h http.Header) { setKey(h, "X-Goog-Api-Key", f.APIKey) }
-
-func (f *gemini) encode(e *jx.Encoder, q *query) error {
+func (gemini) encode(e *jx.Encoder, q *query) error {
 	system, err := q.leadingText()
 	if err != nil {
 		return err

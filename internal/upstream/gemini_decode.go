@@ -8,7 +8,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-func (f *gemini) newDecoder() decoder { return new(geminiDecoder) }
+func (gemini) newDecoder() decoder { return new(geminiDecoder) }
 
 // geminiDecoder reads GenerateContentResponse objects. Its buffers are used again for every event.
 type geminiDecoder struct {

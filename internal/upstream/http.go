@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-faster/jx"
@@ -45,15 +47,17 @@ func newTransport(o Options) *http.Transport {
 }
 
 // newHeader makes the headers of all requests to an upstream. They are shared: nobody may change them.
-func (c *client) newHeader() http.Header {
+func (c *client) newHeader(k *Kind) http.Header {
 	h := http.Header{
 		"Content-Type": {"application/json"},
-		"Accept":       {c.framing.contentType},
+		"Accept":       {c.wire.Framing.contentType},
 		"User-Agent":   {"websopy-relay"},
 		// Some compress unless they are asked not to, and then hold text back.
 		"Accept-Encoding": {"identity"},
 	}
-	c.format.setHeaders(h)
+	if k.Header != nil {
+		k.Header(&c.Options, h)
+	}
 	maps.Copy(h, c.Headers)
 	return h
 }
@@ -65,11 +69,11 @@ func (c *client) newQuery(req *chat.Request) (*query, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &query{Request: req, rules: at.rules, model: model, place: at.place, kind: c.Kind, without: addition(c.refused.Load())}
+	without := addition(c.refused.Load())
 	if c.NoStreamUsage {
-		q.without |= addUsage
+		without |= addUsage
 	}
-	return q, nil
+	return newQuery(req, at.target, without), nil
 }
 
 // newRequest makes the HTTP request that asks for a stream. Its body is asked's.
@@ -80,14 +84,28 @@ func (c *client) newRequest(ctx context.Context, asked *question, q *query) (*ht
 	}
 	var e jx.Encoder
 	e.Grow(bodySize(q.Request))
-	if err := c.format.encode(&e, q); err != nil {
+	if err := c.wire.Format.encode(&e, q); err != nil {
 		return nil, err
 	}
 	body := c.Edits.apply(e.Bytes())
 	hreq := c.post.WithContext(ctx)
 	hreq.URL, hreq.Host = at.url, at.url.Host
 	asked.attach(hreq, body)
+	if c.auth != nil {
+		hreq.Header = hreq.Header.Clone()
+		if err := c.auth.Authorize(ctx, hreq, body); err != nil {
+			return nil, authorizeError(err)
+		}
+	}
 	return hreq, nil
+}
+
+// authorizeError is the error of a request that can't be shown to be the relay's.
+func authorizeError(err error) error {
+	if isReported(err) {
+		return err
+	}
+	return &chat.Error{Code: chat.UpstreamAuth, Message: "the relay has no credentials for the provider at the moment", Err: err}
 }
 
 // bodySize estimates the size of a body, in bytes.
@@ -105,22 +123,20 @@ func bodySize(req *chat.Request) int {
 
 // endpoint is where requests for a model go, and what is known of it there.
 type endpoint struct {
-	model string
-	url   *url.URL
-	rules *rules
-	place string
+	url    *url.URL
+	target *target
 }
 
 // endpointFor gives the endpoint of a model. Most requests want the one that the last request wanted.
 func (c *client) endpointFor(model string) (*endpoint, error) {
-	if last := c.last.Load(); last != nil && last.model == model {
+	if last := c.last.Load(); last != nil && last.target.model == model {
 		return last, nil
 	}
-	u, err := url.Parse(c.format.target(model))
+	u, err := url.Parse(c.wire.URL(&c.Options, model))
 	if err != nil {
 		return nil, err
 	}
-	at := &endpoint{model, u, c.rulesOf(model), c.place(model)}
+	at := &endpoint{u, c.host().target(model)}
 	c.last.Store(at)
 	return at, nil
 }
@@ -151,11 +167,36 @@ func checkResponse(res *http.Response) error {
 		return nil
 	}
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
-	var report providerReport
-	report.parse(body)
-	if wait := retryAfter(res.Header, time.Now()); wait > 0 {
-		report.retryAfter = wait
+	return ReportOf(res.StatusCode, body, retryAfter(res.Header, time.Now()))
+}
+
+// teller is who answers the relay's requests for a model.
+func (c *client) teller(model string) teller {
+	t := teller{model: model, secrets: []string{c.APIKey}}
+	if u, err := url.Parse(c.BaseURL); err == nil {
+		t.host = strings.ToLower(u.Hostname())
 	}
-	report.status = res.StatusCode
-	return report.err()
+	for _, values := range c.Headers {
+		for _, value := range values {
+			_, credential, _ := strings.Cut(value, " ") // Bearer …, Basic …
+			t.secrets = append(t.secrets, cmp.Or(credential, value))
+		}
+	}
+	return t
+}
+
+// retryAfter reads how long to wait: retry-after-ms, or Retry-After in seconds or as a date. Zero means
+// that the provider did not say.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
+		return time.Duration(min(ms, float64(longestRetryAfter/time.Millisecond)) * float64(time.Millisecond))
+	}
+	v := h.Get("Retry-After")
+	if s, err := strconv.ParseFloat(v, 64); err == nil && s > 0 {
+		return time.Duration(min(s, longestRetryAfter.Seconds()) * float64(time.Second))
+	}
+	if t, err := http.ParseTime(v); err == nil && t.After(now) {
+		return min(t.Sub(now), longestRetryAfter)
+	}
+	return 0
 }

@@ -14,17 +14,17 @@ import (
 // wait in line for a short while: a place may become free, and a provider's refusal is worse than a second's
 // silence. Places and line are shared fairly by those who ask (see limit.Places and Trace.Caller).
 type Limit struct {
-	next   Streamer
+	next   chat.Streamer
 	places *limit.Places
 }
 
-// NewLimit returns a Streamer that has at most open requests to next at a time. So many as line says may wait,
+// NewLimit returns a chat.Streamer that has at most open requests to next at a time. So many as line says may wait,
 // each up to timeout; without either none does. What does not get a place ends with chat.Overloaded.
-func NewLimit(next Streamer, open, line int, timeout time.Duration) *Limit {
+func NewLimit(next chat.Streamer, open, line int, timeout time.Duration) *Limit {
 	return &Limit{next, limit.NewPlaces(limit.PlacesOptions{Places: open, Line: line, Wait: timeout})}
 }
 
-// Stream implements Streamer.
+// Stream implements chat.Streamer.
 func (l *Limit) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
 		place, err := l.places.Take(ctx, callerOf(ctx))

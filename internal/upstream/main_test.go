@@ -2,7 +2,6 @@ package upstream_test
 
 import (
 	"bytes"
-	"context"
 	"flag"
 	"io"
 	"net/http"
@@ -26,65 +25,16 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// answer is a stream, folded.
-type answer struct {
-	text, reasoning string
-	tools           []chat.ToolCall
-	done            *chat.Completion
-	err             error
-	chunks          int // less the pauses, which depend on the reads
-}
-
-// fold runs a stream to its end and holds it to the contract of Streamer on the way.
-func fold(t testing.TB, s upstream.Streamer, ctx context.Context, req *chat.Request) answer {
-	t.Helper()
-	var a answer
-	more, first := false, true
-	for c, err := range s.Stream(ctx, req) {
-		require.Nil(t, a.err, "nothing follows an error")
-		require.Nil(t, a.done, "nothing follows done")
-		if err != nil {
-			a.err = err
-			continue
-		}
-		switch c.Type {
-		case chat.Pause:
-			require.True(t, more || first, "a pause only follows a promise, or says first that the answer has begun")
-		case chat.Content:
-			require.NotEmpty(t, c.Text)
-			a.text += string(c.Text)
-		case chat.Reasoning:
-			require.NotEmpty(t, c.Text)
-			a.reasoning += string(c.Text)
-		case chat.Tool:
-			a.tools = append(a.tools, *c.Tool)
-		case chat.Done:
-			done := *c.Done
-			a.done = &done
-		}
-		more, first = c.More, false
-		if c.Type != chat.Pause {
-			a.chunks++
-		}
-	}
-	require.True(t, (a.err == nil) != (a.done == nil), "a stream ends with done or with an error")
-	return a
-}
-
 func options(kind, baseURL string) upstream.Options {
 	return upstream.Options{Name: kind, Kind: kind, BaseURL: baseURL, APIKey: "test-key", Model: "m",
 		ConnectTimeout: 5 * time.Second, FirstChunkTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second}
 }
 
-func newUpstream(t testing.TB, o upstream.Options) upstream.Streamer {
+func newUpstream(t testing.TB, o upstream.Options) chat.Streamer {
 	t.Helper()
 	s, err := upstream.New(o)
 	require.NoError(t, err)
 	return s
-}
-
-func question() *chat.Request {
-	return &chat.Request{Messages: []chat.Message{{Role: chat.RoleUser, Content: "hi"}}}
 }
 
 // replies is a provider that answers every request with a stream read from body.

@@ -1,4 +1,4 @@
-package upstream_test
+package upstream
 
 import (
 	"io"
@@ -7,8 +7,6 @@ import (
 	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/websopy/relay/internal/upstream"
 )
 
 // longLine is more than the buffer for values begins with.
@@ -32,7 +30,7 @@ var valueBodies = map[string]struct {
 	"nothing":                      {"", nil},
 }
 
-func readValues(t *testing.T, l *upstream.Values) (all []string) {
+func readValues(t *testing.T, l *values) (all []string) {
 	t.Helper()
 	for {
 		ev, err := l.Next()
@@ -53,7 +51,7 @@ func TestValuesThatAreResetKnowNothingOfTheStreamBefore(t *testing.T) {
 		for name, second := range valueBodies {
 			for _, reads := range []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.DataErrReader} {
 				for begun := range 4 { // lines before they are reset, and a look for the next one
-					l := new(upstream.Values)
+					l := new(values)
 					l.Reset(reads(strings.NewReader(first.in)))
 					for range begun {
 						_, _ = l.Next()
@@ -70,7 +68,7 @@ func TestValuesThatAreResetKnowNothingOfTheStreamBefore(t *testing.T) {
 }
 
 func TestTheBufferForValuesIsUsedAgainUnlessItIsLarge(t *testing.T) {
-	l, body := new(upstream.Values), new(strings.Reader)
+	l, body := new(values), new(strings.Reader)
 	read := func(in string) {
 		body.Reset(in)
 		l.Reset(body)
@@ -80,11 +78,11 @@ func TestTheBufferForValuesIsUsedAgainUnlessItIsLarge(t *testing.T) {
 			}
 		}
 	}
-	answer := lines(ollamaText, ollamaText)
+	answer := strings.Repeat(`{"message":{"content":" token"},"done":false}`+"\n", 2)
 	require.Zero(t, testing.AllocsPerRun(100, func() { read(answer) }), "all but the first answer find it there")
 
 	read(longLine)
-	require.Greater(t, l.BufferSize(), len(longLine))
+	require.Greater(t, cap(l.buf), len(longLine))
 	l.Reset(nil)
-	require.Zero(t, l.BufferSize(), "an idle one would hold the memory of a long line")
+	require.Zero(t, cap(l.buf), "an idle one would hold the memory of a long line")
 }

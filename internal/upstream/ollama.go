@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"net/http"
 	"strings"
 
 	"github.com/go-faster/jx"
@@ -11,13 +10,9 @@ import (
 
 // ollama is Ollama's own chat format, newline-delimited JSON.
 // https://docs.ollama.com/api/chat
-type ollama struct{ Options }
+type ollama struct{}
 
-func (f *ollama) target(string) string { return f.BaseURL + "/api/chat" }
-
-func (f *ollama) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
-
-func (f *ollama) encode(e *jx.Encoder, q *query) error {
+func (ollama) encode(e *jx.Encoder, q *query) error {
 	req := q.Request
 	format, err := responseFormatOf(req)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-func (f *ollama) newDecoder() decoder { return new(ollamaDecoder) }
+func (ollama) newDecoder() decoder { return new(ollamaDecoder) }
 
 // ollamaDecoder reads chat responses. Its buffers are used again for every object.
 type ollamaDecoder struct {

@@ -8,7 +8,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-func (f *openai) newDecoder() decoder { return new(openaiDecoder) }
+func (openai) newDecoder() decoder { return new(openaiDecoder) }
 
 // openaiDecoder reads chat.completion.chunk objects, and chat.completion objects: an answer in one piece. Its buffers
 // are used again for every object.

@@ -9,7 +9,11 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-func (f *openai) encode(e *jx.Encoder, q *query) error {
+// openai is the chat completions format of OpenAI and its many relatives.
+// https://platform.openai.com/docs/api-reference/chat-streaming
+type openai struct{}
+
+func (openai) encode(e *jx.Encoder, q *query) error {
 	effort, err := q.chatEffort()
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
-	"net/http"
 	"regexp"
 	"slices"
 
@@ -13,20 +12,11 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-// openaiResponses is OpenAI's Responses format.
+// responses is OpenAI's Responses format.
 // https://platform.openai.com/docs/api-reference/responses-streaming
-type openaiResponses struct{ Options }
+type responses struct{}
 
-func (f *openaiResponses) target(string) string {
-	if v1 := f.azureV1(); v1 != "" {
-		return v1 + "/responses" + f.azureVersion()
-	}
-	return f.BaseURL + "/responses"
-}
-
-func (f *openaiResponses) setHeaders(h http.Header) { f.setOpenAIKey(h) }
-
-func (f *openaiResponses) encode(e *jx.Encoder, q *query) error {
+func (responses) encode(e *jx.Encoder, q *query) error {
 	req := q.Request
 	if len(req.Stop) > 0 {
 		return refuse("stop", "this provider has no stop sequences")

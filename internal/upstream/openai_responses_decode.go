@@ -9,7 +9,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-func (f *openaiResponses) newDecoder() decoder { return new(responsesDecoder) }
+func (responses) newDecoder() decoder { return new(responsesDecoder) }
 
 // responsesDecoder reads Responses events, and a whole response. Its buffers are used again for every object.
 type responsesDecoder struct {

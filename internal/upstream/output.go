@@ -52,7 +52,25 @@ type output struct {
 	sent      int
 	calls     int // that were sent: some are repetitions
 	toolBytes int
+
+	unread string // what came that says nothing to a decoder, for the log
+
+	template template // of the events that are text only
 }
+
+// begin prepares for the answer to q. thinkTags says that <think> at its beginning is reasoning.
+func (o *output) begin(q *query, thinkTags bool) {
+	o.keep.rules, o.keep.place = q.rules, q.place
+	if thinkTags {
+		o.tags = new(tags)
+	}
+}
+
+// tooMuch reports whether there is more to come back than a state may have.
+func (o *output) tooMuch() bool { return o.keep.over }
+
+// calling reports whether there are tool calls, or pieces of some.
+func (o *output) calling() bool { return len(o.tools) > 0 }
 
 func (o *output) emit(c chat.Chunk) {
 	if o.gone {

@@ -15,7 +15,7 @@ type query struct {
 	*chat.Request
 	*rules
 	model string
-	place string // see Options.place
+	place string // see host.place
 	kind  string
 
 	bare          bool     // no state goes back; fillers stand in for what is missed
@@ -91,12 +91,17 @@ func (q *query) sampled(effort string) bool {
 // letGo forgets the request, which may be megabytes and is of no use while the answer is read.
 func (q *query) letGo() { q.Request, q.states = nil, nil }
 
-// reconsider changes the query so that it has a chance after a refusal, and reports whether it has one. The
-// provider has not begun to answer.
-func (c *client) reconsider(q *query, err error) bool {
+// newQuery returns the query that asks a target for req.
+func newQuery(req *chat.Request, at *target, without addition) *query {
+	return &query{Request: req, rules: at.rules, model: at.model, place: at.place, kind: at.kind, without: without}
+}
+
+// reconsider changes the query so that it has a chance after a refusal, and reports whether it has one (again), and
+// what the provider is known to take from nobody (forever). The provider has not begun to answer.
+func (q *query) reconsider(err error) (again bool, forever addition) {
 	e, ok := errors.AsType[*chat.Error](err)
 	if !ok || e.Err == nil || q.Request == nil {
-		return false
+		return false, 0
 	}
 	said := e.Message + " " + e.Err.Error()
 	switch {
@@ -105,23 +110,23 @@ func (c *client) reconsider(q *query, err error) bool {
 		if q.fillSignature = signatureWanted.MatchString(said); !q.fillSignature && thinkingWanted.MatchString(said) {
 			q.fill = " "
 		}
-		return true
+		return true, 0
 	case e.Code != chat.UpstreamRejected:
-		return false
+		return false, 0
 	case systemMisplaced.MatchString(said) && !q.folded:
 		q.folded = true
-		return true
+		return true, 0
 	}
 	for _, a := range additions {
 		if q.added&a.addition != 0 && a.refusal.MatchString(said) {
 			q.without |= a.addition
 			if a.forever {
-				c.refused.Or(uint32(a.addition))
+				forever = a.addition
 			}
-			return true
+			return true, forever
 		}
 	}
-	return false
+	return false, 0
 }
 
 // stateOf is what goes back with an assistant's message: what its state says, or else what the caller kept in

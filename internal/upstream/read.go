@@ -22,21 +22,17 @@ const (
 // exchange is what one request and its answer keep, in one piece of memory: what the next chunk needs of it
 // is one cache line.
 type exchange struct {
-	clock clock
-	out   output
-
+	clock    clock
 	ending   bool // a grace runs
 	stopped  bool // there was a finish reason
 	doubtful bool // and the answer went on after it
 
-	unread string // what came that says nothing to a decoder, for the log
-
-	text template // of the events that are text only
+	out output
 }
 
 // read passes on what the body says, until it is complete or nobody wants it any more.
-func (c *client) read(ctx context.Context, x *exchange, events eventSource) error {
-	dec := c.format.newDecoder()
+func (c *client) read(ctx context.Context, x *exchange, events reader) error {
+	dec := c.wire.Format.newDecoder()
 	out := &x.out
 	for !out.complete {
 		if out.more = out.more && events.Buffered(); !out.more {
@@ -49,16 +45,16 @@ func (c *client) read(ctx context.Context, x *exchange, events eventSource) erro
 			return x.endOfBody(ctx, err)
 		}
 		out.more = events.Buffered()
-		if text, ok := x.text.match(ev.Data); ok && len(ev.Stray) == 0 && string(ev.Type) != "error" {
-			out.text(x.text.typ, text)
+		if typ, text, ok := out.onlyText(ev); ok {
+			out.text(typ, text)
 		} else {
-			err = x.event(dec, ev)
+			err = out.event(dec, ev)
 		}
 		if out.gone { // then nobody wants the error either
 			return nil
 		}
 		if err != nil {
-			if ev.Partial && !isProviderError(err) {
+			if ev.Partial && !isReported(err) {
 				// The cut went through the last event. It is not the provider who garbled it.
 				return x.endOfBody(ctx, io.ErrUnexpectedEOF)
 			}
@@ -91,7 +87,7 @@ func (x *exchange) moved(c *client) {
 	case out.progress:
 		x.clock.set(doubtGrace, errGraceOver)
 	case x.ending:
-	case out.nothing() || !out.begun && len(out.tools) == 0:
+	case out.nothing() || !out.begun && !out.calling():
 		x.clock.set(c.FirstChunkTimeout, errGraceOver) // seen: a reason before the first word
 	default:
 		x.clock.set(finishGrace, errGraceOver)
@@ -111,21 +107,16 @@ func (x *exchange) endOfBody(ctx context.Context, err error) error {
 		return cause
 	case out.finished, out.mayEnd && err == io.EOF:
 		return nil
-	case err == io.EOF && x.unread != "" && out.nothing():
-		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider did not answer with a stream", Err: errors.New(x.unread)}
+	case err == io.EOF && out.unread != "" && out.nothing():
+		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider did not answer with a stream", Err: errors.New(out.unread)}
 	case err == io.EOF:
 		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off"}
 	}
 	return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off", Err: err}
 }
 
-func isProviderError(err error) bool {
-	_, ok := errors.AsType[*chat.Error](err)
-	return ok
-}
-
 func decodeError(err error) error {
-	if isProviderError(err) {
+	if isReported(err) {
 		return err
 	}
 	return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent something that can't be read", Err: err}

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
@@ -264,22 +263,6 @@ func (r *providerReport) toldWait() time.Duration {
 
 // longestRetryAfter is beyond what a provider may mean: a larger number is a mistake, or would overflow.
 const longestRetryAfter = 24 * time.Hour
-
-// retryAfter reads how long to wait: retry-after-ms, or Retry-After in seconds or as a date. Zero means
-// that the provider did not say.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
-		return time.Duration(min(ms, float64(longestRetryAfter/time.Millisecond)) * float64(time.Millisecond))
-	}
-	v := h.Get("Retry-After")
-	if s, err := strconv.ParseFloat(v, 64); err == nil && s > 0 {
-		return time.Duration(min(s, longestRetryAfter.Seconds()) * float64(time.Second))
-	}
-	if t, err := http.ParseTime(v); err == nil && t.After(now) {
-		return min(t.Sub(now), longestRetryAfter)
-	}
-	return 0
-}
 
 // excerpt is what of a body goes into the log. Whoever writes that knows the keys and blots them out, and has
 // to be able to find them: so escapes that JSON allows and does not need are undone, and the cut goes through

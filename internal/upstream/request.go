@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -15,20 +14,6 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 )
-
-// setKey sends the key, if there is one, in a header of its own.
-func setKey(h http.Header, name, key string) {
-	if key != "" {
-		h.Set(name, key)
-	}
-}
-
-// setBearer sends the key, if there is one, as most providers want it.
-func setBearer(h http.Header, key string) {
-	if key != "" {
-		h.Set("Authorization", "Bearer "+key)
-	}
-}
 
 // refuse is the answer to a request that a provider can't be asked: leaving the field out would change
 // the answer.

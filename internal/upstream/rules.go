@@ -216,12 +216,38 @@ type rules struct {
 	model string // its family; "" when none is known
 }
 
+// host is whom a format is spoken with, as far as rules depend on it.
+type host struct {
+	kind     string // the upstream's
+	baseURL  string
+	families []Family // what the operator says of models' names; the first that matches counts
+}
+
+// Family says what the models are whose names match: a family or a provider of this file, or a model whose rules
+// hold for them as well.
+type Family struct {
+	Match func(model string) bool // nil: all
+	Name  string
+}
+
+// target is what is known of a model at a host.
+type target struct {
+	model string
+	kind  string // the host's
+	place string // see host.place
+	rules *rules
+}
+
+func (h *host) target(model string) *target {
+	return &target{model, h.kind, h.place(model), h.rulesOf(model)}
+}
+
 // rulesOf finds what is known of a model at an upstream. Names of no known family go as they are asked, unless
 // the operator says what they are.
-func (o *Options) rulesOf(model string) *rules {
-	r := &rules{hostRule: o.hostRule()}
+func (h *host) rulesOf(model string) *rules {
+	r := &rules{hostRule: h.rule()}
 	name := strings.TrimPrefix(strings.TrimPrefix(model, "models/"), "ft:")
-	said := o.familyOf(model)
+	said := h.familyOf(model)
 	if said == noFamily {
 		return new(rules)
 	}
@@ -240,7 +266,7 @@ func (o *Options) rulesOf(model string) *rules {
 			r.model, r.modelRule = f.name, f.rules[len(f.rules)-1] // a family, and no more is known
 		case f.member.MatchString(said): // the operator names a model of the family
 			r.model, r.modelRule = f.name, ruleFor(f.rules, said)
-		case said == "" && f.member.MatchString(model) && f.speaks(o.Kind, r.signed):
+		case said == "" && f.member.MatchString(model) && f.speaks(h.kind, r.signed):
 			r.model, r.modelRule = f.name, ruleFor(f.rules, name)
 		}
 	}
@@ -274,8 +300,8 @@ func (f *modelFamily) speaks(kind string, signed bool) bool {
 }
 
 // familyOf is what the operator says that a model is: a family, a provider or another model's name.
-func (o *Options) familyOf(model string) string {
-	for _, f := range o.Families {
+func (h *host) familyOf(model string) string {
+	for _, f := range h.families {
 		if f.Match == nil || f.Match(model) {
 			return f.Name
 		}
@@ -284,21 +310,21 @@ func (o *Options) familyOf(model string) string {
 }
 
 // hostRule finds what is known of the upstream's host.
-func (o *Options) hostRule() hostRule {
-	u, err := url.Parse(o.BaseURL)
+func (h *host) rule() hostRule {
+	u, err := url.Parse(h.baseURL)
 	if err != nil {
 		return hostRule{}
 	}
-	for _, h := range hostRules {
-		for end := range strings.FieldsSeq(h.hosts) {
+	for _, known := range hostRules {
+		for end := range strings.FieldsSeq(known.hosts) {
 			tail, starred := strings.CutPrefix(end, "*")
 			name := u.Hostname()
 			if name == end || strings.HasSuffix(name, "."+end) || starred && strings.HasSuffix(name, tail) {
-				return h
+				return known
 			}
 		}
 	}
-	if o.Kind == "azure" { // a cloud of its own, or a proxy
+	if h.kind == "azure" { // a cloud of its own, or a proxy
 		return hostRules[slices.IndexFunc(hostRules, func(h hostRule) bool { return h.family == "azure" })]
 	}
 	return hostRule{}

@@ -1,7 +1,5 @@
 package upstream
 
-import "bytes"
-
 // jsonScan follows a JSON object or list that comes in pieces, to see where it ends. It looks at brackets and
 // strings only: whether what is between them is JSON is for a parser to say. Its zero value waits for a value.
 type jsonScan struct {
@@ -64,33 +62,6 @@ var inString = func() (t [256]bool) {
 	}
 	return t
 }()
-
-// isOne reports whether data that begins an object is nothing but that, as far as a quick look can tell: it ends with a
-// brace, and no brace begins where another value could. When in doubt it says no.
-func isOne(data []byte) bool {
-	if data[len(data)-1] != '}' {
-		return false
-	}
-	for i := 1; ; i++ {
-		next := bytes.IndexByte(data[i:], '{')
-		if next < 0 {
-			return true
-		}
-		i += next
-		before := trimSpaceRight(data[:i])
-		switch before[len(before)-1] {
-		case '[', '{':
-		case ':': // of a member, whose name is in quotes, or of a field that lacks its line break
-			if name := trimSpaceRight(before[:len(before)-1]); len(name) == 0 || name[len(name)-1] != '"' {
-				return false
-			}
-		default:
-			return false
-		}
-	}
-}
-
-func trimSpaceRight(b []byte) []byte { return bytes.TrimRight(b, " \t\r\n") }
 
 // valueEnd is where the object or list at the beginning of data ends, -1 when it does not.
 func valueEnd(data []byte) int {

@@ -76,8 +76,8 @@ const thinkTags = "<think>"
 var errState = errors.New("not a state of ours")
 
 // place tells the upstream and model that a state is of from all others.
-func (o *Options) place(model string) string {
-	sum := sha256.Sum256([]byte(o.Kind + "\x00" + o.BaseURL + "\x00" + model))
+func (h *host) place(model string) string {
+	sum := sha256.Sum256([]byte(h.kind + "\x00" + h.baseURL + "\x00" + model))
 	return base64.RawURLEncoding.EncodeToString(sum[:8])
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -477,7 +476,7 @@ func TestAStateThroughTwoRelays(t *testing.T) {
 	}}
 	innerUpstream := newUpstream(t, inner.options())
 	upstream.SetTransport(innerUpstream, provider)
-	relay := func(next upstream.Streamer) upstream.Streamer { // what a relay is to the one before it
+	relay := func(next chat.Streamer) chat.Streamer { // what a relay is to the one before it
 		s := newUpstream(t, options("websopy", "https://relay.example"))
 		upstream.SetTransport(s, &fake{answer: func(_, body string) (int, string) {
 			req := decodeNative(t, body)
@@ -531,51 +530,4 @@ func decodeNative(t *testing.T, body string) *chat.Request {
 		req.Messages = append(req.Messages, out)
 	}
 	return req
-}
-
-func TestNothingOfAStateIsCopiedIntoARequest(t *testing.T) {
-	m := chat.Message{Role: chat.RoleAssistant, Content: "héllo", ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}}}
-	for _, items := range []string{
-		`[["t"]]`, // a field that is missing is empty
-		`[["item_reference","x"]]`, `[["z"]]`, `[[1]]`, `[{}]`, `{}`, `[["t",{}]]`, `[["t","a","b","c"]]`, `[["x",-1]]`, `[["x",2]]`, `[["x",99]]`, `[["x",1.5]]`,
-		`[["c",0],["c",0]]`, `[["c",1]]`, `[["c",-1]]`, `[["f","role","system"]]`, `[["f","reasoning_content","a"],["f","reasoning_content","b"]]`,
-		`[["d",[{"type":"message"}]]]`, `[["d",[5]]]`, `[["d",{}]]`, `[["s","id","seal","no list"]]`, `[["s","id","seal",[{}]]]`,
-		"[" + strings.TrimSuffix(strings.Repeat(`["r",""],`, 5000), ",") + "]",
-	} {
-		state := upstream.MakeState(&m, "openai", "here", items)
-		m.State = state
-		got := upstream.ReadState(&m, "openai", "here")
-		if items == `[["t"]]` {
-			require.NotEmpty(t, got)
-			continue
-		}
-		require.Empty(t, got, items[:min(len(items), 80)])
-	}
-}
-
-func FuzzState(f *testing.F) {
-	m := chat.Message{Role: chat.RoleAssistant, Content: "héllo", ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}, {ID: "b", Name: "g", Arguments: `{"x":1}`}}}
-	for _, items := range []string{
-		`[["t","a","b"],["r","c"],["x",3,"p"],["c",1,"s"],["c",0]]`, `[["s","rs","enc",["one","two"]]]`, `[["f","reasoning","x"]]`,
-		`[["d",[{"type":"reasoning.text","text":"x","index":0,"signature":null}]]]`, `[["x",0,"s"]]`, `null`, `[]`,
-	} {
-		f.Add(items, "")
-	}
-	f.Add(`[]`, ".1.inner")
-	kinds := []string{"openai", "openai-responses", "anthropic", "gemini", "ollama", "cohere", "websopy"}
-	f.Fuzz(func(t *testing.T, items, tail string) {
-		for _, kind := range kinds {
-			o := options(kind, "https://provider.example")
-			m.State = upstream.MakeState(&m, kind, upstream.PlaceOf(o, o.Model), items) + tail
-			again := upstream.ReadState(&m, kind, upstream.PlaceOf(o, o.Model))
-			if again == "" {
-				continue
-			}
-			m.State = again
-			require.Equal(t, again, upstream.ReadState(&m, kind, upstream.PlaceOf(o, o.Model)), "what was read is read again")
-			body := ask2(t, o, next(m), nil).bodies[0]
-			require.True(t, json.Valid([]byte(body)), body)
-			require.NotRegexp(t, regexp.MustCompile(`"role":"system"|item_reference`), body)
-		}
-	})
 }

@@ -3,7 +3,6 @@ package upstream
 import (
 	"cmp"
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/go-faster/jx"
@@ -12,13 +11,9 @@ import (
 )
 
 // websopy is our own contract (docs/protocol.md), so that a relay can stand before another.
-type websopy struct{ Options }
+type websopy struct{}
 
-func (f *websopy) target(string) string { return f.BaseURL + "/v1/ai/chat/stream" }
-
-func (f *websopy) setHeaders(h http.Header) { setBearer(h, f.APIKey) }
-
-func (f *websopy) encode(e *jx.Encoder, q *query) error {
+func (websopy) encode(e *jx.Encoder, q *query) error {
 	req := q.Request
 	e.ObjStart()
 	optionalString(e, "model", q.model)
@@ -91,7 +86,7 @@ func encodeWebsopyMessage(e *jx.Encoder, q *query, m *chat.Message) {
 	e.ObjEnd()
 }
 
-func (f *websopy) newDecoder() decoder { return new(websopyDecoder) }
+func (websopy) newDecoder() decoder { return new(websopyDecoder) }
 
 type websopyDecoder struct {
 	jx                     jx.Decoder

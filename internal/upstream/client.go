@@ -1,5 +1,3 @@
-// Package upstream asks LLM providers for answers: one file per wire format (two where it is large), and
-// retries around any of them. It knows nothing of the relay's own clients.
 package upstream
 
 import (
@@ -13,18 +11,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-faster/jx"
-
 	"github.com/websopy/relay/internal/chat"
 )
-
-// Streamer is a provider, a retried provider or a chain of them.
-type Streamer = chat.Streamer
 
 // Options describe one upstream. Times must be positive.
 type Options struct {
 	Name       string // in logs and metrics
-	Kind       string // one of New's
+	Kind       string // the name of one of kinds
 	BaseURL    string // without a trailing slash
 	APIKey     string // empty: no credentials are sent
 	APIVersion string // azure only
@@ -44,53 +37,28 @@ type Options struct {
 	ThinkTags     bool     // <think> at the beginning of an answer is reasoning
 }
 
-// Family says what the models are whose names match: a family or a provider of rules.go, or a model whose rules
-// hold for them as well.
-type Family struct {
-	Match func(model string) bool // nil: all
-	Name  string
-}
+// host is whom o's formats are spoken with.
+func (o *Options) host() *host { return &host{o.Kind, o.BaseURL, o.Families} }
 
 // New returns the upstream that o describes.
-func New(o Options) (Streamer, error) {
-	switch o.Kind {
-	case "demo":
-		return demo{o.Name, o.IdleTimeout}, nil
-	case "openai", "azure", "openai-responses":
-		return newOpenAI(o), nil
-	case "anthropic":
-		return newClient(o, &anthropic{o}, eventStream), nil
-	case "gemini":
-		return newClient(o, &gemini{o}, eventStream), nil
-	case "ollama":
-		return newClient(o, &ollama{o}, ndjson), nil
-	case "cohere":
-		return newClient(o, &cohere{o}, eventStream), nil
-	case "websopy":
-		return newClient(o, &websopy{o}, eventStream), nil
+func New(o Options) (chat.Streamer, error) {
+	k := kindNamed(o.Kind)
+	if k == nil {
+		return nil, fmt.Errorf("unknown upstream kind %q", o.Kind)
 	}
-	return nil, fmt.Errorf("unknown upstream kind %q", o.Kind)
+	return k.Open(o), nil
 }
 
-// A format is a wire format.
-type format interface {
-	// target is the URL that requests for a model are posted to.
-	target(model string) string
-	// setHeaders sets the headers that the format adds to every request: the key, for one.
-	setHeaders(h http.Header)
-	// encode writes the body that asks for a stream.
-	encode(e *jx.Encoder, q *query) error
-	// newDecoder returns the state that reads one answer.
-	newDecoder() decoder
-}
-
-// A decoder reads one answer.
-type decoder interface {
-	// decode puts into out what a JSON object says, which came in an event of a type (empty: none). The error is a
-	// *chat.Error when the object is the provider's report of a failure, any other when it can't be read.
-	decode(object, typ []byte, out *output) error
-	// end takes the marker [DONE].
-	end(out *output) error
+// Open returns the upstream that o describes, which is of this kind whatever o says.
+func (k *Kind) Open(o Options) chat.Streamer {
+	o.Kind = k.Name
+	switch {
+	case k.open != nil:
+		return k.open(o)
+	case k.Second != nil && (o.azureV1() != "" || o.host().hasBoth()):
+		return newBoth(o, k)
+	}
+	return newClient(o, k, k.Wire)
 }
 
 // drainTime and drainBytes bound the wait for the end of the body after the terminator, which decides
@@ -103,17 +71,20 @@ const (
 // client speaks one format over HTTP.
 type client struct {
 	Options
-	format    format
-	framing   framing
+	wire      Wire
+	auth      Authorizer // nil: post's header is enough
 	transport http.RoundTripper
 	post      *http.Request            // what all requests have in common
 	last      atomic.Pointer[endpoint] // that a request went to
 	refused   atomic.Uint32            // additions that the provider takes from nobody
 }
 
-func newClient(o Options, f format, fr framing) *client {
-	c := &client{Options: o, format: f, framing: fr, transport: newTransport(o)}
-	c.post = &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.newHeader()}
+func newClient(o Options, k *Kind, w Wire) *client {
+	c := &client{Options: o, wire: w, transport: newTransport(o)}
+	c.post = &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.newHeader(k)}
+	if k.Authorizer != nil {
+		c.auth = k.Authorizer(&c.Options)
+	}
 	return c
 }
 
@@ -138,7 +109,12 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 		return chat.AsError(err)
 	}
 	err = c.try(parent, q, yield)
-	for err != nil && c.reconsider(q, err) {
+	for err != nil {
+		again, forever := q.reconsider(err)
+		c.refused.Or(uint32(forever))
+		if !again {
+			break
+		}
 		err = c.try(parent, q, yield)
 	}
 	return err
@@ -147,16 +123,13 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 // try is one request. It lets q go as soon as it passes anything on.
 func (c *client) try(parent context.Context, q *query, yield func(chat.Chunk, error) bool) error {
 	var x exchange
+	x.out.begin(q, c.ThinkTags)
 	x.out.yield = func(chunk chat.Chunk, err error) bool {
 		if chunk.Type != chat.Pause {
 			q.letGo()
 			x.out.yield = yield
 		}
 		return yield(chunk, err)
-	}
-	x.out.keep.rules, x.out.keep.place = q.rules, q.place
-	if c.ThinkTags {
-		x.out.tags = new(tags)
 	}
 	ctx, stop := x.clock.start(parent, c.FirstChunkTimeout)
 	defer stop()
@@ -165,21 +138,17 @@ func (c *client) try(parent context.Context, q *query, yield func(chat.Chunk, er
 		return err
 	}
 	defer res.Body.Close()
-	framing, err := c.framing.of(res)
+	layout, err := framingOf(c.wire.Framing, res)
 	if err != nil {
 		return cmp.Or(context.Cause(ctx), err)
 	}
-	events := framing.sources.Get().(eventSource)
-	events.Reset(res.Body)
-	defer func() {
-		events.Reset(nil)
-		framing.sources.Put(events)
-	}()
+	events := layout.reader(res.Body)
+	defer layout.giveBack(events)
 	if err := c.read(ctx, &x, events); err != nil {
 		return waitAsTold(err, res.Header)
 	}
 	taken := x.out.end(c.Kind)
-	if x.out.keep.over {
+	if x.out.tooMuch() {
 		traceTooMuch(parent)
 	}
 	if taken && !events.Ended() && res.ProtoMajor == 1 {

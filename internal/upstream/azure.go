@@ -1,34 +1,26 @@
 package upstream
 
 import (
-	"net/http"
 	"net/url"
 	"strings"
 )
 
-// openai is the chat completions format of OpenAI and its many relatives.
-// https://platform.openai.com/docs/api-reference/chat-streaming
-type openai struct{ Options }
-
-func (f *openai) target(model string) string {
-	if v1 := f.azureV1(); v1 != "" {
-		return v1 + "/chat/completions" + f.azureVersion()
+func chatCompletionsURL(o *Options, model string) string {
+	if v1 := o.azureV1(); v1 != "" {
+		return v1 + "/chat/completions" + o.azureVersion()
 	}
-	if f.Kind == "azure" {
+	if o.Kind == "azure" {
 		// https://learn.microsoft.com/azure/ai-services/openai/reference: the deployment is in the path.
-		return f.BaseURL + "/openai/deployments/" + url.PathEscape(model) + "/chat/completions?api-version=" + url.QueryEscape(f.APIVersion)
+		return o.BaseURL + "/openai/deployments/" + url.PathEscape(model) + "/chat/completions?api-version=" + url.QueryEscape(o.APIVersion)
 	}
-	return f.BaseURL + "/chat/completions"
+	return o.BaseURL + "/chat/completions"
 }
 
-func (f *openai) setHeaders(h http.Header) { f.setOpenAIKey(h) }
-
-func (o *Options) setOpenAIKey(h http.Header) {
-	if o.Kind == "azure" {
-		setKey(h, "Api-Key", o.APIKey)
-	} else {
-		setBearer(h, o.APIKey)
+func responsesURL(o *Options, _ string) string {
+	if v1 := o.azureV1(); v1 != "" {
+		return v1 + "/responses" + o.azureVersion()
 	}
+	return o.BaseURL + "/responses"
 }
 
 // azureV1 is the address of Azure's newer interface, which is OpenAI's own with the deployment as model; "" for the
