@@ -16,6 +16,8 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/upstream/format"
+	"github.com/websopy/relay/internal/upstream/provider"
 )
 
 // newUpstreams puts the providers in the order in which they are asked.
@@ -34,7 +36,7 @@ func newUpstreams(cfg *config.Config, log zerolog.Logger, metrics *handler.Metri
 		metrics.ObserveBreaker(u.Name, func() float64 { return float64(breaker.State()) })
 		chain.Candidates = append(chain.Candidates, &upstream.Candidate{
 			Streamer: provider, Retries: u.Retries, Breaker: breaker,
-			Fields: upstream.NewFields(u.Kind, u.Pass),
+			Fields: format.NewFields(u.Kind, u.Pass),
 			Model:  func(asked string) (string, bool) { return cfg.ModelAt(i, asked) },
 		})
 	}
@@ -45,7 +47,7 @@ func newUpstreams(cfg *config.Config, log zerolog.Logger, metrics *handler.Metri
 func models(u config.Upstream) []handler.Model {
 	names := u.Listed()
 	if u.Kind == "demo" && len(u.Models) == 0 {
-		names = upstream.DemoModels
+		names = provider.DemoModels
 	}
 	var list []handler.Model
 	for _, name := range names {
@@ -55,17 +57,17 @@ func models(u config.Upstream) []handler.Model {
 }
 
 func newProvider(u config.Upstream) (chat.Streamer, error) {
-	o := upstream.Options{
+	o := provider.Options{
 		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion, Model: u.Model,
 		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout, ThinkingTimeout: u.ThinkingTimeout,
 		Headers:       make(http.Header),
 		NoStreamUsage: !u.StreamUsage, ThinkTags: u.ThinkTags, Edits: editsOf(u),
 	}
 	for _, f := range u.Families() {
-		if !upstream.KnowsFamily(f.Family) {
+		if !format.KnowsFamily(f.Family) {
 			return nil, fmt.Errorf("FAMILY of %s: %q is neither a family, a provider, a model of a family, nor none", u.Name, f.Family)
 		}
-		o.Families = append(o.Families, upstream.Family{Match: f.Match, Name: f.Family})
+		o.Families = append(o.Families, format.Family{Match: f.Match, Name: f.Family})
 	}
 	for _, h := range u.Headers {
 		o.Headers.Add(h.Name, h.Value.Reveal())
@@ -76,7 +78,7 @@ func newProvider(u config.Upstream) (chat.Streamer, error) {
 			return nil, fmt.Errorf("CA_FILE of %s: %w", u.Name, err)
 		}
 	}
-	provider, err := upstream.New(o)
+	provider, err := provider.New(o)
 	if err != nil || u.MaxStreams == 0 {
 		return provider, err
 	}
@@ -84,8 +86,8 @@ func newProvider(u config.Upstream) (chat.Streamer, error) {
 }
 
 // editsOf are the operator's changes to requests.
-func editsOf(u config.Upstream) *upstream.Edits {
-	edits := &upstream.Edits{Drop: u.DropFields, Rename: make(map[string]string), Add: []byte(u.AddFields)}
+func editsOf(u config.Upstream) *provider.Edits {
+	edits := &provider.Edits{Drop: u.DropFields, Rename: make(map[string]string), Add: []byte(u.AddFields)}
 	for _, entry := range u.RenameFields {
 		from, to, _ := strings.Cut(entry, "=")
 		edits.Rename[from] = to

@@ -17,6 +17,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/upstream"
+	httpprovider "github.com/websopy/relay/internal/upstream/provider"
 )
 
 // lab is a provider's server that never ends an answer, with an upstream that asks it.
@@ -37,7 +38,7 @@ func newLab(t *testing.T, answer http.HandlerFunc) *lab {
 		l.left <- time.Now()
 	}))
 	t.Cleanup(srv.Close)
-	provider, err := upstream.New(upstream.Options{Name: "lab", Kind: "openai", BaseURL: srv.URL,
+	provider, err := httpprovider.New(httpprovider.Options{Name: "lab", Kind: "openai", BaseURL: srv.URL,
 		ConnectTimeout: patience, FirstChunkTimeout: patience, IdleTimeout: patience})
 	require.NoError(t, err)
 	l.upstream = &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: provider, Retries: 2}}, Budget: patience}

@@ -17,6 +17,7 @@ import (
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/stream"
 	"github.com/websopy/relay/internal/upstream"
+	httpprovider "github.com/websopy/relay/internal/upstream/provider"
 )
 
 // questions are 900 KiB each, and each takes memory in another way once it is decoded.
@@ -52,7 +53,7 @@ func forgetful(t *testing.T) (url string, rest chan struct{}) {
 
 // chain is a provider behind all that stands in front of one.
 func chain(t *testing.T, url string) chat.Streamer {
-	client, err := upstream.New(upstream.Options{
+	client, err := httpprovider.New(httpprovider.Options{
 		Name: "openai", Kind: "openai", BaseURL: url, Model: "m",
 		ConnectTimeout: patience, FirstChunkTimeout: patience, IdleTimeout: time.Hour,
 	})

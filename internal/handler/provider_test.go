@@ -13,6 +13,7 @@ import (
 
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/upstream"
+	httpprovider "github.com/websopy/relay/internal/upstream/provider"
 )
 
 // TestFromTheProviderToTheClient has everything real but the model.
@@ -74,7 +75,7 @@ func TestFromTheProviderToTheClient(t *testing.T) {
 				tc.attempts[asked.Add(1)-1](w, req)
 			}))
 			defer srv.Close()
-			next, err := upstream.New(upstream.Options{Name: "openai", Kind: "openai", BaseURL: srv.URL, APIKey: key,
+			next, err := httpprovider.New(httpprovider.Options{Name: "openai", Kind: "openai", BaseURL: srv.URL, APIKey: key,
 				ConnectTimeout: patience, FirstChunkTimeout: patience, IdleTimeout: 200 * time.Millisecond})
 			require.NoError(t, err)
 			r := start(t, handler.Options{Upstream: &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: next, Retries: 2}}, Budget: patience}, Secrets: []string{key}})

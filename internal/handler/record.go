@@ -11,7 +11,7 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/stream"
-	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 // How a stream can end beside the error codes.
@@ -32,7 +32,7 @@ type record struct {
 	asked string // model; empty: none was named
 	id    string // of a resumable stream
 	start time.Time
-	trace upstream.Trace
+	trace trace.Trace
 
 	tally
 	done *chat.Completion
@@ -79,7 +79,7 @@ func (r *Relay) newRecord(req *http.Request, asked string) *record {
 	v := visitOf(req)
 	return &record{
 		visit: v, asked: asked, start: time.Now(), tally: tally{metrics: r.Metrics},
-		trace: upstream.Trace{Caller: v.caller.Share},
+		trace: trace.Trace{Caller: v.caller.Share},
 	}
 }
 
@@ -248,7 +248,7 @@ func (rec *record) model() string {
 
 // tried is what every attempt came to, in order. Those that came to the same are one entry: a server that starts is
 // asked many times.
-func tried(attempts []upstream.Attempt) []string {
+func tried(attempts []trace.Attempt) []string {
 	var all []string
 	for i := 0; i < len(attempts); {
 		a, same := attempts[i], 1
@@ -269,7 +269,7 @@ func tried(attempts []upstream.Attempt) []string {
 
 // warnOfKey says aloud that a provider refuses the relay's key or account: while another one answers, nobody
 // else would tell.
-func (r *Relay) warnOfKey(v *visit, a upstream.Attempt) {
+func (r *Relay) warnOfKey(v *visit, a trace.Attempt) {
 	if isChatError(a.Err) && chat.AsError(a.Err).Code == chat.UpstreamAuth {
 		r.Log.Error().Str("request_id", v.id).Str("upstream", a.Upstream).
 			Str("error", shorten(r.redact.Replace(a.Err.Error()), longText)).

@@ -15,7 +15,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
 	"github.com/websopy/relay/internal/stream"
-	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 // reconnectJitter is how long one of many clients waits that are sent away at once.
@@ -39,7 +39,7 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *dialect.Ask
 		Owner: visitOf(req).caller.Owner, Share: visitOf(req).caller.Share, Key: key, Body: *body,
 		Head: r.head(req, ask), Question: questionSize(&ask.Request),
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
-			return whenBegun(r.Upstream.Stream(upstream.WithTrace(ctx, &generation.trace), &ask.Request), question.Release)
+			return whenBegun(r.Upstream.Stream(trace.With(ctx, &generation.trace), &ask.Request), question.Release)
 		},
 		Ended: func(o stream.Outcome) {
 			question.Release()

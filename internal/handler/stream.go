@@ -12,7 +12,7 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
-	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 // postStream is the main job: a request body in, an event stream out.
@@ -137,7 +137,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	}
 
 	rec := r.newRecord(req, ask.Model)
-	ctx = upstream.WithTrace(ctx, &rec.trace)
+	ctx = trace.With(ctx, &rec.trace)
 	if ask.Stream {
 		encoder := r.encoder(req, dialect.Response{Head: r.head(req, ask)})
 		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), encoder, rec)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream/report"
 )
 
 // A breaker opens after breakerLimit requests in a row that speak against the provider, their retries included,
@@ -312,7 +313,7 @@ func evidenceOf(err error) evidence {
 	case chat.UpstreamAuth:
 		return saysDown
 	case chat.UpstreamUnreachable, chat.UpstreamTimeout, chat.UpstreamError:
-		if notReached(e) || statusOf(e) == http.StatusServiceUnavailable {
+		if notReached(e) || report.StatusOf(e) == http.StatusServiceUnavailable {
 			return saysDown
 		}
 		return saysFailed

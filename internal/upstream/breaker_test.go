@@ -15,7 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/chat/chattest"
 	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 // openBreaker returns a breaker that has just opened.
@@ -26,7 +28,7 @@ func openBreaker(t *testing.T) *upstream.Breaker {
 	f.Candidates[0].Breaker = b
 	for range 10 {
 		require.Equal(t, upstream.BreakerClosed, b.State())
-		require.Error(t, fold(t, f, t.Context(), question()).err)
+		require.Error(t, chattest.Fold(t, f.Stream(t.Context(), question())).Err)
 	}
 	require.Equal(t, upstream.BreakerOpen, b.State())
 	return b
@@ -43,7 +45,7 @@ func TestAnUpstreamThatFailsAllTheTimeIsSkippedAndProbedWithOneRequest(t *testin
 			changes = append(changes, s.String())
 		})
 		f.Candidates[0].Breaker = b
-		ask := func() { require.Equal(t, "Hi", fold(t, f, t.Context(), question()).text) }
+		ask := func() { require.Equal(t, "Hi", chattest.Fold(t, f.Stream(t.Context(), question())).Text) }
 
 		for range 15 {
 			ask()
@@ -73,11 +75,11 @@ func TestWhileAProbeIsOutTheOthersGoOn(t *testing.T) {
 		slow, good := &scripted{acts: []act{{after: time.Minute}}}, &scripted{acts: []act{says("Hi")}}
 		f := chain(slow, good)
 		f.Candidates[0].Breaker = b
-		probe := make(chan answer, 1) // so that the prober can leave before it is read
-		go func() { probe <- fold(t, f, t.Context(), question()) }()
+		probe := make(chan chattest.Transcript, 1) // so that the prober can leave before it is read
+		go func() { probe <- chattest.Fold(t, f.Stream(t.Context(), question())) }()
 		synctest.Wait()
 		begin := time.Now()
-		require.Equal(t, "Hi", fold(t, f, t.Context(), question()).text)
+		require.Equal(t, "Hi", chattest.Fold(t, f.Stream(t.Context(), question())).Text)
 		require.Zero(t, time.Since(begin))
 		require.Len(t, slow.asked, 1)
 		<-probe
@@ -92,9 +94,9 @@ func TestAProbeWhoseClientLeavesDecidesNothing(t *testing.T) {
 		defer cancel()
 		f := chain(&scripted{acts: []act{{after: time.Minute}, says("Hi")}})
 		f.Candidates[0].Breaker = b
-		require.Error(t, fold(t, f, ctx, question()).err)
+		require.Error(t, chattest.Fold(t, f.Stream(ctx, question())).Err)
 		require.Equal(t, upstream.BreakerHalfOpen, b.State())
-		require.Equal(t, "Hi", fold(t, f, t.Context(), question()).text, "the next one probes")
+		require.Equal(t, "Hi", chattest.Fold(t, f.Stream(t.Context(), question())).Text, "the next one probes")
 		require.Equal(t, upstream.BreakerClosed, b.State())
 	})
 }
@@ -106,10 +108,10 @@ func TestAProbeThatPanicsDecidesNothing(t *testing.T) {
 			time.Sleep(15*time.Second + 1)
 			f := chain(&scripted{}, &scripted{}) // without an act it panics
 			f.Candidates[0].Breaker, f.HedgeAfter = b, hedge
-			require.Panics(t, func() { fold(t, f, t.Context(), question()) }, "on the caller's goroutine")
+			require.Panics(t, func() { chattest.Fold(t, f.Stream(t.Context(), question())) }, "on the caller's goroutine")
 			f = chain(&scripted{acts: []act{says("Hi")}})
 			f.Candidates[0].Breaker = b
-			require.Equal(t, "Hi", fold(t, f, t.Context(), question()).text)
+			require.Equal(t, "Hi", chattest.Fold(t, f.Stream(t.Context(), question())).Text)
 		}
 	})
 }
@@ -122,7 +124,7 @@ func TestWhenAllAreSkippedTheAnswerIsImmediateAndSaysWhenToComeBack(t *testing.T
 		time.Sleep(10 * time.Second)
 		f.Candidates[1].Breaker = openBreaker(t)
 		begin := time.Now()
-		e := chat.AsError(fold(t, f, t.Context(), question()).err)
+		e := chat.AsError(chattest.Fold(t, f.Stream(t.Context(), question())).Err)
 		require.Zero(t, time.Since(begin))
 		require.Equal(t, chat.UpstreamUnreachable, e.Code)
 		require.True(t, e.Code.Retryable())
@@ -143,7 +145,7 @@ func TestWhatSpeaksAgainstAProvider(t *testing.T) {
 		f := chain(&scripted{acts: []act{fails(code)}})
 		f.Candidates[0].Breaker = upstream.NewBreaker(nil)
 		for range 10 {
-			require.Error(t, fold(t, f, t.Context(), question()).err)
+			require.Error(t, chattest.Fold(t, f.Stream(t.Context(), question())).Err)
 		}
 		require.Equal(t, against, f.Candidates[0].Breaker.State() == upstream.BreakerOpen, code)
 	}
@@ -163,7 +165,7 @@ func TestWhatSpeaksAgainstAProvider(t *testing.T) {
 			if i%9 == 8 {
 				p.acts = []act{a}
 			}
-			fold(t, f, t.Context(), question())
+			chattest.Fold(t, f.Stream(t.Context(), question()))
 		}
 		want := upstream.BreakerClosed
 		if a.err == errUnknown {
@@ -174,9 +176,9 @@ func TestWhatSpeaksAgainstAProvider(t *testing.T) {
 }
 
 // as runs a request for a caller.
-func as(t *testing.T, caller string, f *upstream.Fallback, req *chat.Request) answer {
+func as(t *testing.T, caller string, f *upstream.Fallback, req *chat.Request) chattest.Transcript {
 	t.Helper()
-	return fold(t, f, upstream.WithTrace(t.Context(), &upstream.Trace{Caller: caller}), req)
+	return chattest.Fold(t, f.Stream(trace.With(t.Context(), &trace.Trace{Caller: caller}), req))
 }
 
 // withBreaker is a chain of one provider with a breaker.
@@ -199,10 +201,10 @@ func TestOneCallersFailuresShutTheProviderForNobodyElse(t *testing.T) {
 					time.Sleep(20 * time.Millisecond)
 					p.acts = []act{poison}
 					for range 10 * (1 - min(i%50, 1)) { // ten of them now and then
-						require.Error(t, as(t, "attacker", f, question()).err)
+						require.Error(t, as(t, "attacker", f, question()).Err)
 					}
 					p.acts = []act{says("Hi")}
-					if as(t, "shop", f, question()).text == "Hi" {
+					if as(t, "shop", f, question()).Text == "Hi" {
 						answered++
 					}
 					require.Equal(t, upstream.BreakerClosed, b.State())
@@ -218,14 +220,14 @@ func TestALoneCallersFailuresKeepThatCallerAway(t *testing.T) {
 		p := &scripted{acts: []act{fails(chat.UpstreamError)}}
 		f, b := withBreaker(p)
 		for range 15 {
-			require.Error(t, as(t, "a", f, question()).err)
+			require.Error(t, as(t, "a", f, question()).Err)
 		}
 		require.Len(t, p.asked, 10, "nobody else asks, so that it is skipped")
 		require.Equal(t, upstream.BreakerOpen, b.State())
 		p.acts = []act{says("Hi")}
-		require.Equal(t, "Hi", as(t, "b", f, question()).text, "whoever comes has not seen a failure yet")
+		require.Equal(t, "Hi", as(t, "b", f, question()).Text, "whoever comes has not seen a failure yet")
 		require.Equal(t, upstream.BreakerClosed, b.State())
-		require.Equal(t, "Hi", as(t, "a", f, question()).text)
+		require.Equal(t, "Hi", as(t, "a", f, question()).Text)
 	})
 }
 
@@ -235,17 +237,17 @@ func TestTwoCallersFailuresCount(t *testing.T) {
 		f, b := withBreaker(p)
 		for i := range 10 {
 			require.Equal(t, upstream.BreakerClosed, b.State())
-			require.Error(t, as(t, []string{"a", "b"}[i%2], f, question()).err)
+			require.Error(t, as(t, []string{"a", "b"}[i%2], f, question()).Err)
 		}
 		require.Equal(t, upstream.BreakerOpen, b.State())
-		require.Error(t, as(t, "c", f, question()).err)
+		require.Error(t, as(t, "c", f, question()).Err)
 		require.Len(t, p.asked, 10, "it is skipped for everybody")
 
 		p.acts = []act{says("Hi")}
 		time.Sleep(15 * time.Second)
-		require.Error(t, as(t, "b", f, question()).err, "b tripped it, and c asks as well")
+		require.Error(t, as(t, "b", f, question()).Err, "b tripped it, and c asks as well")
 		require.Len(t, p.asked, 10)
-		require.Equal(t, "Hi", as(t, "c", f, question()).text)
+		require.Equal(t, "Hi", as(t, "c", f, question()).Text)
 		require.Equal(t, upstream.BreakerClosed, b.State())
 	})
 }
@@ -255,11 +257,11 @@ func TestWhoTrippedItProbesWhenNobodyElseComes(t *testing.T) {
 		p := &scripted{acts: []act{fails(chat.UpstreamError)}}
 		f, b := withBreaker(p)
 		for i := range 10 {
-			require.Error(t, as(t, []string{"a", "b"}[i%2], f, question()).err)
+			require.Error(t, as(t, []string{"a", "b"}[i%2], f, question()).Err)
 		}
 		p.acts = []act{says("Hi")}
 		time.Sleep(31 * time.Second)
-		require.Equal(t, "Hi", as(t, "b", f, question()).text)
+		require.Equal(t, "Hi", as(t, "b", f, question()).Text)
 		require.Equal(t, upstream.BreakerClosed, b.State())
 	})
 }
@@ -275,14 +277,14 @@ func TestWhatNoRequestBringsAboutCountsFromAnybody(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{acts: []act{says("Hi")}}
 			f, b := withBreaker(p)
-			require.NoError(t, as(t, "b", f, question()).err)
+			require.NoError(t, as(t, "b", f, question()).Err)
 			p.acts = []act{a}
 			for range 12 {
-				require.Error(t, as(t, "a", f, question()).err)
+				require.Error(t, as(t, "a", f, question()).Err)
 			}
 			require.Len(t, p.asked, 11, name)
 			require.Equal(t, upstream.BreakerOpen, b.State())
-			e := chat.AsError(as(t, "b", f, question()).err)
+			e := chat.AsError(as(t, "b", f, question()).Err)
 			require.Len(t, p.asked, 11, name)
 			require.Equal(t, a.err.(*chat.Error).Code == chat.UpstreamAuth, e.Code == chat.UpstreamAuth, "a wrong key stays one")
 			require.Positive(t, e.RetryAfter)
@@ -302,9 +304,9 @@ func TestStatusesOfARealProviderTripTheBreaker(t *testing.T) {
 		}))
 		b := upstream.NewBreaker(nil)
 		f := &upstream.Fallback{Budget: time.Minute, Candidates: []*upstream.Candidate{{Streamer: newUpstream(t, options("openai", srv.URL)), Breaker: b}}}
-		require.Error(t, as(t, "b", f, question()).err)
+		require.Error(t, as(t, "b", f, question()).Err)
 		for range 10 {
-			require.Error(t, as(t, "a", f, question()).err)
+			require.Error(t, as(t, "a", f, question()).Err)
 		}
 		require.Equal(t, anybody, b.State() == upstream.BreakerOpen, status)
 		srv.Close()
@@ -317,18 +319,18 @@ func TestEachModelHasABreakerOfItsOwn(t *testing.T) {
 	broken, other := question(), question()
 	broken.Model, other.Model = "broken", "other"
 	for range 10 {
-		require.Error(t, as(t, "a", f, broken).err)
+		require.Error(t, as(t, "a", f, broken).Err)
 	}
 	require.Equal(t, upstream.BreakerOpen, b.State())
 	p.acts = []act{says("Hi")}
-	require.Error(t, as(t, "a", f, broken).err)
-	require.Equal(t, "Hi", as(t, "a", f, other).text)
+	require.Error(t, as(t, "a", f, broken).Err)
+	require.Equal(t, "Hi", as(t, "a", f, other).Text)
 
 	for i := range 5000 { // callers make up names
 		made := question()
 		made.Model = strconv.Itoa(i)
-		require.Equal(t, "Hi", as(t, "a", f, made).text)
+		require.Equal(t, "Hi", as(t, "a", f, made).Text)
 	}
 	require.LessOrEqual(t, b.Circuits(), 256)
-	require.Error(t, as(t, "a", f, broken).err, "and don't push out what is open")
+	require.Error(t, as(t, "a", f, broken).Err, "and don't push out what is open")
 }

@@ -1,19 +1,7 @@
 package upstream
 
-import (
-	"net/http"
+// OpenPlaces is how many places of a limit are taken.
+func OpenPlaces(l *Limit) int { return l.places.Taken() }
 
-	"github.com/websopy/relay/internal/chat"
-)
-
-// SetTransport lets a test stand in for the network.
-func SetTransport(s chat.Streamer, rt http.RoundTripper) {
-	if both, ok := s.(*openaiBoth); ok {
-		both.preferred.transport, both.other.transport = rt, rt
-		return
-	}
-	s.(*client).transport = rt
-}
-
-// CloseIdle closes a client's connections that are in no use.
-func CloseIdle(s chat.Streamer) { s.(*client).transport.(*http.Transport).CloseIdleConnections() }
+// Circuits is how many models have a state.
+func (b *Breaker) Circuits() int { return len(b.circuits) }

@@ -1,3 +1,5 @@
+// Package upstream decides which provider is asked, and how often: fallback, hedge, retries, breaker and limit around
+// whatever answers. It knows neither what providers speak nor the relay's own clients.
 package upstream
 
 import (
@@ -9,6 +11,8 @@ import (
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream/format"
+	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 // Fallback asks its candidates in order until one begins to answer, some of them more than once. After
@@ -25,10 +29,10 @@ type Fallback struct {
 
 // Candidate is an upstream that may be asked.
 type Candidate struct {
-	chat.Streamer          // one attempt
-	Retries       int      // further attempts
-	Breaker       *Breaker // nil: it is never skipped
-	Fields        *Fields  // of a request that it gets beside the relay's own; nil: all
+	chat.Streamer                // one attempt
+	Retries       int            // further attempts
+	Breaker       *Breaker       // nil: it is never skipped
+	Fields        *format.Fields // of a request that it gets beside the relay's own; nil: all
 
 	// Model gives the name of the model that the request names, or none (""), at this upstream. ok is
 	// false when it does not have it; then it is not asked. Nil: all have the same names.
@@ -42,7 +46,7 @@ type Candidate struct {
 func (f *Fallback) Screen(req *chat.Request) (leftOut []string, err error) {
 	for _, c := range f.Candidates {
 		if _, ok := c.model(req.Model); ok {
-			return c.Fields.screen(req.Extra)
+			return c.Fields.Screen(req.Extra)
 		}
 	}
 	return nil, nil
@@ -58,7 +62,7 @@ var (
 
 // Stream implements chat.Streamer.
 func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
-	s := &search{Fallback: f, req: req, caller: callerOf(parent)} // which lets go of req in time: see commit
+	s := &search{Fallback: f, req: req, caller: trace.Caller(parent)} // which lets go of req in time: see commit
 	return func(yield func(chat.Chunk, error) bool) {
 		ctx, cancel := context.WithCancelCause(parent)
 		defer cancel(nil)
@@ -137,7 +141,7 @@ func (c *Candidate) model(asked string) (name string, ok bool) {
 
 // translate returns req with the name of the model at c, and the fields that c gets.
 func (c *Candidate) translate(req *chat.Request, model string) *chat.Request {
-	extra, changed := c.Fields.keep(req.Extra)
+	extra, changed := c.Fields.Keep(req.Extra)
 	if model == req.Model && !changed {
 		return req
 	}

@@ -13,7 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/chat/chattest"
 	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/upstream/report"
 )
 
 // scripted is a provider that plays one act for each request, and the last one again.
@@ -106,12 +108,12 @@ func TestAnotherProviderIsAskedForWhatIsNotTheRequestsFault(t *testing.T) {
 	} {
 		t.Run(string(code), func(t *testing.T) {
 			first, second := &scripted{acts: []act{fails(code)}}, &scripted{acts: []act{says("Hi")}}
-			got := fold(t, chain(first, second), t.Context(), question())
+			got := chattest.Fold(t, chain(first, second).Stream(t.Context(), question()))
 			if another {
-				require.NoError(t, got.err)
-				require.Equal(t, "Hi", got.text)
+				require.NoError(t, got.Err)
+				require.Equal(t, "Hi", got.Text)
 			} else {
-				require.Equal(t, code, chat.AsError(got.err).Code)
+				require.Equal(t, code, chat.AsError(got.Err).Code)
 				require.Empty(t, second.asked)
 			}
 		})
@@ -122,9 +124,9 @@ func TestNobodyElseIsAskedAfterTheFirstChunk(t *testing.T) {
 	first, second := &scripted{acts: []act{{words: []string{"Hel"}, err: fails(chat.UpstreamError).err}}}, &scripted{acts: []act{says("Hello")}}
 	f := chain(first, second)
 	f.Candidates[0].Retries = 2
-	got := fold(t, f, t.Context(), question())
-	require.Equal(t, chat.UpstreamError, chat.AsError(got.err).Code)
-	require.Equal(t, "Hel", got.text)
+	got := chattest.Fold(t, f.Stream(t.Context(), question()))
+	require.Equal(t, chat.UpstreamError, chat.AsError(got.Err).Code)
+	require.Equal(t, "Hel", got.Text)
 	require.Len(t, first.asked, 1)
 	require.Empty(t, second.asked)
 }
@@ -149,9 +151,9 @@ func TestACompletionWithoutContentIsWorthAnotherProvider(t *testing.T) {
 			for _, a := range tc.acts {
 				providers = append(providers, &scripted{acts: []act{a}})
 			}
-			got := fold(t, chain(providers...), t.Context(), question())
-			require.NoError(t, got.err)
-			require.Equal(t, tc.text, got.text)
+			got := chattest.Fold(t, chain(providers...).Stream(t.Context(), question()))
+			require.NoError(t, got.Err)
+			require.Equal(t, tc.text, got.Text)
 			require.Len(t, providers[len(providers)-1].asked, tc.asked)
 		})
 	}
@@ -162,8 +164,8 @@ func TestRetriesComeBeforeTheNextProvider(t *testing.T) {
 		first, second := &scripted{acts: []act{fails(chat.UpstreamError)}}, &scripted{acts: []act{fails(chat.UpstreamError), says("Hi")}}
 		f := chain(first, second)
 		f.Candidates[0].Retries, f.Candidates[1].Retries = 2, 1
-		got := fold(t, f, t.Context(), question())
-		require.NoError(t, got.err)
+		got := chattest.Fold(t, f.Stream(t.Context(), question()))
+		require.NoError(t, got.Err)
 		require.Len(t, first.asked, 3)
 		require.Len(t, second.asked, 2)
 	})
@@ -174,7 +176,7 @@ func TestWhatCantChangeIsNotRetriedAtTheSameProvider(t *testing.T) {
 		only := &scripted{acts: []act{fails(code)}}
 		f := chain(only)
 		f.Candidates[0].Retries = 2
-		require.Equal(t, code, chat.AsError(fold(t, f, t.Context(), question()).err).Code)
+		require.Equal(t, code, chat.AsError(chattest.Fold(t, f.Stream(t.Context(), question())).Err).Code)
 		require.Len(t, only.asked, 1)
 	}
 }
@@ -185,21 +187,21 @@ func TestALongWaitIsSpentOnTheNextProviderIfThereIsOne(t *testing.T) {
 		f := chain(&scripted{acts: []act{limited}}, &scripted{acts: []act{says("Hi")}})
 		f.Candidates[0].Retries = 2
 		begin := time.Now()
-		require.Equal(t, "Hi", fold(t, f, t.Context(), question()).text)
+		require.Equal(t, "Hi", chattest.Fold(t, f.Stream(t.Context(), question())).Text)
 		require.Zero(t, time.Since(begin))
 	})
 	synctest.Test(t, func(t *testing.T) {
 		f := chain(&scripted{acts: []act{limited, says("Hi")}})
 		f.Candidates[0].Retries = 2
 		begin := time.Now()
-		require.Equal(t, "Hi", fold(t, f, t.Context(), question()).text)
+		require.Equal(t, "Hi", chattest.Fold(t, f.Stream(t.Context(), question())).Text)
 		require.GreaterOrEqual(t, time.Since(begin), 20*time.Second)
 	})
 	synctest.Test(t, func(t *testing.T) { // one that is skipped is no help
 		f := chain(&scripted{acts: []act{limited, says("Hi")}}, &scripted{acts: []act{says("no")}})
 		f.Candidates[0].Retries = 2
 		f.Candidates[1].Breaker = openBreaker(t)
-		require.Equal(t, "Hi", fold(t, f, t.Context(), question()).text)
+		require.Equal(t, "Hi", chattest.Fold(t, f.Stream(t.Context(), question())).Text)
 	})
 }
 
@@ -209,7 +211,7 @@ func TestATimeoutIsNotSufferedTwiceWhereThereIsAnother(t *testing.T) {
 		f := chain(&scripted{acts: []act{slow}}, &scripted{acts: []act{says("Hi")}})
 		f.Candidates[0].Retries = 2
 		begin := time.Now()
-		require.Equal(t, "Hi", fold(t, f, t.Context(), question()).text)
+		require.Equal(t, "Hi", chattest.Fold(t, f.Stream(t.Context(), question())).Text)
 		require.Equal(t, 30*time.Second, time.Since(begin))
 	})
 }
@@ -219,8 +221,8 @@ func TestOneBudgetHoldsForAllProvidersAndEndsWithTheFirstChunk(t *testing.T) {
 		slow := act{after: 50 * time.Second, err: &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseFirstChunk}}
 		first, second, third := &scripted{acts: []act{slow}}, &scripted{acts: []act{slow}}, &scripted{acts: []act{says("late")}}
 		begin := time.Now()
-		got := fold(t, chain(first, second, third), t.Context(), question())
-		e := chat.AsError(got.err)
+		got := chattest.Fold(t, chain(first, second, third).Stream(t.Context(), question()))
+		e := chat.AsError(got.Err)
 		require.Equal(t, chat.UpstreamTimeout, e.Code)
 		require.Equal(t, chat.PhaseTotal, e.Phase)
 		require.ErrorContains(t, e.Err, "first_chunk", "the log gets the cause")
@@ -240,7 +242,7 @@ func TestOneBudgetHoldsForAllProvidersAndEndsWithTheFirstChunk(t *testing.T) {
 }
 
 var (
-	refused503 = act{err: upstream.ReportOf(503, []byte(`{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`), 0)}
+	refused503 = act{err: report.Of(503, []byte(`{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`), 0)}
 	refusedTCP = act{err: &chat.Error{Code: chat.UpstreamUnreachable, Err: syscall.ECONNREFUSED}}
 )
 
@@ -248,7 +250,7 @@ func TestAServerThatStartsAgainIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &scripted{acts: []act{says("Hi")}}
 		f, b := withBreaker(p)
-		require.NoError(t, fold(t, f, t.Context(), question()).err)
+		require.NoError(t, chattest.Fold(t, f.Stream(t.Context(), question())).Err)
 
 		begin := time.Now()
 		p.actAt = func() act {
@@ -260,7 +262,7 @@ func TestAServerThatStartsAgainIsWaitedFor(t *testing.T) {
 			}
 			return says("Hi again")
 		}
-		require.Equal(t, "Hi again", fold(t, f, t.Context(), question()).text, "without any retry")
+		require.Equal(t, "Hi again", chattest.Fold(t, f.Stream(t.Context(), question())).Text, "without any retry")
 		require.Less(t, time.Since(begin), 61*time.Second)
 		require.Equal(t, upstream.BreakerClosed, b.State())
 	})
@@ -276,7 +278,7 @@ func TestAServerThatDoesNotStartIsGivenUpWithinTheBudget(t *testing.T) {
 		"it was there, and refuses":   {true, refusedTCP, chat.UpstreamUnreachable, 90 * time.Second},
 		"it was never there":          {false, refusedTCP, chat.UpstreamUnreachable, 11 * time.Second},
 		"it loads its model for ever": {false, refused503, chat.UpstreamError, 90 * time.Second},
-		"it is overloaded":            {true, act{err: upstream.ReportOf(503, []byte(`{"error":"overloaded"}`), 0)}, chat.UpstreamError, 0},
+		"it is overloaded":            {true, act{err: report.Of(503, []byte(`{"error":"overloaded"}`), 0)}, chat.UpstreamError, 0},
 		"it has no address": {true, act{err: &chat.Error{Code: chat.UpstreamUnreachable, Err: syscall.EHOSTUNREACH}},
 			chat.UpstreamUnreachable, 0},
 	} {
@@ -284,11 +286,11 @@ func TestAServerThatDoesNotStartIsGivenUpWithinTheBudget(t *testing.T) {
 			p := &scripted{acts: []act{says("Hi")}}
 			f, b := withBreaker(p)
 			if tc.seen {
-				require.NoError(t, fold(t, f, t.Context(), question()).err)
+				require.NoError(t, chattest.Fold(t, f.Stream(t.Context(), question())).Err)
 			}
 			p.acts = []act{tc.act}
 			begin := time.Now()
-			require.Equal(t, tc.code, chat.AsError(fold(t, f, t.Context(), question()).err).Code, name)
+			require.Equal(t, tc.code, chat.AsError(chattest.Fold(t, f.Stream(t.Context(), question())).Err).Code, name)
 			require.InDelta(t, tc.wait.Seconds(), time.Since(begin).Seconds(), 2, name)
 			require.Equal(t, upstream.BreakerClosed, b.State(), "it was one request")
 		})
@@ -299,10 +301,10 @@ func TestAServerThatStartsIsNotWaitedForWhereThereIsAnother(t *testing.T) {
 	for _, a := range []act{refusedTCP, refused503} {
 		synctest.Test(t, func(t *testing.T) {
 			begin := time.Now()
-			require.Equal(t, "Hi", fold(t, chain(&scripted{acts: []act{a}}, &scripted{acts: []act{says("Hi")}}), t.Context(), question()).text)
+			require.Equal(t, "Hi", chattest.Fold(t, chain(&scripted{acts: []act{a}}, &scripted{acts: []act{says("Hi")}}).Stream(t.Context(), question())).Text)
 			require.Zero(t, time.Since(begin))
 			last := chain(&scripted{acts: []act{fails(chat.UpstreamError)}}, &scripted{acts: []act{a}})
-			require.Equal(t, chat.UpstreamError, chat.AsError(fold(t, last, t.Context(), question()).err).Code)
+			require.Equal(t, chat.UpstreamError, chat.AsError(chattest.Fold(t, last.Stream(t.Context(), question())).Err).Code)
 			require.Zero(t, time.Since(begin), "nor when another one has failed")
 		})
 	}
@@ -312,7 +314,7 @@ func TestATimeOutIsNotWaitedForTwice(t *testing.T) {
 	p := &scripted{acts: []act{{err: &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseFirstChunk}}}}
 	f := chain(p)
 	f.Candidates[0].Retries = 5
-	require.Error(t, fold(t, f, t.Context(), question()).err)
+	require.Error(t, chattest.Fold(t, f.Stream(t.Context(), question())).Err)
 	require.Len(t, p.asked, 1, "it would stand in the server's queue once more")
 }
 
@@ -321,7 +323,7 @@ func TestAWaitThatNobodySitsThroughIsNotBegun(t *testing.T) {
 		f := chain(&scripted{acts: []act{{err: &chat.Error{Code: chat.UpstreamRateLimited, RetryAfter: 31 * time.Second}}}})
 		f.Candidates[0].Retries = 2
 		begin := time.Now()
-		require.Equal(t, 31*time.Second, chat.AsError(fold(t, f, t.Context(), question()).err).RetryAfter)
+		require.Equal(t, 31*time.Second, chat.AsError(chattest.Fold(t, f.Stream(t.Context(), question())).Err).RetryAfter)
 		require.Zero(t, time.Since(begin))
 	})
 }
@@ -331,8 +333,8 @@ func TestAWaitThatDoesNotFitIntoTheBudgetIsNotBegun(t *testing.T) {
 		f := chain(&scripted{acts: []act{{err: &chat.Error{Code: chat.UpstreamRateLimited, RetryAfter: 2 * time.Minute}}}})
 		f.Candidates[0].Retries = 2
 		begin := time.Now()
-		got := fold(t, f, t.Context(), question())
-		require.Equal(t, 2*time.Minute, chat.AsError(got.err).RetryAfter)
+		got := chattest.Fold(t, f.Stream(t.Context(), question()))
+		require.Equal(t, 2*time.Minute, chat.AsError(got.Err).RetryAfter)
 		require.Zero(t, time.Since(begin))
 	})
 }
@@ -353,7 +355,7 @@ func TestTheErrorIsTheMostTellingOne(t *testing.T) {
 			for _, c := range tc.codes {
 				providers = append(providers, &scripted{acts: []act{fails(c)}})
 			}
-			require.Equal(t, tc.want, chat.AsError(fold(t, chain(providers...), t.Context(), question()).err).Code)
+			require.Equal(t, tc.want, chat.AsError(chattest.Fold(t, chain(providers...).Stream(t.Context(), question())).Err).Code)
 		})
 	}
 }
@@ -365,7 +367,7 @@ func TestEachCandidateIsAskedForItsOwnModel(t *testing.T) {
 	f.Candidates[2].Model = func(asked string) (string, bool) { return "my-" + asked, true }
 	req := question()
 	req.Model = "m"
-	require.Equal(t, "Hi", fold(t, f, t.Context(), req).text)
+	require.Equal(t, "Hi", chattest.Fold(t, f.Stream(t.Context(), req)).Text)
 	require.Equal(t, []string{"m"}, first.asked)
 	require.Empty(t, second.asked)
 	require.Equal(t, []string{"my-m"}, third.asked)
@@ -382,8 +384,8 @@ func TestAClientThatLeavesEndsTheSearch(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			time.AfterFunc(5*time.Second, func() { cancel(gone) })
 			begin := time.Now()
-			got := fold(t, f, ctx, question())
-			require.Equal(t, gone, got.err)
+			got := chattest.Fold(t, f.Stream(ctx, question()))
+			require.Equal(t, gone, got.Err)
 			require.Equal(t, 5*time.Second, time.Since(begin))
 			require.Zero(t, first.open+second.open)
 		})

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/chat/chattest"
+	"github.com/websopy/relay/internal/upstream/format"
 )
 
 // extra makes further fields of names and values, in turn.
@@ -27,13 +28,13 @@ func screened(t *testing.T, kind string, pass []string, fields []chat.Field) (go
 	t.Helper()
 	var seen *chat.Request
 	f := chain(&scripted{acts: []act{says("Hi")}, see: func(req *chat.Request) { seen = req }})
-	f.Candidates[0].Fields = upstream.NewFields(kind, pass)
+	f.Candidates[0].Fields = format.NewFields(kind, pass)
 	req := question()
 	req.Extra = fields
 	if leftOut, err = f.Screen(req); err != nil {
 		return nil, nil, err
 	}
-	require.NoError(t, fold(t, f, t.Context(), req).err)
+	require.NoError(t, chattest.Fold(t, f.Stream(t.Context(), req)).Err)
 	for _, x := range seen.Extra {
 		got = append(got, x.Name+"="+string(x.Value))
 	}
@@ -94,15 +95,15 @@ func TestEachProviderGetsItsOwnFields(t *testing.T) {
 	var seen [2]*chat.Request
 	f := chain(&scripted{acts: []act{fails(chat.UpstreamError)}, see: func(req *chat.Request) { seen[0] = req }},
 		&scripted{acts: []act{says("Hi")}, see: func(req *chat.Request) { seen[1] = req }})
-	f.Candidates[0].Fields = upstream.NewFields("openai-responses", nil)
-	f.Candidates[1].Fields = upstream.NewFields("openai", nil)
+	f.Candidates[0].Fields = format.NewFields("openai-responses", nil)
+	f.Candidates[1].Fields = format.NewFields("openai", nil)
 	f.Candidates[1].Model = func(string) (string, bool) { return "b", true }
 	req := question()
 	req.Extra = extra("top_k", "5", "include", "[]", "metadata", "{}")
 	leftOut, err := f.Screen(req)
 	require.NoError(t, err)
 	require.Equal(t, []string{"top_k"}, leftOut, "of the one that is asked first")
-	require.NoError(t, fold(t, f, t.Context(), req).err)
+	require.NoError(t, chattest.Fold(t, f.Stream(t.Context(), req)).Err)
 	require.Equal(t, "[{include []} {metadata {}}]", fmt.Sprintf("%s", seen[0].Extra))
 	require.Equal(t, "[{top_k 5} {metadata {}}]", fmt.Sprintf("%s", seen[1].Extra))
 	require.Equal(t, "b", seen[1].Model)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 // lane is one of the two that run while it is open who answers first. A goroutine pulls its sequence up
@@ -14,7 +15,7 @@ type lane struct {
 	cancel context.CancelCauseFunc
 	next   func() (chat.Chunk, error, bool)
 	stop   func()
-	trace  Trace
+	trace  trace.Trace
 
 	first    chat.Chunk
 	ok       bool // there is a first chunk
@@ -23,8 +24,8 @@ type lane struct {
 
 // start runs a lane, which is sent to ready when it has its first chunk or will have none.
 func (s *search) start(ctx context.Context, ready chan<- *lane) *lane {
-	l := &lane{trace: Trace{Caller: callerOf(ctx)}}
-	ctx, l.cancel = context.WithCancelCause(WithTrace(ctx, &l.trace))
+	l := &lane{trace: trace.Trace{Caller: trace.Caller(ctx)}}
+	ctx, l.cancel = context.WithCancelCause(trace.With(ctx, &l.trace))
 	l.next, l.stop = iter.Pull2(func(yield func(chat.Chunk, error) bool) { s.ask(ctx, yield) })
 	go func() {
 		defer func() {
@@ -107,7 +108,7 @@ func (s *search) isOver() bool {
 
 // mergeTraces notes the attempts of all lanes, the winner's last. The lanes must have ended.
 func mergeTraces(ctx context.Context, lanes []*lane, won *lane) {
-	t := traceOf(ctx)
+	t := trace.Of(ctx)
 	if t == nil {
 		return
 	}

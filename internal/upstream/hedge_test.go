@@ -8,7 +8,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/chat/chattest"
 	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/upstream/provider"
+	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 func TestHedging(t *testing.T) {
@@ -78,9 +81,9 @@ func TestTheAnswerThatWinsIsWhole(t *testing.T) {
 		words := []string{"one ", "two ", "three"}
 		f := chain(&scripted{acts: []act{{after: time.Minute, words: []string{"no"}}}}, &scripted{acts: []act{says(words...)}})
 		f.HedgeAfter = time.Second
-		got := fold(t, f, t.Context(), question())
-		require.Equal(t, "one two three", got.text)
-		require.Equal(t, chat.FinishStop, got.done.FinishReason)
+		got := chattest.Fold(t, f.Stream(t.Context(), question()))
+		require.Equal(t, "one two three", got.Text)
+		require.Equal(t, chat.FinishStop, got.Done.FinishReason)
 	})
 }
 
@@ -98,20 +101,20 @@ func TestAReaderThatBreaksOffEndsAHedgedAnswer(t *testing.T) {
 
 func TestTheTraceTellsOfBothLanes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		options := func(name string) upstream.Options {
-			return upstream.Options{Name: name, Kind: "demo", IdleTimeout: time.Minute}
+		options := func(name string) provider.Options {
+			return provider.Options{Name: name, Kind: "demo", IdleTimeout: time.Minute}
 		}
 		f := &upstream.Fallback{Budget: time.Minute, HedgeAfter: 2 * time.Second, Candidates: []*upstream.Candidate{
 			{Streamer: newUpstream(t, options("slow")), Model: func(string) (string, bool) { return "demo-slow", true }},
 			{Streamer: newUpstream(t, options("fast"))},
 		}}
-		var trace upstream.Trace
-		got := fold(t, f, upstream.WithTrace(t.Context(), &trace), question())
-		require.NoError(t, got.err)
-		require.True(t, trace.Hedged)
-		require.Len(t, trace.Attempts, 2)
-		require.Equal(t, "slow", trace.Attempts[0].Upstream)
-		require.Error(t, trace.Attempts[0].Err)
-		require.Equal(t, upstream.Attempt{Upstream: "fast"}, trace.Attempts[1])
+		var tr trace.Trace
+		got := chattest.Fold(t, f.Stream(trace.With(t.Context(), &tr), question()))
+		require.NoError(t, got.Err)
+		require.True(t, tr.Hedged)
+		require.Len(t, tr.Attempts, 2)
+		require.Equal(t, "slow", tr.Attempts[0].Upstream)
+		require.Error(t, tr.Attempts[0].Err)
+		require.Equal(t, trace.Attempt{Upstream: "fast"}, tr.Attempts[1])
 	})
 }

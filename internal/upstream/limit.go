@@ -8,6 +8,7 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/limit"
+	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 // Limit keeps the number of open requests to an upstream below what it, or a contract, allows. Those beyond it
@@ -27,7 +28,7 @@ func NewLimit(next chat.Streamer, open, line int, timeout time.Duration) *Limit 
 // Stream implements chat.Streamer.
 func (l *Limit) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
-		place, err := l.places.Take(ctx, callerOf(ctx))
+		place, err := l.places.Take(ctx, trace.Caller(ctx))
 		if full, ok := errors.AsType[*limit.Full](err); ok {
 			err = &chat.Error{Code: chat.Overloaded, Message: "too many answers are being generated (UPSTREAM_MAX_STREAMS)", RetryAfter: full.After}
 		}

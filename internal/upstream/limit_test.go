@@ -9,31 +9,33 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/chat/chattest"
 	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 func TestALimitQueuesAsManyAsItLetsIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &scripted{acts: []act{{after: 3 * time.Second, words: []string{"Hi"}}}}
 		l := upstream.NewLimit(p, 2, 2, 5*time.Second)
-		answers := make(chan answer, 6) // all at once
+		answers := make(chan chattest.Transcript, 6) // all at once
 		begin := time.Now()
 		for range 6 {
-			go func() { answers <- fold(t, l, t.Context(), question()) }()
+			go func() { answers <- chattest.Fold(t, l.Stream(t.Context(), question())) }()
 		}
 		synctest.Wait()
 		require.Equal(t, 2, p.open)
 		require.Len(t, answers, 2, "two are open and two wait: there is no place for two more")
 		for range 2 {
-			e := chat.AsError((<-answers).err)
+			e := chat.AsError((<-answers).Err)
 			require.Equal(t, chat.Overloaded, e.Code)
 			require.Equal(t, time.Second, e.RetryAfter)
 		}
 		for range 4 {
-			require.Equal(t, "Hi", (<-answers).text)
+			require.Equal(t, "Hi", (<-answers).Text)
 		}
 		require.Equal(t, 6*time.Second, time.Since(begin))
-		require.Equal(t, "Hi", fold(t, l, t.Context(), question()).text, "the places are free again")
+		require.Equal(t, "Hi", chattest.Fold(t, l.Stream(t.Context(), question())).Text, "the places are free again")
 	})
 }
 
@@ -44,16 +46,16 @@ func TestAWaitForAPlaceEnds(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			fold(t, l, t.Context(), question())
+			chattest.Fold(t, l.Stream(t.Context(), question()))
 		}()
 		synctest.Wait()
 		begin := time.Now()
-		require.Equal(t, chat.Overloaded, chat.AsError(fold(t, l, t.Context(), question()).err).Code)
+		require.Equal(t, chat.Overloaded, chat.AsError(chattest.Fold(t, l.Stream(t.Context(), question())).Err).Code)
 		require.Equal(t, 5*time.Second, time.Since(begin), "when nothing becomes free")
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		require.ErrorIs(t, fold(t, l, ctx, question()).err, ctx.Err(), "when the client leaves")
+		require.ErrorIs(t, chattest.Fold(t, l.Stream(ctx, question())).Err, ctx.Err(), "when the client leaves")
 		require.Equal(t, 6*time.Second, time.Since(begin))
 
 		<-done
@@ -65,12 +67,12 @@ func TestALineCanBeLongerThanThePlacesAreMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &scripted{acts: []act{{after: 3 * time.Second, words: []string{"Hi"}}}}
 		l := upstream.NewLimit(p, 2, 8, time.Minute)
-		answers := make(chan answer, 10)
+		answers := make(chan chattest.Transcript, 10)
 		for range 10 {
-			go func() { answers <- fold(t, l, t.Context(), question()) }()
+			go func() { answers <- chattest.Fold(t, l.Stream(t.Context(), question())) }()
 		}
 		for range 10 {
-			require.Equal(t, "Hi", (<-answers).text)
+			require.Equal(t, "Hi", (<-answers).Text)
 		}
 	})
 }
@@ -82,8 +84,8 @@ func TestPlacesAtAProviderAreSharedByThoseWhoAsk(t *testing.T) {
 		answered := make(chan string, 10)
 		ask := func(caller string) {
 			go func() {
-				ctx := upstream.WithTrace(t.Context(), &upstream.Trace{Caller: caller})
-				if fold(t, l, ctx, question()).err == nil {
+				ctx := trace.With(t.Context(), &trace.Trace{Caller: caller})
+				if chattest.Fold(t, l.Stream(ctx, question())).Err == nil {
 					answered <- caller
 				}
 			}()
@@ -106,10 +108,10 @@ func TestAPlaceIsGivenBackHoweverAnAnswerEnds(t *testing.T) {
 	for range l.Stream(t.Context(), question()) {
 		break
 	}
-	require.Error(t, fold(t, l, t.Context(), question()).err)
+	require.Error(t, chattest.Fold(t, l.Stream(t.Context(), question())).Err)
 	acts := p.acts
 	p.acts = nil
-	require.Panics(t, func() { fold(t, l, t.Context(), question()) })
+	require.Panics(t, func() { chattest.Fold(t, l.Stream(t.Context(), question())) })
 	p.acts = acts
-	require.Equal(t, "Hi", fold(t, l, t.Context(), question()).text)
+	require.Equal(t, "Hi", chattest.Fold(t, l.Stream(t.Context(), question())).Text)
 }

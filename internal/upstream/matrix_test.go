@@ -7,7 +7,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/chat/chattest"
 	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/upstream/provider"
+	"github.com/websopy/relay/internal/upstream/trace"
 	"github.com/websopy/relay/internal/upstream/upstreamtest"
 )
 
@@ -82,7 +85,7 @@ func faults() []faulty {
 const matrixSeed = 20261122
 
 // kindOptions are an upstream's. Only a provider that stalls has to fear the clocks.
-func kindOptions(p *upstreamtest.Provider, kind string, f upstreamtest.Fault) upstream.Options {
+func kindOptions(p *upstreamtest.Provider, kind string, f upstreamtest.Fault) provider.Options {
 	o := options(kind, p.URL)
 	o.APIVersion = "2024-10-21"
 	if f.What == upstreamtest.Stalled {
@@ -112,38 +115,38 @@ func TestFaultMatrix(t *testing.T) {
 					require.Zero(t, upstream.OpenPlaces(limit))
 				}
 
-				var trace upstream.Trace
+				var tr trace.Trace
 				alone := &upstream.Fallback{Budget: time.Minute, Candidates: []*upstream.Candidate{
 					{Streamer: limit, Retries: 1, Breaker: breaker},
 				}}
-				got := fold(t, alone, upstream.WithTrace(t.Context(), &trace), question())
-				require.Equal(t, tc.text, got.text)
+				got := chattest.Fold(t, alone.Stream(trace.With(t.Context(), &tr), question()))
+				require.Equal(t, tc.text, got.Text)
 				if tc.code == "" {
-					require.NoError(t, got.err)
+					require.NoError(t, got.Err)
 				} else {
-					require.Equal(t, tc.code, chat.AsError(got.err).Code, "%v", got.err)
+					require.Equal(t, tc.code, chat.AsError(got.Err).Code, "%v", got.Err)
 				}
-				require.Len(t, trace.Attempts, tc.attempts)
+				require.Len(t, tr.Attempts, tc.attempts)
 				if tc.fault.What != upstreamtest.Stalled { // a request may be given up before it is seen
 					require.Equal(t, tc.attempts, bad.Requests())
 				}
 				requireFreed()
 
-				trace = upstream.Trace{}
+				tr = trace.Trace{}
 				good := upstreamtest.New(t, format, seed)
 				pair := &upstream.Fallback{Budget: time.Minute, Candidates: []*upstream.Candidate{
 					{Streamer: limit, Breaker: breaker}, {Streamer: newUpstream(t, kindOptions(good, format.Kind, upstreamtest.Fault{}))},
 				}}
-				got = fold(t, pair, upstream.WithTrace(t.Context(), &trace), question())
+				got = chattest.Fold(t, pair.Stream(trace.With(t.Context(), &tr), question()))
 				if tc.another {
-					require.NoError(t, got.err)
-					require.Equal(t, upstreamtest.Text, got.text)
-					require.Len(t, trace.Attempts, 2)
+					require.NoError(t, got.Err)
+					require.Equal(t, upstreamtest.Text, got.Text)
+					require.Len(t, tr.Attempts, 2)
 					require.Equal(t, 1, good.Requests())
 				} else {
-					require.Equal(t, tc.text, got.text)
-					require.Equal(t, tc.code == "", got.err == nil)
-					require.Len(t, trace.Attempts, 1)
+					require.Equal(t, tc.text, got.Text)
+					require.Equal(t, tc.code == "", got.Err == nil)
+					require.Len(t, tr.Attempts, 1)
 					require.Zero(t, good.Requests())
 				}
 				requireFreed()
@@ -167,9 +170,9 @@ func TestAProviderThatRecoversIsNotNoticed(t *testing.T) {
 				f := &upstream.Fallback{Budget: time.Minute, Candidates: []*upstream.Candidate{
 					{Streamer: newUpstream(t, kindOptions(p, format.Kind, tc.fault)), Retries: 1},
 				}}
-				got := fold(t, f, t.Context(), question())
-				require.NoError(t, got.err)
-				require.Equal(t, upstreamtest.Text, got.text)
+				got := chattest.Fold(t, f.Stream(t.Context(), question()))
+				require.NoError(t, got.Err)
+				require.Equal(t, upstreamtest.Text, got.Text)
 				require.Equal(t, 2, p.Requests())
 			})
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream/report"
 )
 
 // Back-off between attempts: full jitter below a limit that doubles, as AWS's "Exponential Backoff And
@@ -30,7 +31,7 @@ const maxUnseen = 10 * time.Second
 
 // noteLife notes whether the candidate is there at all.
 func (c *Candidate) noteLife(err error) {
-	if err == nil || statusOf(err) > 0 {
+	if err == nil || report.StatusOf(err) > 0 {
 		c.seen.Store(true)
 	}
 }
@@ -43,7 +44,7 @@ func (s *search) isStarting(c *Candidate, err error) bool {
 	if !ok || time.Until(s.giveUp) < 2*maxStartPause || s.hasNext() || s.hasFailed() {
 		return false
 	}
-	if isLoading(e) {
+	if report.IsLoading(e) {
 		return true
 	}
 	waited := s.Budget - time.Until(s.giveUp)
@@ -66,7 +67,7 @@ func worth(e *chat.Error) (again, another bool) {
 	case chat.UpstreamAuth, chat.UpstreamMalformed, chat.Overloaded:
 		return false, true
 	}
-	return false, worthAnother(e)
+	return false, report.WorthAnother(e)
 }
 
 // backoff is how long to wait after a failed attempt. What the provider asks for is a minimum.

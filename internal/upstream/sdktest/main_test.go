@@ -16,12 +16,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/upstream/provider"
 )
 
-func provider(t *testing.T, kind, baseURL string) upstream.Streamer {
+func upstream(t *testing.T, kind, baseURL string) chat.Streamer {
 	t.Helper()
-	s, err := upstream.New(upstream.Options{Name: kind, Kind: kind, BaseURL: baseURL, APIKey: "test-key", Model: "m",
+	s, err := provider.New(provider.Options{Name: kind, Kind: kind, BaseURL: baseURL, APIKey: "test-key", Model: "m",
 		ConnectTimeout: 5 * time.Second, FirstChunkTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second})
 	require.NoError(t, err)
 	return s
@@ -36,7 +36,7 @@ func sent(t *testing.T, kind string, req *chat.Request) []byte {
 		w.WriteHeader(http.StatusBadRequest)
 	}))
 	defer srv.Close()
-	for _, err := range provider(t, kind, srv.URL).Stream(t.Context(), req) {
+	for _, err := range upstream(t, kind, srv.URL).Stream(t.Context(), req) {
 		require.Equal(t, chat.UpstreamRejected, chat.AsError(err).Code, "%v", err)
 	}
 	require.NotEmpty(t, body)
@@ -95,7 +95,7 @@ func replay(t *testing.T, contentType string, body []byte) string {
 func ours(t *testing.T, kind, contentType string, body []byte) (a answer) {
 	t.Helper()
 	req := &chat.Request{Messages: []chat.Message{{Role: chat.RoleUser, Content: "hi"}}}
-	for c, err := range provider(t, kind, replay(t, contentType, body)).Stream(t.Context(), req) {
+	for c, err := range upstream(t, kind, replay(t, contentType, body)).Stream(t.Context(), req) {
 		switch {
 		case err != nil:
 			a.Failed = true

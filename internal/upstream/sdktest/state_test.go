@@ -33,7 +33,7 @@ func secondTurn(t *testing.T, kind, model, answer string) []byte {
 		_, _ = io.WriteString(w, answer)
 	}))
 	defer srv.Close()
-	s := provider(t, kind, srv.URL)
+	s := upstream(t, kind, srv.URL)
 	req := &chat.Request{Model: model, Messages: []chat.Message{{Role: chat.RoleUser, Content: "hi"}}}
 	m := chat.Message{Role: chat.RoleAssistant}
 	for c, err := range s.Stream(t.Context(), req) {

@@ -1,0 +1,108 @@
+package format
+
+import (
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream/report"
+)
+
+// NewDecoder implements Format.
+func (Ollama) NewDecoder() Decoder { return new(ollamaDecoder) }
+
+// ollamaDecoder reads chat responses. Its buffers are used again for every object.
+type ollamaDecoder struct {
+	jx    jx.Decoder
+	line  ollamaLine
+	calls fragments
+}
+
+// ollamaLine is what one object says.
+type ollamaLine struct {
+	model, text, thinking, reason []byte
+	promptTokens, answerTokens    int64
+	counted, done, failed         bool
+}
+
+// end takes a [DONE], which some gateways add.
+func (d *ollamaDecoder) End(*Answer) error { return nil }
+
+func (d *ollamaDecoder) Decode(object, typ []byte, out *Answer) error {
+	if err := d.parse(object); err != nil {
+		return err
+	}
+	l := &d.line
+	if l.failed || string(typ) == "error" {
+		return report.In(object)
+	}
+	out.Model(l.model)
+	out.keep.as = "thinking"
+	out.Text(chat.Reasoning, l.thinking)
+	out.Text(chat.Content, l.text)
+	for _, c := range d.calls.list() {
+		if err := out.wholeTool(c.id, c.name, c.arguments); err != nil {
+			return err
+		}
+	}
+	if !l.done {
+		return nil
+	}
+	if l.counted {
+		out.Usage(chat.Usage{PromptTokens: l.promptTokens, CompletionTokens: l.answerTokens})
+	}
+	reason, err := finishReason(l.reason)
+	if err != nil {
+		return err
+	}
+	out.finish(reason)
+	out.Complete = true
+	return nil
+}
+
+// parse reads an object into d.line. See openaiDecoder.parse.
+//
+//go:noinline
+func (d *ollamaDecoder) parse(object []byte) error {
+	l := &d.line
+	*l = ollamaLine{model: l.model[:0], text: l.text[:0], thinking: l.thinking[:0], reason: l.reason[:0]}
+	d.calls.clear()
+	d.jx.ResetBytes(object)
+	return d.jx.ObjBytes(d.field)
+}
+
+func (d *ollamaDecoder) field(j *jx.Decoder, key []byte) error {
+	l := &d.line
+	var text *[]byte
+	switch string(key) {
+	case "model":
+		text = &l.model
+	case "message":
+		return eachMember(j, d.message)
+	case "done":
+		return boolean(j, &l.done)
+	case "done_reason":
+		text = &l.reason
+	case "prompt_eval_count":
+		l.counted = l.counted || j.Next() == jx.Number
+		return tokens(j, &l.promptTokens)
+	case "eval_count":
+		l.counted = l.counted || j.Next() == jx.Number
+		return tokens(j, &l.answerTokens)
+	case "error":
+		return present(j, &l.failed)
+	}
+	return appendStringTo(j, text)
+}
+
+func (d *ollamaDecoder) message(j *jx.Decoder, key []byte) error {
+	var text *[]byte
+	switch string(key) {
+	case "content":
+		text = &d.line.text
+	case "thinking":
+		text = &d.line.thinking
+	case "tool_calls":
+		return eachItem(j, d.calls.read)
+	}
+	return appendStringTo(j, text)
+}

@@ -1,0 +1,440 @@
+package format
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"hash/crc32"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// The state of an answer is what its provider wants back with it in the next turn and what clients have no place
+// for: hidden thinking, signatures, and in which order these and the visible parts came. It is text: "1." and
+// base64url of a JSON object
+//
+//	{"k": kind, "u": place, "b": binding, "i": [item, ...]}
+//
+// A state goes back only to the place that it came from (kind, address and model, of which there is a hash: names
+// and addresses are the operator's own) and with the text and calls that it came with. It has no signature:
+// whoever sends a state writes the assistant's text and calls anyway. So it is read item by item, and written anew
+// in the provider's terms, but never copied into a request. What another relay calls its state follows the object
+// after a dot.
+const stateVersion = "1."
+
+// item is one step of an answer. In JSON it is a list: the kind's letter, and then its fields.
+type item struct {
+	kind byte
+	n    int    // itemText: bytes of content. itemCall: which call, from 0
+	text string // itemThinking: what it says. itemField: the value. itemReasoning: the id
+	seal string // a signature or what is encrypted. itemText of Responses: the phase
+	name string // itemField only
+
+	summaries []string          // itemReasoning only
+	details   []reasoningDetail // itemDetails only
+}
+
+const (
+	itemThinking  = 't' // text, seal
+	itemRedacted  = 'r' // seal
+	itemReasoning = 's' // id, seal, summaries: of Responses
+	itemText      = 'x' // n, seal
+	itemCall      = 'c' // n, seal
+	itemField     = 'f' // name, text: a member of the message in chat completions or Ollama's format
+	itemDetails   = 'd' // details: OpenRouter's
+)
+
+// reasoningDetail is one of OpenRouter's reasoning_details.
+// https://openrouter.ai/docs/guides/best-practices/reasoning-tokens
+type reasoningDetail struct {
+	Type      string      `json:"type"` // reasoning.text, .summary or .encrypted
+	Text      string      `json:"text,omitempty"`
+	Summary   string      `json:"summary,omitempty"`
+	Data      string      `json:"data,omitempty"`
+	Signature string      `json:"signature,omitempty"`
+	ID        string      `json:"id,omitempty"`
+	Format    string      `json:"format,omitempty"`
+	Index     json.Number `json:"index,omitempty"`
+}
+
+// stateFields are the members of a message that a state may bring.
+var stateFields = map[string]bool{"reasoning_content": true, "reasoning": true, "reasoning_text": true, opaqueField: true, "thinking": true, thinkTags: true}
+
+const opaqueField = "reasoning_opaque"
+
+// thinkTags is the name of an itemField whose text stands in the content, in <think> tags.
+const thinkTags = "<think>"
+
+var errState = errors.New("not a state of ours")
+
+// place tells the upstream and model that a state is of from all others.
+func (h *Host) place(model string) string {
+	sum := sha256.Sum256([]byte(h.Kind + "\x00" + h.BaseURL + "\x00" + model))
+	return base64.RawURLEncoding.EncodeToString(sum[:8])
+}
+
+// binding ties a state to the visible part of its answer.
+type binding struct {
+	text  uint32 // checksum of the content
+	n     int    // bytes of it
+	calls uint32 // checksum of the calls
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli) // computed by the processor itself
+
+func (b *binding) add(text []byte) {
+	b.text = crc32.Update(b.text, castagnoli, text)
+	b.n += len(text)
+}
+
+// addCall adds a call. Clients parse arguments and write them again, so they count as what they mean.
+func (b *binding) addCall(c *chat.ToolCall) {
+	args := []byte(c.Arguments)
+	var value any
+	if json.Unmarshal(args, &value) == nil {
+		if same, err := json.Marshal(value); err == nil {
+			args = same
+		}
+	}
+	for _, part := range [][]byte{[]byte(c.ID), []byte(c.Name), args} {
+		b.calls = crc32.Update(b.calls, castagnoli, part)
+		b.calls = crc32.Update(b.calls, castagnoli, []byte{0xff}) // is in no text
+	}
+}
+
+func (b *binding) String() string {
+	var sum [8]byte
+	binary.BigEndian.PutUint32(sum[:4], b.text)
+	binary.BigEndian.PutUint32(sum[4:], b.calls)
+	return strconv.Itoa(b.n) + "-" + base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// bindingOf is the binding of a message that a client sends back. Images are in no answer.
+func bindingOf(m *chat.Message) string {
+	var b binding
+	b.add([]byte(contentOf(m)))
+	for i := range m.ToolCalls {
+		b.addCall(&m.ToolCalls[i])
+	}
+	return b.String()
+}
+
+// contentOf is the text of an assistant's message, as one.
+func contentOf(m *chat.Message) string {
+	text := m.Content
+	for _, p := range m.Parts {
+		text += p.Text
+	}
+	return text
+}
+
+// packState makes the text of a state, "" when it is over the limit. inner is another relay's state, or "".
+func packState(kind, place string, b *binding, items []item, inner string) string {
+	var e jx.Encoder
+	e.ObjStart()
+	for _, f := range [][2]string{{"k", kind}, {"u", place}, {"b", b.String()}} {
+		e.FieldStart(f[0])
+		e.Str(f[1])
+	}
+	e.FieldStart("i")
+	e.ArrStart()
+	for i := range items {
+		items[i].encode(&e)
+	}
+	e.ArrEnd()
+	e.ObjEnd()
+	if inner != "" {
+		inner = "." + inner
+	}
+	if len(stateVersion)+base64.RawURLEncoding.EncodedLen(len(e.Bytes()))+len(inner) > chat.MaxState {
+		return ""
+	}
+	return stateVersion + base64.RawURLEncoding.EncodeToString(e.Bytes()) + inner
+}
+
+func (it *item) encode(e *jx.Encoder) {
+	e.ArrStart()
+	e.Str(string(rune(it.kind)))
+	switch it.kind {
+	case itemThinking:
+		e.Str(it.text)
+		e.Str(it.seal)
+	case itemRedacted:
+		e.Str(it.seal)
+	case itemReasoning:
+		e.Str(it.text)
+		e.Str(it.seal)
+		encodeStrings(e, it.summaries)
+	case itemText, itemCall:
+		e.Int(it.n)
+		if it.seal != "" {
+			e.Str(it.seal)
+		}
+	case itemField:
+		e.Str(it.name)
+		e.Str(it.text)
+	case itemDetails:
+		encodeDetails(e, it.details)
+	}
+	e.ArrEnd()
+}
+
+func encodeDetails(e *jx.Encoder, details []reasoningDetail) {
+	e.ArrStart()
+	for i := range details {
+		raw, err := json.Marshal(&details[i])
+		if err == nil {
+			e.Raw(raw)
+		}
+	}
+	e.ArrEnd()
+}
+
+// maxStateItems bounds the items of a state: an empty one costs more memory here than in its text.
+const maxStateItems = 4096
+
+// parsedState is a state that fits the place and the message that it came back with.
+type parsedState struct {
+	items []item
+	inner string // another relay's
+}
+
+// openState reads the state of an assistant's message for a place. It gives nil for a state of another place or
+// another answer, and for whatever is none.
+func openState(m *chat.Message, kind, place string) *parsedState {
+	text, ok := strings.CutPrefix(m.State, stateVersion)
+	hasImage := slices.ContainsFunc(m.Parts, func(p chat.Part) bool { return p.Type != chat.PartText })
+	if !ok || len(m.State) > chat.MaxState || hasImage {
+		return nil
+	}
+	text, inner, _ := strings.Cut(text, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || !utf8.Valid(raw) {
+		return nil
+	}
+	s := stateReader{content: contentOf(m), calls: len(m.ToolCalls)}
+	if err := s.read(raw); err != nil || s.kind != kind || s.place != place || s.binding != bindingOf(m) {
+		return nil
+	}
+	s.items = s.completed()
+	return &parsedState{s.items, inner}
+}
+
+// stateReader reads one state.
+type stateReader struct {
+	content string
+	calls   int
+
+	kind, place, binding string
+	items                []item
+	at                   int          // bytes of content that items have
+	called               map[int]bool // calls that items have
+	named                map[string]bool
+}
+
+func (s *stateReader) read(raw []byte) error {
+	if !jx.Valid(raw) {
+		return errState
+	}
+	s.called, s.named = map[int]bool{}, map[string]bool{}
+	return jx.DecodeBytes(raw).ObjBytes(func(d *jx.Decoder, key []byte) (err error) {
+		switch string(key) {
+		case "k":
+			s.kind, err = d.Str()
+		case "u":
+			s.place, err = d.Str()
+		case "b":
+			s.binding, err = d.Str()
+		case "i":
+			s.items = nil
+			return d.Arr(s.item)
+		default:
+			return d.Skip()
+		}
+		return err
+	})
+}
+
+func (s *stateReader) item(d *jx.Decoder) error {
+	if len(s.items) == maxStateItems {
+		return errState
+	}
+	var it item
+	i := -1
+	err := d.Arr(func(d *jx.Decoder) error {
+		i++
+		if i == 0 {
+			letter, err := d.Str()
+			if err != nil || len(letter) != 1 {
+				return errState
+			}
+			it.kind = letter[0]
+			return nil
+		}
+		return it.field(d, i)
+	})
+	if err != nil || !s.admits(&it) {
+		return errState
+	}
+	s.items = append(s.items, it)
+	return nil
+}
+
+// field reads the field of an item at a place after its letter.
+func (it *item) field(d *jx.Decoder, i int) (err error) {
+	var into *string
+	switch {
+	case it.kind == itemThinking && i == 1, it.kind == itemReasoning && i == 1, it.kind == itemField && i == 2:
+		into = &it.text
+	case it.kind == itemRedacted && i == 1, strings.IndexByte("tsxc", it.kind) >= 0 && i == 2:
+		into = &it.seal
+	case it.kind == itemField && i == 1:
+		into = &it.name
+	case (it.kind == itemText || it.kind == itemCall) && i == 1:
+		it.n, err = d.Int()
+		return err
+	case it.kind == itemReasoning && i == 3:
+		return d.Arr(func(d *jx.Decoder) error {
+			if len(it.summaries) == maxStateItems {
+				return errState
+			}
+			s, err := d.Str()
+			it.summaries = append(it.summaries, s)
+			return err
+		})
+	case it.kind == itemDetails && i == 1:
+		return it.readDetails(d)
+	default:
+		return errState
+	}
+	*into, err = d.Str()
+	return err
+}
+
+func (it *item) readDetails(d *jx.Decoder) error {
+	return d.Arr(func(d *jx.Decoder) error {
+		raw, err := d.Raw()
+		if err != nil || len(it.details) == maxStateItems {
+			return errState
+		}
+		var detail reasoningDetail
+		if err := json.Unmarshal(raw, &detail); err != nil {
+			return errState
+		}
+		switch detail.Type {
+		case "reasoning.text", "reasoning.summary", "reasoning.encrypted":
+			it.details = append(it.details, detail)
+			return nil
+		}
+		return errState
+	})
+}
+
+// admits reports whether an item is one that this package writes, and fits what came before.
+func (s *stateReader) admits(it *item) bool {
+	switch it.kind {
+	case itemThinking, itemRedacted, itemReasoning, itemDetails:
+		return true
+	case itemText:
+		if it.n < 0 || it.n > len(s.content)-s.at {
+			return false
+		}
+		s.at += it.n
+		return s.at == len(s.content) || utf8.RuneStart(s.content[s.at])
+	case itemCall:
+		if it.n < 0 || it.n >= s.calls || s.called[it.n] {
+			return false
+		}
+		s.called[it.n] = true
+		return true
+	case itemField:
+		if !stateFields[it.name] || s.named[it.name] {
+			return false
+		}
+		s.named[it.name] = true
+		return true
+	}
+	return false
+}
+
+// completed adds the content and the calls that no item has: they came at the end, or their order says nothing.
+func (s *stateReader) completed() []item {
+	items := s.items
+	if rest := len(s.content) - s.at; rest > 0 {
+		items = append(items, item{kind: itemText, n: rest})
+	}
+	for i := range s.calls {
+		if !s.called[i] {
+			items = append(items, item{kind: itemCall, n: i})
+		}
+	}
+	return items
+}
+
+// sealed reports whether the state has something that a provider may refuse to know again.
+func (s *parsedState) sealed() bool {
+	if s.inner != "" {
+		return true
+	}
+	return slices.ContainsFunc(s.items, func(it item) bool {
+		return it.name == opaqueField || it.kind != itemField && it.kind != itemText && it.kind != itemCall || it.seal != ""
+	})
+}
+
+// field gives the value of a field that the state brings, whatever its name is, and the name.
+func (s *parsedState) field() (name, value string) {
+	if s != nil {
+		for _, it := range s.items {
+			if it.kind == itemField && it.name != opaqueField {
+				return it.name, it.text
+			}
+		}
+	}
+	return "", ""
+}
+
+// opaque gives Copilot's sealed thinking.
+func (s *parsedState) opaque() string {
+	if s != nil {
+		for _, it := range s.items {
+			if it.name == opaqueField {
+				return it.text
+			}
+		}
+	}
+	return ""
+}
+
+// sealOf gives the signature of a call, or of the text with call -1.
+func (s *parsedState) sealOf(call int) string {
+	if s == nil {
+		return ""
+	}
+	seal := ""
+	for _, it := range s.items {
+		if it.kind == itemCall && it.n == call || it.kind == itemText && call < 0 && it.seal != "" {
+			seal = it.seal
+		}
+	}
+	return seal
+}
+
+// detailsOf gives OpenRouter's details.
+func (s *parsedState) detailsOf() []reasoningDetail {
+	if s != nil {
+		for _, it := range s.items {
+			if it.kind == itemDetails {
+				return it.details
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+package format
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/go-faster/jx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+func TestNothingOfAStateIsCopiedIntoARequest(t *testing.T) {
+	m := chat.Message{Role: chat.RoleAssistant, Content: "héllo", ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}}}
+	for _, items := range []string{
+		`[["t"]]`, // a field that is missing is empty
+		`[["item_reference","x"]]`, `[["z"]]`, `[[1]]`, `[{}]`, `{}`, `[["t",{}]]`, `[["t","a","b","c"]]`, `[["x",-1]]`, `[["x",2]]`, `[["x",99]]`, `[["x",1.5]]`,
+		`[["c",0],["c",0]]`, `[["c",1]]`, `[["c",-1]]`, `[["f","role","system"]]`, `[["f","reasoning_content","a"],["f","reasoning_content","b"]]`,
+		`[["d",[{"type":"message"}]]]`, `[["d",[5]]]`, `[["d",{}]]`, `[["s","id","seal","no list"]]`, `[["s","id","seal",[{}]]]`,
+		"[" + strings.TrimSuffix(strings.Repeat(`["r",""],`, 5000), ",") + "]",
+	} {
+		state := makeState(&m, "openai", "here", items)
+		m.State = state
+		got := readState(&m, "openai", "here")
+		if items == `[["t"]]` {
+			require.NotEmpty(t, got)
+			continue
+		}
+		require.Empty(t, got, items[:min(len(items), 80)])
+	}
+}
+
+func FuzzState(f *testing.F) {
+	m := chat.Message{Role: chat.RoleAssistant, Content: "héllo", ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}, {ID: "b", Name: "g", Arguments: `{"x":1}`}}}
+	for _, items := range []string{
+		`[["t","a","b"],["r","c"],["x",3,"p"],["c",1,"s"],["c",0]]`, `[["s","rs","enc",["one","two"]]]`, `[["f","reasoning","x"]]`,
+		`[["d",[{"type":"reasoning.text","text":"x","index":0,"signature":null}]]]`, `[["x",0,"s"]]`, `null`, `[]`,
+	} {
+		f.Add(items, "")
+	}
+	f.Add(`[]`, ".1.inner")
+	formats := map[string]Format{"openai": OpenAI{}, "openai-responses": Responses{}, "anthropic": Anthropic{}, "gemini": Gemini{},
+		"ollama": Ollama{}, "cohere": Cohere{}, "websopy": Websopy{}}
+	f.Fuzz(func(t *testing.T, items, tail string) {
+		for kind, format := range formats {
+			at := (&Host{Kind: kind, BaseURL: "https://provider.example"}).Target("m")
+			m.State = makeState(&m, kind, at.place, items) + tail
+			again := readState(&m, kind, at.place)
+			if again == "" {
+				continue
+			}
+			m.State = again
+			require.Equal(t, again, readState(&m, kind, at.place), "what was read is read again")
+			req := &chat.Request{Messages: []chat.Message{{Role: chat.RoleUser, Content: "hi"}, m,
+				{Role: chat.RoleTool, ToolCallID: "a", Content: "4"}, {Role: chat.RoleTool, ToolCallID: "b", Content: "4"}}}
+			var e jx.Encoder
+			require.NoError(t, format.Encode(&e, NewQuery(req, at, 0)))
+			require.True(t, json.Valid(e.Bytes()), e.String())
+			require.NotRegexp(t, regexp.MustCompile(`"role":"system"|item_reference`), e.String())
+		}
+	})
+}
+
+// readState reads a state as if it had come back with a message, and writes it again; "" if it is none.
+func readState(m *chat.Message, kind, place string) string {
+	s := openState(m, kind, place)
+	if s == nil {
+		return ""
+	}
+	var b binding
+	b.add([]byte(contentOf(m)))
+	for i := range m.ToolCalls {
+		b.addCall(&m.ToolCalls[i])
+	}
+	return packState(kind, place, &b, s.items, s.inner)
+}
+
+// makeState makes a state of raw items for a message.
+func makeState(m *chat.Message, kind, place, items string) string {
+	raw := `{"k":"` + kind + `","u":"` + place + `","b":"` + bindingOf(m) + `","i":` + items + `}`
+	return stateVersion + base64.RawURLEncoding.EncodeToString([]byte(raw))
+}

@@ -1,0 +1,188 @@
+// Package provider asks one provider for answers, over HTTP or, as the demo, without. What a kind of provider is stands
+// in kinds.go.
+package provider
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream/format"
+	"github.com/websopy/relay/internal/upstream/trace"
+)
+
+// Options describe one upstream. Times must be positive.
+type Options struct {
+	Name       string // in logs and metrics
+	Kind       string // the name of one of kinds
+	BaseURL    string // without a trailing slash
+	APIKey     string // empty: no credentials are sent
+	APIVersion string // azure only
+	Model      string // for requests that name none
+
+	ConnectTimeout    time.Duration // DNS and TCP together, and then TLS
+	FirstChunkTimeout time.Duration // from the request to the first content, reasoning or tool progress
+	IdleTimeout       time.Duration // between two of those
+	ThinkingTimeout   time.Duration // the same while the model thinks; less than IdleTimeout: that
+
+	RootCAs *x509.CertPool // whose certificates are trusted; nil: those that the system trusts
+	Headers http.Header    // of every request, beside and before those of the format
+
+	Families      []format.Family // what the operator says of models' names; the first that matches counts
+	Edits         *Edits          // what the operator changes in bodies; nil: nothing
+	NoStreamUsage bool            // stream_options is not sent
+	ThinkTags     bool            // <think> at the beginning of an answer is reasoning
+}
+
+// host is whom o's formats are spoken with.
+func (o *Options) host() *format.Host {
+	return &format.Host{Kind: o.Kind, BaseURL: o.BaseURL, Families: o.Families}
+}
+
+// New returns the upstream that o describes.
+func New(o Options) (chat.Streamer, error) {
+	k := kindNamed(o.Kind)
+	if k == nil {
+		return nil, fmt.Errorf("unknown upstream kind %q", o.Kind)
+	}
+	return k.Open(o), nil
+}
+
+// Open returns the upstream that o describes, which is of this kind whatever o says.
+func (k *Kind) Open(o Options) chat.Streamer {
+	o.Kind = k.Name
+	switch {
+	case k.open != nil:
+		return k.open(o)
+	case k.Second != nil && (o.azureV1() != "" || o.host().HasBoth()):
+		return newBoth(o, k)
+	}
+	return newClient(o, k, k.Wire)
+}
+
+// drainTime and drainBytes bound the wait for the end of the body after the terminator, which decides
+// whether the connection can be used again.
+const (
+	drainTime  = 100 * time.Millisecond
+	drainBytes = 4 << 10
+)
+
+// client speaks one format over HTTP.
+type client struct {
+	Options
+	wire      Wire
+	auth      Authorizer // nil: post's header is enough
+	transport http.RoundTripper
+	post      *http.Request            // what all requests have in common
+	last      atomic.Pointer[endpoint] // that a request went to
+	refused   atomic.Uint32            // additions that the provider takes from nobody
+}
+
+func newClient(o Options, k *Kind, w Wire) *client {
+	c := &client{Options: o, wire: w, transport: newTransport(o)}
+	c.post = &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.newHeader(k)}
+	if k.Authorizer != nil {
+		c.auth = k.Authorizer(&c.Options)
+	}
+	return c
+}
+
+func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
+	return func(yield func(chat.Chunk, error) bool) {
+		model := cmp.Or(req.Model, c.Model) // before: whoever needs req later keeps the question while the answer comes
+		err := c.stream(ctx, req, yield)
+		if err != nil {
+			err = c.teller(model).Explain(err)
+		}
+		trace.Note(ctx, c.Name, err)
+		if err != nil {
+			yield(chat.Chunk{}, err)
+		}
+	}
+}
+
+// stream is one attempt: it returns nil when the answer is complete or nobody wants it any more.
+func (c *client) stream(parent context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) error {
+	q, err := c.newQuery(req)
+	if err != nil {
+		return chat.AsError(err)
+	}
+	err = c.try(parent, q, yield)
+	for err != nil {
+		again, forever := q.Reconsider(err)
+		c.refused.Or(uint32(forever))
+		if !again {
+			break
+		}
+		err = c.try(parent, q, yield)
+	}
+	return err
+}
+
+// try is one request. It lets q go as soon as it passes anything on.
+func (c *client) try(parent context.Context, q *format.Query, yield func(chat.Chunk, error) bool) error {
+	var x exchange
+	x.out.Begin(q, c.ThinkTags)
+	x.out.Yield = func(chunk chat.Chunk, err error) bool {
+		if chunk.Type != chat.Pause {
+			q.LetGo()
+			x.out.Yield = yield
+		}
+		return yield(chunk, err)
+	}
+	ctx, stop := x.clock.start(parent, c.FirstChunkTimeout)
+	defer stop()
+	res, err := c.open(parent, ctx, q)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	layout, err := framingOf(c.wire.Framing, res)
+	if err != nil {
+		return cmp.Or(context.Cause(ctx), err)
+	}
+	events := layout.Reader(res.Body)
+	defer layout.GiveBack(events)
+	if err := c.read(ctx, &x, events); err != nil {
+		return waitAsTold(err, res.Header)
+	}
+	taken := x.out.End(c.Kind)
+	if x.out.TooMuch() {
+		trace.NoteTooMuch(parent)
+	}
+	if taken && !events.Ended() && res.ProtoMajor == 1 {
+		x.clock.passing.Store(false)
+		x.clock.set(drainTime, errGraceOver)
+		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
+	}
+	return nil
+}
+
+// open asks for a stream.
+func (c *client) open(parent, ctx context.Context, q *format.Query) (*http.Response, error) {
+	asked := new(question)
+	hreq, err := c.newRequest(ctx, asked, q)
+	if err != nil {
+		return nil, chat.AsError(err)
+	}
+	defer asked.letGo()
+	res, err := c.transport.RoundTrip(hreq)
+	if err != nil {
+		return nil, c.roundTripError(parent, ctx, err)
+	}
+	if err := checkResponse(res); err != nil {
+		res.Body.Close()
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
+		return nil, err
+	}
+	return res, nil
+}

@@ -1,0 +1,90 @@
+package provider
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream/format"
+	"github.com/websopy/relay/internal/upstream/framing"
+)
+
+// Kind is a kind of upstream (UPSTREAM_KIND): what it speaks, where, and how a request shows whose it is.
+type Kind struct {
+	Name string
+	Wire
+	Second *Wire // beside Wire, at hosts that are known to have both; nil: there is none
+
+	// Header adds what all requests have beside the format's content types: a key that does not change, for one.
+	// Nil: nothing.
+	Header func(o *Options, h http.Header)
+	// Authorizer returns what signs each request, where a header that is the same for all is not enough. Nil: it is.
+	Authorizer func(o *Options) Authorizer
+
+	open func(o Options) chat.Streamer // in place of all of it: there is no HTTP
+}
+
+// Wire is how a kind is spoken over HTTP.
+type Wire struct {
+	Format  format.Format
+	Framing *framing.Framing
+	URL     func(o *Options, model string) string // that requests for a model are posted to
+}
+
+// kinds is what every kind is.
+var kinds = []Kind{
+	{Name: "demo", open: newDemo},
+	{Name: "openai", Wire: openaiChat, Second: &openaiResponses, Header: bearer},
+	{Name: "openai-responses", Wire: openaiResponses, Second: &openaiChat, Header: bearer},
+	{Name: "azure", Wire: openaiChat, Second: &openaiResponses, Header: keyIn("Api-Key")},
+	{Name: "anthropic", Wire: Wire{format.Anthropic{}, framing.EventStream, at("/v1/messages")}, Header: anthropicHeader},
+	{Name: "gemini", Wire: Wire{format.Gemini{}, framing.EventStream, geminiURL}, Header: keyIn("X-Goog-Api-Key")},
+	{Name: "ollama", Wire: Wire{format.Ollama{}, framing.NDJSON, at("/api/chat")}, Header: bearer},
+	{Name: "cohere", Wire: Wire{format.Cohere{}, framing.EventStream, at("/v2/chat")}, Header: bearer},
+	{Name: "websopy", Wire: Wire{format.Websopy{}, framing.EventStream, at("/v1/ai/chat/stream")}, Header: bearer},
+}
+
+var (
+	openaiChat      = Wire{format.OpenAI{}, framing.EventStream, chatCompletionsURL}
+	openaiResponses = Wire{format.Responses{}, framing.EventStream, responsesURL}
+)
+
+func kindNamed(name string) *Kind {
+	i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &kinds[i]
+}
+
+// at is the address of a format that has one for all models.
+func at(path string) func(*Options, string) string {
+	return func(o *Options, _ string) string { return o.BaseURL + path }
+}
+
+// bearer sends the key, if there is one, as most providers want it.
+func bearer(o *Options, h http.Header) {
+	if o.APIKey != "" {
+		h.Set("Authorization", "Bearer "+o.APIKey)
+	}
+}
+
+// keyIn sends the key, if there is one, in a header of its own.
+func keyIn(name string) func(*Options, http.Header) {
+	return func(o *Options, h http.Header) {
+		if o.APIKey != "" {
+			h.Set(name, o.APIKey)
+		}
+	}
+}
+
+func anthropicHeader(o *Options, h http.Header) {
+	h.Set("Anthropic-Version", "2023-06-01")
+	keyIn("X-Api-Key")(o, h)
+}
+
+func geminiURL(o *Options, model string) string {
+	return o.BaseURL + "/models/" + url.PathEscape(strings.TrimPrefix(model, "models/")) + ":streamGenerateContent?alt=sse"
+}
