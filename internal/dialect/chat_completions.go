@@ -152,12 +152,16 @@ func (ChatCompletions) AppendRefusal(dst []byte, e *chat.Error, _ string) []byte
 	return appendOpenAIError(dst, e)
 }
 
-// appendOpenAIError appends an error object. There must be nothing else at the top: some clients fail at a null there.
+// appendOpenAIError appends a body or frame of an error. There must be nothing else at the top: some clients fail at a null there.
 func appendOpenAIError(dst []byte, e *chat.Error) []byte {
-	dst = appendString(append(dst, `{"error":{"message":`...), e.Message)
+	return append(appendOpenAIErrorObject(append(dst, `{"error":`...), e), '}')
+}
+
+func appendOpenAIErrorObject(dst []byte, e *chat.Error) []byte {
+	dst = appendString(append(dst, `{"message":`...), e.Message)
 	dst = append(append(dst, `,"type":"`...), openAIErrorType(e.Code)...)
 	dst = append(append(dst, `","param":null,"code":"`...), e.Code...)
-	return append(dst, `"}}`...)
+	return append(dst, `"}`...)
 }
 
 // openAIErrorType is the coarse kind of an error. Some clients guess a status from it, and retry by that.

@@ -184,6 +184,20 @@ func (a *Answer) Add(c chat.Chunk) {
 	}
 }
 
+// chunks are those of an answer that came in as few as possible.
+func (a *Answer) chunks() (all []chat.Chunk) {
+	if len(a.reasoning) > 0 {
+		all = append(all, chat.Chunk{Type: chat.Reasoning, Text: a.reasoning})
+	}
+	if len(a.content) > 0 {
+		all = append(all, chat.Chunk{Type: chat.Content, Text: a.content})
+	}
+	for i := range a.tools {
+		all = append(all, chat.Chunk{Type: chat.Tool, Tool: &a.tools[i]})
+	}
+	return append(all, chat.Chunk{Type: chat.Done, Done: &a.done})
+}
+
 // appendJSON appends the answer as the JSON object of docs/protocol.md, 2. Reasoning and tool calls
 // are left out when there are none.
 func (a *Answer) appendJSON(dst []byte) []byte {
