@@ -98,6 +98,16 @@ const behaviours = {
 	},
 	tools: (answer, body) => useTool(answer, body),
 	"reasoning-tools": (answer, body) => useTool(answer, body, () => answer.delta({ reasoning_content: "I need a tool." })),
+	/** Has Codex run a command, by whichever tool it offers for that. */
+	codex(answer, body) {
+		if (body.messages.at(-1).role === "tool") return useTool(answer, body);
+		const tool = body.tools.find(({ function: { name } }) => ["exec_command", "shell", "shell_command", "local_shell"].includes(name));
+		const command = "echo relay-$((6*7))";
+		const { properties } = tool.function.parameters;
+		const args = properties.cmd ? { cmd: command } : { command: properties.command.type === "array" ? ["sh", "-c", command] : command };
+		answer.delta({ tool_calls: [{ index: 0, id: "call_1", type: "function", function: { name: tool.function.name, arguments: JSON.stringify(args) } }] });
+		answer.end("tool_calls");
+	},
 	length(answer) {
 		answer.text("Once upon");
 		answer.end("length");
