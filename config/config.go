@@ -77,8 +77,8 @@ type Config struct {
 }
 
 // Upstream is one provider: what it speaks, where it is and how long to wait for it. The names in
-// its tags follow a prefix, UPSTREAM_ for the first provider, UPSTREAM_1_ to UPSTREAM_9_ for those that
-// are asked when it fails.
+// its tags follow a prefix, UPSTREAM_ for the first provider, UPSTREAM_1_, UPSTREAM_2_ and so on for those
+// that are asked when it fails.
 type Upstream struct {
 	// Name tells upstreams apart in logs and metrics: the kind, and for fallbacks the number.
 	Name   string `env:"-"`
@@ -114,8 +114,8 @@ type Upstream struct {
 // bodyBytes is the default of RELAY_BODY_BYTES, unless RELAY_MAX_BODY asks for more.
 const bodyBytes = 128 << 20
 
-// Problems is everything that is wrong with the environment, a line for each, which begins with the
-// variable's name. No line holds a secret.
+// Problems is everything that is wrong with the settings, a line for each, which begins with the name of
+// one. No line holds a secret.
 type Problems []string
 
 func (p Problems) Error() string { return strings.Join(p, "\n") }
@@ -124,26 +124,32 @@ func (p Problems) Error() string { return strings.Join(p, "\n") }
 // of it. An empty variable counts as not set, except for RELAY_ADMIN_ADDR. A secret can also be the
 // content of the file that its name with _FILE appended points to. The error is of type Problems.
 func Load(environ []string) (*Config, error) {
-	l := newLoader(environ)
-	c := &Config{}
-	l.parse("", c)
-	if addr, set := l.env["RELAY_ADMIN_ADDR"]; set && addr == "" {
-		c.AdminAddr = "" // off; env has put the default here, as it does for every empty variable
+	variables := newEnvironment(environ)
+	r := &report{source: variables}
+	c := (&loader{r}).config()
+	c.validate(r)
+	if len(r.problems) > 0 {
+		return nil, r.problems
 	}
-	if l.env["RELAY_BODY_BYTES"] == "" {
+	variables.warnUnknown(r)
+	c.Warnings = r.warnings
+	return c, nil
+}
+
+// config reads everything, and completes it with what follows from other settings.
+func (l *loader) config() *Config {
+	c := &Config{}
+	l.parse(func(key string) path { return path(key) }, c)
+	if addr, set := l.source.text("admin_addr"); set && addr == "" {
+		c.AdminAddr = "" // off; env has put the default here, as it does for every empty text
+	}
+	if !l.given("body_bytes") {
 		c.BodyBytes = max(bodyBytes, 4*c.MaxBody)
 	}
 	l.refuseFormer()
-	c.APIKeys = l.apiKeys("RELAY_API_KEYS")
+	c.APIKeys = l.apiKeys("api_keys")
 	c.Upstreams = l.upstreams()
-
-	l.check(c)
-	if len(l.problems) > 0 {
-		return nil, l.problems
-	}
-	l.warnUnknown()
-	c.Warnings = l.warnings
-	return c, nil
+	return c
 }
 
 // Redacted returns every setting by variable name for the start-up log. Secrets read "***" and keys
@@ -158,6 +164,8 @@ func (c *Config) Redacted() map[string]string {
 
 // setting is one variable, as its struct field describes it.
 type setting struct {
+	tag               string // the variable without its prefix, unless that is RELAY_
+	key               string // the last member of the path
 	name, group, help string
 	fallback          string // what holds when the variable is not set, for people
 	secret            bool
@@ -167,7 +175,7 @@ type setting struct {
 func (c *Config) settings() []setting {
 	all := settingsOf("", c)
 	for i := range c.Upstreams {
-		all = append(all, settingsOf(c.Upstreams[i].prefix(), &c.Upstreams[i])...)
+		all = append(all, settingsOf(upstreamPrefix(c.Upstreams[i].Number), &c.Upstreams[i])...)
 	}
 	return all
 }
@@ -180,7 +188,8 @@ func settingsOf(prefix string, structPtr any) []setting {
 		if name == "-" {
 			continue
 		}
-		s := setting{name: prefix + name, group: f.Tag.Get("group"), help: f.Tag.Get("help"), value: value}
+		s := setting{tag: name, key: keyOfTag(name), name: prefix + name, value: value}
+		s.group, s.help = f.Tag.Get("group"), f.Tag.Get("help")
 		s.fallback = f.Tag.Get("envDefault") + f.Tag.Get("unset")
 		switch value.Interface().(type) {
 		case Secret, []APIKey, []Header:
@@ -190,6 +199,9 @@ func settingsOf(prefix string, structPtr any) []setting {
 	}
 	return all
 }
+
+// keyOfTag is how a field is called in paths.
+func keyOfTag(tag string) string { return strings.ToLower(strings.TrimPrefix(tag, "RELAY_")) }
 
 func (s setting) shown() string {
 	switch v := s.value.Interface().(type) {

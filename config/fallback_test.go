@@ -10,14 +10,14 @@ import (
 
 func TestFallbacksComeInOrderAndNumbersMayBeLeftOut(t *testing.T) {
 	c := load(t, "UPSTREAM_KIND=openai", "OPENAI_API_KEY=sk-1",
-		"UPSTREAM_9_KIND=demo",
+		"UPSTREAM_9_KIND=demo", "UPSTREAM_120_KIND=demo",
 		"UPSTREAM_2_KIND=azure", "UPSTREAM_2_BASE_URL=https://x.openai.azure.com", "UPSTREAM_2_API_KEY_FILE="+file(t, "az-key\n"), "UPSTREAM_2_RETRIES=0",
 		"UPSTREAM_4_KIND=") // an empty variable counts as not set
 	var names []string
 	for _, u := range c.Upstreams {
 		names = append(names, u.Name)
 	}
-	require.Equal(t, []string{"openai", "azure-2", "demo-9"}, names)
+	require.Equal(t, []string{"openai", "azure-2", "demo-9", "demo-120"}, names)
 	require.Equal(t, "az-key", c.Upstreams[1].APIKey.Reveal())
 	require.Zero(t, c.Upstreams[1].Retries)
 	require.Equal(t, 2, c.Upstreams[2].Retries, "the first upstream's settings are not the fallbacks'")

@@ -2,14 +2,17 @@ package config
 
 // former are settings that there were once, and what says the same now. They are errors: a bound that somebody
 // relies on must not go without a word.
-var former = []struct{ name, instead string }{
-	{"RELAY_RESUME_PER_CALLER", "RELAY_LIMIT_STREAMS, which counts all answers of a caller that are being generated"},
+var former = []struct {
+	at, instead path
+	which       string
+}{
+	{"resume_per_caller", "limit_streams", "which counts all answers of a caller that are being generated"},
 }
 
-func (l *loader) refuseFormer() {
+func (r *report) refuseFormer() {
 	for _, f := range former {
-		if l.env[f.name] != "" {
-			l.problem(f.name, "is not a setting any more; use %s", f.instead)
+		if r.given(f.at) {
+			r.problem(f.at, "is not a setting any more; use %s, %s", f.instead, f.which)
 		}
 	}
 }

@@ -14,8 +14,8 @@ var ownHeaders = []string{
 
 // headers reads headers for a provider. Problems give an entry's place, never its text: a name may be a
 // misplaced value.
-func (l *loader) headers(name string) []Header {
-	value := l.env[name]
+func (l *loader) headers(at path) []Header {
+	value := l.secret(at)
 	if value == "" {
 		return nil
 	}
@@ -25,25 +25,25 @@ func (l *loader) headers(name string) []Header {
 	}
 	var headers []Header
 	for i, entry := range entries {
-		at := strings.IndexAny(entry, ":=")
-		if at < 0 {
-			l.problem(name, "entry %d is not of the form Name: value or Name=value", i+1)
+		sign := strings.IndexAny(entry, ":=")
+		if sign < 0 {
+			l.problem(at, "entry %d is not of the form Name: value or Name=value", i+1)
 			continue
 		}
-		h := Header{Name: strings.TrimSpace(entry[:at]), Value: Secret(strings.TrimSpace(entry[at+1:]))}
+		h := Header{Name: strings.TrimSpace(entry[:sign]), Value: Secret(strings.TrimSpace(entry[sign+1:]))}
 		switch {
 		case !isHeaderName(h.Name) || h.Value == "":
-			l.problem(name, "entry %d is not of the form Name: value or Name=value", i+1)
+			l.problem(at, "entry %d is not of the form Name: value or Name=value", i+1)
 		case strings.ContainsFunc(h.Value.Reveal(), func(r rune) bool { return r < ' ' && r != '\t' || r > '~' }):
-			l.problem(name, "entry %d has a value with characters other than printable ASCII", i+1)
+			l.problem(at, "entry %d has a value with characters other than printable ASCII", i+1)
 		case slices.Contains(ownHeaders, strings.ToLower(h.Name)):
-			l.problem(name, "entry %d is a header that the relay sets itself", i+1)
+			l.problem(at, "entry %d is a header that the relay sets itself", i+1)
 		default:
 			headers = append(headers, h)
 		}
 	}
 	if len(entries) == 0 {
-		l.problem(name, "has only separators")
+		l.problem(at, "has only separators")
 	}
 	return headers
 }

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,50 +18,29 @@ import (
 // maxSecretFile caps a file of secrets, in bytes, so that a wrong path can't fill the memory.
 const maxSecretFile = 1 << 20
 
-// loader collects what is wrong while one environment is read.
+// loader makes the value from what a source has.
 type loader struct {
-	env      map[string]string
-	problems Problems
-	warnings []string
+	*report
 }
 
-func newLoader(environ []string) *loader {
-	l := &loader{env: env.ToMap(environ)}
-	for name, value := range l.env {
-		// Files of variables with CRLF, and secrets made by echo, leave space at the end.
-		l.env[name] = strings.TrimSpace(value)
-	}
-	return l
+// text is what a source has at a path.
+func (l *loader) text(at path) string {
+	text, _ := l.source.text(at)
+	return text
 }
 
-func (l *loader) problem(name, format string, args ...any) {
-	line := name + ": " + fmt.Sprintf(format, args...)
-	if !slices.Contains(l.problems, line) { // upstreams can share a key, and with it what is wrong with it
-		l.problems = append(l.problems, line)
-	}
-}
-
-func (l *loader) warn(format string, args ...any) {
-	l.warnings = append(l.warnings, fmt.Sprintf(format, args...))
-}
-
-// given tells whether a secret is set, in either of its two ways.
-func (l *loader) given(name string) bool {
-	return l.env[name] != "" || l.env[name+"_FILE"] != ""
-}
-
-// secret returns the value of a variable that can also come from a file.
-func (l *loader) secret(name string) string {
-	value, file := l.env[name], name+"_FILE"
-	path := l.env[file]
-	if path == "" {
+// secret is a text that can also come from a file.
+func (l *loader) secret(at path) string {
+	value, file := l.text(at), at+"_file"
+	name := l.text(file)
+	if name == "" {
 		return value
 	}
 	if value != "" {
-		l.problem(file, "%s is set, too; set only one of them", name)
+		l.problem(file, "%s is set, too; set only one of them", at)
 		return value
 	}
-	content, err := readSecret(path)
+	content, err := readSecret(name)
 	if err != nil {
 		l.problem(file, "%v", unnamed(err))
 	}
@@ -142,15 +120,16 @@ func splitList(s string) []string {
 	return entries
 }
 
-// parse fills a struct from the variables that its tags name. A field whose variable can't be read
+// parse fills a struct with what stands at the paths of its fields, which begin with at. A field that can't be read
 // gets its default, so that the checks that follow don't report it again.
-func (l *loader) parse(prefix string, structPtr any) {
-	for _, s := range settingsOf(prefix, structPtr) {
-		if s.secret && l.given(s.name) {
-			l.env[s.name] = l.secret(s.name)
+func (l *loader) parse(at func(key string) path, structPtr any) {
+	texts := make(map[string]string)
+	for _, s := range settingsOf("", structPtr) {
+		if texts[s.tag] = l.text(at(s.key)); s.secret {
+			texts[s.tag] = l.secret(at(s.key))
 		}
 	}
-	opts := env.Options{Environment: l.env, Prefix: prefix, FuncMap: parsers}
+	opts := env.Options{Environment: texts, FuncMap: parsers}
 	err := env.ParseWithOptions(structPtr, opts)
 	if err == nil {
 		return
@@ -159,9 +138,9 @@ func (l *loader) parse(prefix string, structPtr any) {
 	for _, err := range all.Errors {
 		if bad, ok := errors.AsType[env.ParseError](err); ok {
 			field, _ := reflect.TypeOf(structPtr).Elem().FieldByName(bad.Name)
-			name := prefix + field.Tag.Get("env")
-			l.problem(name, "%v", bad.Err)
-			delete(l.env, name)
+			tag := field.Tag.Get("env")
+			l.problem(at(keyOfTag(tag)), "%v", bad.Err)
+			delete(texts, tag)
 		}
 	}
 	if err := env.ParseWithOptions(structPtr, opts); err != nil {
@@ -171,8 +150,8 @@ func (l *loader) parse(prefix string, structPtr any) {
 
 // apiKeys reads the accepted keys. Problems give an entry's place, never its text: what stands
 // before a colon may be half of somebody's key.
-func (l *loader) apiKeys(name string) []APIKey {
-	value := l.env[name]
+func (l *loader) apiKeys(at path) []APIKey {
+	value := l.secret(at)
 	if value == "" {
 		return nil
 	}
@@ -184,30 +163,30 @@ func (l *loader) apiKeys(name string) []APIKey {
 		}
 		switch {
 		case key == "" || named && owner == "":
-			l.problem(name, "entry %d is not of the form name:key or key", i+1)
+			l.problem(at, "entry %d is not of the form name:key or key", i+1)
 		case !isToken(owner) || !isToken(key):
-			l.problem(name, "entry %d has characters other than printable ASCII without spaces", i+1)
+			l.problem(at, "entry %d has characters other than printable ASCII without spaces", i+1)
 		case len(key) < 16:
-			l.warn("%s: the key of entry %d is shorter than 16 characters and may be guessed", name, i+1)
+			l.warn("%s: the key of entry %d is shorter than 16 characters and may be guessed", at, i+1)
 		}
 		keys = append(keys, APIKey{Name: owner, Key: Secret(key)})
 	}
 	if len(keys) == 0 {
-		l.problem(name, "has only separators; leave it unset to accept everyone")
+		l.problem(at, "has only separators; leave it unset to accept everyone")
 	}
-	l.checkDistinct(name, keys)
+	l.checkDistinct(at, keys)
 	return keys
 }
 
 // checkDistinct reports names and keys that come twice: the log could not tell their owners apart.
-func (l *loader) checkDistinct(name string, keys []APIKey) {
+func (l *loader) checkDistinct(at path, keys []APIKey) {
 	owners, texts := make(map[string]int), make(map[Secret]int)
 	for i, k := range keys {
 		if first := owners[k.Name]; first > 0 && k.Name != "" {
-			l.problem(name, "entries %d and %d have the same name", first, i+1)
+			l.problem(at, "entries %d and %d have the same name", first, i+1)
 		}
 		if first := texts[k.Key]; first > 0 {
-			l.problem(name, "entries %d and %d have the same key", first, i+1)
+			l.problem(at, "entries %d and %d have the same key", first, i+1)
 		}
 		owners[k.Name], texts[k.Key] = i+1, i+1
 	}

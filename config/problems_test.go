@@ -259,10 +259,12 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"a header that is the relay's":      {"UPSTREAM_HEADERS=accept=text/html", "UPSTREAM_HEADERS: entry 1 is a header that the relay sets itself"},
 		"headers that are commas":           {"UPSTREAM_HEADERS=,", "UPSTREAM_HEADERS: has only separators"},
 		"a fallback without a kind":         {"UPSTREAM_KIND=demo;UPSTREAM_2_MODEL=m", "UPSTREAM_2_KIND: not set; " + allKinds},
-		"a fallback to nothing":             {"UPSTREAM_3_KIND=demo", "UPSTREAM_KIND: not set, but UPSTREAM_3_KIND is; " + allKinds},
-		"a fallback without its key":        {"UPSTREAM_KIND=demo;UPSTREAM_1_KIND=openai", "UPSTREAM_1_API_KEY: not set, and neither is OPENAI_API_KEY; https://api.openai.com/v1 needs a key"},
-		"a key that two upstreams share":    {"UPSTREAM_KIND=openai;UPSTREAM_1_KIND=openai;OPENAI_API_KEY_FILE=" + absent, "OPENAI_API_KEY_FILE: open the file: no such file or directory"},
-		"models that are commas":            {"UPSTREAM_MODELS=,", "UPSTREAM_MODELS: has only separators"},
+		"a problem of the eleventh fallback": {"UPSTREAM_KIND=demo;UPSTREAM_11_KIND=demo;UPSTREAM_11_RETRIES=x",
+			`UPSTREAM_11_RETRIES: "x" is not a whole number`},
+		"a fallback to nothing":          {"UPSTREAM_3_KIND=demo", "UPSTREAM_KIND: not set, but UPSTREAM_3_KIND is; " + allKinds},
+		"a fallback without its key":     {"UPSTREAM_KIND=demo;UPSTREAM_1_KIND=openai", "UPSTREAM_1_API_KEY: not set, and neither is OPENAI_API_KEY; https://api.openai.com/v1 needs a key"},
+		"a key that two upstreams share": {"UPSTREAM_KIND=openai;UPSTREAM_1_KIND=openai;OPENAI_API_KEY_FILE=" + absent, "OPENAI_API_KEY_FILE: open the file: no such file or directory"},
+		"models that are commas":         {"UPSTREAM_MODELS=,", "UPSTREAM_MODELS: has only separators"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := config.Load(strings.Split(tc.environ, ";"))

@@ -46,53 +46,54 @@ func isSwitch(s string) bool {
 
 // checkRedis reports what of the URL and of the settings beside it can't be used. No problem quotes what may
 // be a password.
-func (l *loader) checkRedis(c *Config) {
+func (c *Config) checkRedis(r *report) {
 	raw := c.RedisURL.Reveal()
 	if raw == "" {
 		if c.Store == "redis" {
-			l.problem("RELAY_REDIS_URL", "must be set for RELAY_STORE=redis, e.g. redis://localhost:6379")
+			r.problem("redis_url", "must be set for %s=redis, e.g. redis://localhost:6379", path("store"))
 		}
 		return
 	}
 	scheme, _, _ := strings.Cut(raw, "://")
 	if !slices.Contains([]string{"redis", "rediss", "unix"}, scheme) {
-		l.problem("RELAY_REDIS_URL", "not a redis://, rediss:// or unix:// URL")
+		r.problem("redis_url", "not a redis://, rediss:// or unix:// URL")
 		return
 	}
 	if c.Store != "redis" {
-		l.warn("RELAY_REDIS_URL is set, but RELAY_STORE is %s: Redis is not used", c.Store)
+		r.warn("%s is set, but %s is %s: Redis is not used", path("redis_url"), path("store"), c.Store)
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		l.problem("RELAY_REDIS_URL", "not a URL such as redis://user:password@host:6379/0; "+
+		r.problem("redis_url", "not a URL such as redis://user:password@host:6379/0; "+
 			"characters of a password other than letters and digits must be percent-encoded")
 		return
 	}
-	l.checkRedisParameters(u)
+	r.checkRedisParameters(u)
 	if c.RedisCAFile != "" {
-		l.checkCA("RELAY_REDIS_CA_FILE", c.RedisCAFile)
+		r.checkCA("redis_ca_file", c.RedisCAFile)
 		if scheme != "rediss" {
-			l.problem("RELAY_REDIS_CA_FILE", "set, but RELAY_REDIS_URL is not a rediss:// URL: there is no certificate to check")
+			r.problem("redis_ca_file", "set, but %s is not a rediss:// URL: there is no certificate to check",
+				path("redis_url"))
 		}
 	}
 	if u.Query().Has("master_set") {
 		return
 	}
-	const noSentinel = "set, but RELAY_REDIS_URL has no master_set: there is no Sentinel"
+	const noSentinel = "set, but %s has no master_set: there is no Sentinel"
 	if c.SentinelUser != "" {
-		l.problem("RELAY_REDIS_SENTINEL_USER", noSentinel)
+		r.problem("redis_sentinel_user", noSentinel, path("redis_url"))
 	}
 	if c.SentinelPassword != "" {
-		l.problem("RELAY_REDIS_SENTINEL_PASSWORD", noSentinel)
+		r.problem("redis_sentinel_password", noSentinel, path("redis_url"))
 	}
 }
 
-func (l *loader) checkRedisParameters(u *url.URL) {
+func (r *report) checkRedisParameters(u *url.URL) {
 	query, err := url.ParseQuery(u.RawQuery)
 	// In redis://:pa?ss@host the user forgot to encode the question mark, and half of the password is taken for
 	// a parameter.
 	if err != nil || u.User == nil && strings.Contains(u.RawQuery, "@") {
-		l.problem("RELAY_REDIS_URL", "its parameters can't be read; "+
+		r.problem("redis_url", "its parameters can't be read; "+
 			"characters of a password other than letters and digits must be percent-encoded")
 		return
 	}
@@ -100,15 +101,15 @@ func (l *loader) checkRedisParameters(u *url.URL) {
 		parameter, known := redisParameters[name]
 		switch {
 		case !known && parameterName.MatchString(name):
-			l.problem("RELAY_REDIS_URL", "has an unknown parameter %q; known are %s", name, knownParameters())
+			r.problem("redis_url", "has an unknown parameter %q; known are %s", name, knownParameters())
 		case !known:
-			l.problem("RELAY_REDIS_URL", "has an unknown parameter; known are %s", knownParameters())
+			r.problem("redis_url", "has an unknown parameter; known are %s", knownParameters())
 		case slices.ContainsFunc(query[name], func(v string) bool { return !parameter.holds(v) }):
-			l.problem("RELAY_REDIS_URL", "%s must be %s", name, parameter.rule)
+			r.problem("redis_url", "%s must be %s", name, parameter.rule)
 		case len(query[name]) > 1 && name != "addr":
-			l.problem("RELAY_REDIS_URL", "has %s more than once", name)
+			r.problem("redis_url", "has %s more than once", name)
 		case name == "skip_verify" && u.Scheme != "rediss":
-			l.problem("RELAY_REDIS_URL", "has skip_verify, but is not a rediss:// URL: there is no certificate to check")
+			r.problem("redis_url", "has skip_verify, but is not a rediss:// URL: there is no certificate to check")
 		}
 	}
 }

@@ -20,68 +20,68 @@ func (c *Config) WithTokens() bool { return c.JWTIssuer != "" || c.JWTKeys != ""
 func (c *Config) Open() bool { return len(c.APIKeys) == 0 && !c.WithTokens() }
 
 // checkTokens reports what of the settings for tokens can't be used.
-func (l *loader) checkTokens(c *Config) {
+func (c *Config) checkTokens(r *report) {
 	if !c.WithTokens() {
-		l.checkNoTokens()
+		checkNoTokens(r)
 		return
 	}
 	if len(c.JWTAudience) == 0 {
-		l.problem("RELAY_JWT_AUDIENCE", "must be set with RELAY_JWT_ISSUER or RELAY_JWT_JWKS: "+
-			"an issuer's tokens for other services would open the relay, too")
+		r.problem("jwt_audience", "must be set with %s or %s: an issuer's tokens for other services would open the relay, too",
+			path("jwt_issuer"), path("jwt_jwks"))
 	}
 	if c.JWTKeys == "" {
-		l.checkKeyURL("RELAY_JWT_ISSUER", c.JWTIssuer)
+		r.checkKeyURL("jwt_issuer", c.JWTIssuer)
 	} else {
-		l.checkKeySource(c)
+		c.checkKeySource(r)
 	}
 	for i, name := range c.JWTAlgorithms {
 		found := slices.IndexFunc(jwtAlgorithms, func(m string) bool { return strings.EqualFold(m, name) })
 		if found < 0 {
-			l.problem("RELAY_JWT_ALGORITHMS", "%q is not one of %s", name, strings.Join(jwtAlgorithms, ", "))
+			r.problem("jwt_algorithms", "%q is not one of %s", name, strings.Join(jwtAlgorithms, ", "))
 			continue
 		}
 		c.JWTAlgorithms[i] = jwtAlgorithms[found]
 	}
 	for _, entry := range c.JWTRequire {
 		if name, value, _ := strings.Cut(entry, "="); name == "" || value == "" {
-			l.problem("RELAY_JWT_REQUIRE", "%q is not name=value", entry)
+			r.problem("jwt_require", "%q is not name=value", entry)
 		}
 	}
-	l.checkCookie(c)
+	c.checkCookie(r)
 	if c.JWTCAFile != "" {
-		l.checkCA("RELAY_JWT_CA_FILE", c.JWTCAFile)
+		r.checkCA("jwt_ca_file", c.JWTCAFile)
 	}
 }
 
 // checkNoTokens reports settings that mean nothing without an issuer. The operator may believe that they guard the
 // relay.
-func (l *loader) checkNoTokens() {
-	for _, name := range []string{"AUDIENCE", "REQUIRE", "NAME_CLAIM", "TIER_CLAIM", "COOKIE", "CA_FILE"} {
-		if name = "RELAY_JWT_" + name; l.env[name] != "" {
-			l.problem(name, "set, but neither RELAY_JWT_ISSUER nor RELAY_JWT_JWKS is: no tokens are accepted")
+func checkNoTokens(r *report) {
+	for _, at := range []path{"jwt_audience", "jwt_require", "jwt_name_claim", "jwt_tier_claim", "jwt_cookie", "jwt_ca_file"} {
+		if r.given(at) {
+			r.problem(at, "set, but neither %s nor %s is: no tokens are accepted", path("jwt_issuer"), path("jwt_jwks"))
 		}
 	}
 }
 
-func (l *loader) checkKeySource(c *Config) {
+func (c *Config) checkKeySource(r *report) {
 	if strings.Contains(c.JWTKeys, "://") {
-		l.checkKeyURL("RELAY_JWT_JWKS", c.JWTKeys)
+		r.checkKeyURL("jwt_jwks", c.JWTKeys)
 		return
 	}
 	if _, err := os.Stat(c.JWTKeys); err != nil {
-		l.problem("RELAY_JWT_JWKS", "neither an https URL nor a file: %v", unnamed(err))
+		r.problem("jwt_jwks", "neither an https URL nor a file: %v", unnamed(err))
 	}
 }
 
 // checkKeyURL reports what is no URL to get keys from. Whoever can change an answer of plain http on its way can make
 // tokens.
-func (l *loader) checkKeyURL(name, raw string) {
+func (r *report) checkKeyURL(at path, raw string) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || !hasHost(u) || u.User != nil || u.Fragment != "":
-		l.problem(name, "not an https URL; use e.g. https://login.example.com/")
+		r.problem(at, "not an https URL; use e.g. https://login.example.com/")
 	case u.Scheme == "http" && !isLoopbackHost(u.Hostname()):
-		l.warn("%s is not https: whoever is on the way to it can make tokens", name)
+		r.warn("%s is not https: whoever is on the way to it can make tokens", at)
 	}
 }
 
@@ -90,13 +90,13 @@ func isLoopbackHost(host string) bool {
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-func (l *loader) checkCookie(c *Config) {
+func (c *Config) checkCookie(r *report) {
 	switch {
 	case c.JWTCookie == "":
 	case strings.ContainsAny(c.JWTCookie, `=;,"()<>@:\/[]?{}`) || !isToken(c.JWTCookie):
-		l.problem("RELAY_JWT_COOKIE", "%q is not the name of a cookie; use e.g. __Host-session", c.JWTCookie)
+		r.problem("jwt_cookie", "%q is not the name of a cookie; use e.g. __Host-session", c.JWTCookie)
 	case slices.Contains(c.CORSOrigins, "*"):
-		l.problem("RELAY_JWT_COOKIE", "set, but RELAY_CORS_ORIGINS is *: "+
-			"any page could use a visitor's cookie; list the origins that may")
+		r.problem("jwt_cookie", "set, but %s is *: any page could use a visitor's cookie; list the origins that may",
+			path("cors_origins"))
 	}
 }

@@ -15,6 +15,7 @@ func TestUnknownVariablesGetAWarning(t *testing.T) {
 		"UPSTREAM_APIKEY_FILE=x": "UPSTREAM_APIKEY_FILE is not a setting; did you mean UPSTREAM_API_KEY_FILE?",
 		"UPSTREAM_3_KNID=demo":   "UPSTREAM_3_KNID is not a setting; did you mean UPSTREAM_3_KIND?",
 		"UPSTREAM_0_KIND=demo":   "UPSTREAM_0_KIND is not a setting; did you mean UPSTREAM_1_KIND?",
+		"UPSTREAM_120_KNID=demo": "UPSTREAM_120_KNID is not a setting; did you mean UPSTREAM_120_KIND?",
 		"RELAY_PORT=8080":        "RELAY_PORT is not a setting",
 		"RELAY_WHATEVER=1":       "RELAY_WHATEVER is not a setting",
 	} {

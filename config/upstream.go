@@ -40,28 +40,16 @@ func kindNames() string {
 	return strings.Join(names, ", ")
 }
 
-// maxFallbacks is how many upstreams can follow the first one.
-const maxFallbacks = 9
-
-// prefix is what the names of the upstream's variables begin with.
-func (u Upstream) prefix() string {
-	if u.Number == 0 {
-		return "UPSTREAM_"
-	}
-	return "UPSTREAM_" + strconv.Itoa(u.Number) + "_"
-}
-
-// upstreams reads the first provider and the fallbacks that have a variable. Numbers may be left out, so
-// that one can be taken out of service without a change to the others.
+// upstreams reads the first provider and the fallbacks.
 func (l *loader) upstreams() []Upstream {
-	first := l.upstream(0)
-	all := []Upstream{first}
-	for _, n := range l.fallbacks() {
-		u := l.upstream(n)
-		if !sameNames(u.Kind, first.Kind) && u.Kind != demo && u.Model == "" && len(u.Models) == 0 {
-			l.warn("%sMODEL is not set: kind %s will be asked for models by the names they have at kind %s", u.prefix(), u.Kind, first.Kind)
-		}
+	var all []Upstream
+	for i, number := range l.source.upstreams() {
+		u := l.upstream(i, number)
 		all = append(all, u)
+		if first := all[0]; !sameNames(u.Kind, first.Kind) && u.Kind != demo && u.Model == "" && len(u.Models) == 0 {
+			l.warn("%s is not set: kind %s will be asked for models by the names they have at kind %s",
+				upstreamAt(i).field("model"), u.Kind, first.Kind)
+		}
 	}
 	return all
 }
@@ -78,113 +66,103 @@ func sameNames(a, b string) bool {
 	return maker(a) == maker(b)
 }
 
-// fallbacks are the numbers that any setting is set of.
-func (l *loader) fallbacks() []int {
-	var numbers []int
-	for n := 1; n <= maxFallbacks; n++ {
-		if slices.ContainsFunc(settingsOf(Upstream{Number: n}.prefix(), &Upstream{}), func(s setting) bool {
-			return l.env[s.name] != "" || s.secret && l.given(s.name)
-		}) {
-			numbers = append(numbers, n)
-		}
-	}
-	return numbers
-}
-
 // upstream reads one provider, completes it with what is known of its kind and checks it.
-func (l *loader) upstream(number int) Upstream {
+func (l *loader) upstream(i, number int) Upstream {
 	u := Upstream{Number: number}
-	prefix := u.prefix()
-	l.parse(prefix, &u)
-	u.BaseURL = l.baseURL(prefix+"BASE_URL", u.BaseURL)
-	u.Headers = l.headers(prefix + "HEADERS")
-	if l.env[prefix+"QUEUE"] == "" {
+	at := upstreamAt(i)
+	l.parse(at.field, &u)
+	u.BaseURL = l.baseURL(at.field("base_url"), u.BaseURL)
+	u.Headers = l.headers(at.field("headers"))
+	if !l.given(at.field("queue")) {
 		u.Queue = u.MaxStreams
 	}
-	u.Kind = l.kind(u)
+	u.Kind = l.kind(i, u)
 	u.Name = u.Kind
 	if number > 0 {
 		u.Name += "-" + strconv.Itoa(number)
 	}
-	if i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == u.Kind }); i >= 0 {
-		l.complete(prefix, &u, kinds[i])
+	if k := slices.IndexFunc(kinds, func(k kind) bool { return k.name == u.Kind }); k >= 0 {
+		l.complete(i, &u, kinds[k])
 	} else {
-		l.problem(prefix+"KIND", "%q is not a kind; use one of %s", u.Kind, kindNames())
+		l.problem(at.field("kind"), "%q is not a kind; use one of %s", u.Kind, kindNames())
 	}
-	l.checkUpstream(prefix, u)
+	u.validate(at, i == 0, l.report)
 	return u
 }
 
 // kind returns what KIND says, or else, for the first upstream, the kind that a provider's own key
-// variable chooses.
-func (l *loader) kind(u Upstream) string {
-	prefix := u.prefix()
+// chooses.
+func (l *loader) kind(i int, u Upstream) string {
+	at := upstreamAt(i)
 	if u.Kind != "" {
 		return strings.ToLower(u.Kind)
 	}
-	if u.Number > 0 {
-		l.problem(prefix+"KIND", "not set; use one of %s", kindNames())
+	if i > 0 || !l.source.chosenByKey() {
+		l.problem(at.field("kind"), "not set; use one of %s", kindNames())
 		return demo
 	}
 	for _, k := range kinds {
-		if k.keyVar != "" && l.given(k.keyVar) {
-			if k.alone != "" && l.env[prefix+"BASE_URL"] == "" {
+		if k.keyVar != "" && l.given(keyOf(k.keyVar)) {
+			if k.alone != "" && !l.given(at.field("base_url")) {
 				return k.alone // compatible servers may not have it
 			}
 			return k.name
 		}
 	}
 	// Answering from the demo would hide that somebody meant a real provider.
-	var reason string
-	switch fallbacks := l.fallbacks(); {
-	case l.env[prefix+"BASE_URL"] != "":
-		reason = prefix + "BASE_URL"
-	case l.given(prefix + "API_KEY"):
-		reason = prefix + "API_KEY"
-	case len(fallbacks) > 0:
-		reason = Upstream{Number: fallbacks[0]}.prefix() + "KIND"
+	var reason path
+	switch {
+	case l.given(at.field("base_url")):
+		reason = at.field("base_url")
+	case l.given(at.field("api_key")):
+		reason = at.field("api_key")
+	case len(l.source.upstreams()) > 1:
+		reason = upstreamAt(1).field("kind")
 	default:
 		return demo
 	}
-	l.problem(prefix+"KIND", "not set, but %s is; use one of %s", reason, kindNames())
+	l.problem(at.field("kind"), "not set, but %s is; use one of %s", reason, kindNames())
 	return demo
 }
 
-// complete fills in what the kind knows. The provider's own key variable is used with any base URL,
-// as the providers' SDKs do: somebody who sets both wants them together. For a fallback that is not
+// complete fills in what the kind knows. The provider's own key is used with any base URL, as the
+// providers' SDKs do: somebody who sets both wants them together. For a fallback that is not
 // certain, and a key that was meant for another address must not go there.
-func (l *loader) complete(prefix string, u *Upstream, k kind) {
-	keyVar := prefix + "API_KEY"
-	hasKey := l.given(keyVar)
-	if !hasKey && k.keyVar != "" && (u.Number == 0 || u.BaseURL == "" || u.BaseURL == k.baseURL) {
-		keyVar = k.keyVar
-		hasKey = l.given(keyVar)
-		u.APIKey = Secret(l.secret(keyVar))
+func (l *loader) complete(i int, u *Upstream, k kind) {
+	at, first := upstreamAt(i), i == 0
+	key := at.field("api_key")
+	hasKey := l.given(key)
+	if !hasKey && k.keyVar != "" && (first && l.source.chosenByKey() || u.BaseURL == "" || u.BaseURL == k.baseURL) {
+		key = keyOf(k.keyVar)
+		hasKey = l.given(key)
+		u.APIKey = Secret(l.secret(key))
 	}
 	if !isToken(u.APIKey.Reveal()) {
-		l.problem(keyVar, "has characters other than printable ASCII without spaces")
+		l.problem(key, "has characters other than printable ASCII without spaces")
 	}
 
+	hasURL := l.given(at.field("base_url"))
 	switch {
-	case l.env[prefix+"BASE_URL"] == "" && k.baseURL == "" && k.name != demo:
-		l.problem(prefix+"BASE_URL", "not set; kind %s needs it", k.name)
-	case l.env[prefix+"BASE_URL"] == "":
+	case !hasURL && k.baseURL == "" && k.name != demo:
+		l.problem(at.field("base_url"), "not set; kind %s needs it", k.name)
+	case !hasURL:
 		u.BaseURL = k.baseURL
 	}
-	if u.Number == 0 && u.Model == "" && k.model != "" && u.BaseURL == k.baseURL && u.Allows(k.model) {
+	if first && u.Model == "" && k.model != "" && u.BaseURL == k.baseURL && u.Allows(k.model) {
 		u.Model = k.model // the provider's key alone is enough
 	}
 	if k.keyVar != "" && u.BaseURL == k.baseURL && !hasKey {
-		l.problem(prefix+"API_KEY", "not set, and neither is %s; %s needs a key", k.keyVar, k.baseURL)
+		l.problem(at.field("api_key"), "not set, and neither is %s; %s needs a key", k.keyVar, k.baseURL)
 	}
 
+	hasVersion := l.given(at.field("api_version"))
 	// https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle
-	if k.versioned && l.env[prefix+"API_VERSION"] == "" && strings.HasSuffix(u.BaseURL, "/openai/v1") {
+	if k.versioned && !hasVersion && strings.HasSuffix(u.BaseURL, "/openai/v1") {
 		u.APIVersion = ""
 	}
 	if !k.versioned {
-		if l.env[prefix+"API_VERSION"] != "" {
-			l.warn("%sAPI_VERSION has no effect: kind %s has no versions", prefix, k.name)
+		if hasVersion {
+			l.warn("%s has no effect: kind %s has no versions", at.field("api_version"), k.name)
 		}
 		u.APIVersion = ""
 	}

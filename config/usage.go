@@ -56,7 +56,7 @@ func Usage(w io.Writer) {
 
 	for _, note := range []string{
 		"UPSTREAM_KIND is one of " + kindNames() + ".",
-		"Upstreams to ask when that one fails, in order: UPSTREAM_1_KIND and the rest of its settings, to UPSTREAM_9_KIND. " +
+		"Upstreams to ask when that one fails, in order: UPSTREAM_1_KIND and the rest of its settings, UPSTREAM_2_KIND and so on. " +
 			"A provider's own key, OPENAI_API_KEY for instance, goes to a fallback only at that provider's own base URL.",
 		"Durations have a unit (15s, 2m), sizes may have one (1MiB, 512KiB, 1MB).",
 		"A secret can be in a file, whose path is then the value of its name with _FILE appended: " +

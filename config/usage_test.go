@@ -60,5 +60,5 @@ func TestUsageTellsWhichSecretsCanBeFilesAndWhichKindsThereAre(t *testing.T) {
 	require.Contains(t, text, "UPSTREAM_KIND is one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, websopy.")
 	require.Contains(t, text, "OPENAI_API_KEY key for kind openai and openai-responses when")
 	require.Contains(t, text, "Requests that name no model then get gpt-6-luna, unless UPSTREAM_MODEL is set")
-	require.Contains(t, text, "UPSTREAM_1_KIND and the rest of its settings, to UPSTREAM_9_KIND.")
+	require.Contains(t, text, "UPSTREAM_1_KIND and the rest of its settings, UPSTREAM_2_KIND and so on.")
 }

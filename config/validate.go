@@ -13,161 +13,166 @@ import (
 	"time"
 )
 
-// check reports values that can be read but not used, and gives those with several spellings one.
-func (l *loader) check(c *Config) {
-	l.checkAddr("RELAY_ADDR", c.Addr)
+// validate reports values that can be read but not used, and gives those with several spellings one. It knows the
+// fields by their paths; how people call them is their source's to say.
+func (c *Config) validate(r *report) {
+	r.checkAddr("addr", c.Addr)
 	if c.AdminAddr != "" {
-		l.checkAddr("RELAY_ADMIN_ADDR", c.AdminAddr)
+		r.checkAddr("admin_addr", c.AdminAddr)
 	}
 	if c.AdminAddr == c.Addr && !strings.HasSuffix(c.Addr, ":0") {
-		l.problem("RELAY_ADMIN_ADDR", "%q is RELAY_ADDR, too; metrics and pprof need an address of their own", c.AdminAddr)
+		r.problem("admin_addr", "%q is %s, too; metrics and pprof need an address of their own", c.AdminAddr, path("addr"))
 	}
-	c.PProf = l.oneOf("RELAY_PPROF", c.PProf, "auto", "true", "false")
-	l.checkTLS(c.TLSCert, c.TLSKey)
+	c.PProf = r.oneOf("pprof", c.PProf, "auto", "true", "false")
+	r.checkTLS(c.TLSCert, c.TLSKey)
 	for i, origin := range c.CORSOrigins {
-		c.CORSOrigins[i] = l.origin("RELAY_CORS_ORIGINS", origin)
+		c.CORSOrigins[i] = r.origin("cors_origins", origin)
 	}
 
 	for i, name := range c.Hosts {
-		c.Hosts[i] = l.host("RELAY_HOSTS", name)
+		c.Hosts[i] = r.host("hosts", name)
 	}
 
-	l.checkTokens(c)
+	c.checkTokens(r)
 
 	if c.MaxBody == 0 {
-		l.problem("RELAY_MAX_BODY", "must be more than 0")
+		r.problem("max_body", "must be more than 0")
 	}
 	if c.BodyBytes > 0 && c.BodyBytes < 4*c.MaxBody {
-		l.problem("RELAY_BODY_BYTES", "must be 0 or at least %v: one caller gets half, and a body of RELAY_MAX_BODY takes twice its size", 4*c.MaxBody)
+		r.problem("body_bytes", "must be 0 or at least %v: one caller gets half, and a body of %s takes twice its size",
+			4*c.MaxBody, path("max_body"))
 	}
-	l.checkPositive("RELAY_BODY_TIMEOUT", c.BodyTimeout)
+	r.checkPositive("body_timeout", c.BodyTimeout)
 	if c.MaxStreams < 0 {
-		l.problem("RELAY_MAX_STREAMS", "must not be negative")
+		r.problem("max_streams", "must not be negative")
 	}
 	if c.LimitStreams < 0 {
-		l.problem("RELAY_LIMIT_STREAMS", "must not be negative")
+		r.problem("limit_streams", "must not be negative")
 	}
-	l.checkNotNegative("RELAY_MAX_DURATION", c.MaxDuration)
-	l.checkNotNegative("RELAY_SHUTDOWN_DELAY", c.ShutdownDelay)
-	l.checkNotNegative("RELAY_SHUTDOWN_GRACE", c.ShutdownGrace)
-	l.checkPositive("RELAY_WRITE_TIMEOUT", c.WriteTimeout)
-	l.checkPositive("RELAY_START_BUDGET", c.StartBudget)
-	l.checkHedge(c)
-	for _, u := range c.Upstreams {
+	r.checkNotNegative("max_duration", c.MaxDuration)
+	r.checkNotNegative("shutdown_delay", c.ShutdownDelay)
+	r.checkNotNegative("shutdown_grace", c.ShutdownGrace)
+	r.checkPositive("write_timeout", c.WriteTimeout)
+	r.checkPositive("start_budget", c.StartBudget)
+	c.checkHedge(r)
+	for i, u := range c.Upstreams {
 		if u.MaxStreams > 0 && u.Queue > 0 && u.QueueTimeout >= c.StartBudget {
-			l.warn("%sQUEUE_TIMEOUT is not below RELAY_START_BUDGET, which ends the wait for a place after %v", u.prefix(), c.StartBudget)
+			r.warn("%s is not below %s, which ends the wait for a place after %v",
+				upstreamAt(i).field("queue_timeout"), path("start_budget"), c.StartBudget)
 		}
 	}
 	if c.Heartbeat != 0 && c.Heartbeat < time.Second {
-		l.problem("RELAY_HEARTBEAT", "must be 0 or at least 1s, not %v", c.Heartbeat)
+		r.problem("heartbeat", "must be 0 or at least 1s, not %v", c.Heartbeat)
 	}
 
-	l.checkResume(c)
-	c.LogLevel = l.oneOf("RELAY_LOG_LEVEL", c.LogLevel, "trace", "debug", "info", "warn", "error")
-	c.LogFormat = l.oneOf("RELAY_LOG_FORMAT", c.LogFormat, "auto", "json", "console")
+	c.checkResume(r)
+	c.LogLevel = r.oneOf("log_level", c.LogLevel, "trace", "debug", "info", "warn", "error")
+	c.LogFormat = r.oneOf("log_format", c.LogFormat, "auto", "json", "console")
 }
 
-// redisGrace is the least RELAY_RESUME_GRACE with Redis, where replicas hear of each other's readers
+// redisGrace is the least ResumeGrace with Redis, where replicas hear of each other's readers
 // only now and then.
 const redisGrace = 5 * time.Second
 
-func (l *loader) checkResume(c *Config) {
-	c.Store = l.oneOf("RELAY_STORE", c.Store, "memory", "redis", "off")
-	l.checkRedis(c)
-	l.checkNotNegative("RELAY_RESUME_GRACE", c.ResumeGrace)
+func (c *Config) checkResume(r *report) {
+	c.Store = r.oneOf("store", c.Store, "memory", "redis", "off")
+	c.checkRedis(r)
+	r.checkNotNegative("resume_grace", c.ResumeGrace)
 	if c.Store == "redis" && c.ResumeGrace >= 0 && c.ResumeGrace < redisGrace {
-		l.problem("RELAY_RESUME_GRACE", "must be at least %v with RELAY_STORE=redis, not %v", redisGrace, c.ResumeGrace)
+		r.problem("resume_grace", "must be at least %v with %s=redis, not %v", redisGrace, path("store"), c.ResumeGrace)
 	}
 	if c.ResumeRetention < time.Second {
-		l.problem("RELAY_RESUME_RETENTION", "must be at least 1s, not %v", c.ResumeRetention)
+		r.problem("resume_retention", "must be at least 1s, not %v", c.ResumeRetention)
 	}
 }
 
-func (l *loader) checkUpstream(prefix string, u Upstream) {
-	l.checkPositive(prefix+"CONNECT_TIMEOUT", u.ConnectTimeout)
-	l.checkPositive(prefix+"FIRST_CHUNK_TIMEOUT", u.FirstChunkTimeout)
-	l.checkPositive(prefix+"IDLE_TIMEOUT", u.IdleTimeout)
-	l.checkPositive(prefix+"THINKING_TIMEOUT", u.ThinkingTimeout)
+// validate reports what of an upstream can't be used, which is at a path; the first one answers requests that name no
+// model.
+func (u *Upstream) validate(at path, first bool, r *report) {
+	r.checkPositive(at.field("connect_timeout"), u.ConnectTimeout)
+	r.checkPositive(at.field("first_chunk_timeout"), u.FirstChunkTimeout)
+	r.checkPositive(at.field("idle_timeout"), u.IdleTimeout)
+	r.checkPositive(at.field("thinking_timeout"), u.ThinkingTimeout)
 	if u.Retries < 0 || u.Retries > 10 {
-		l.problem(prefix+"RETRIES", "must be 0 to 10, not %d", u.Retries)
+		r.problem(at.field("retries"), "must be 0 to 10, not %d", u.Retries)
 	}
 	if u.MaxStreams < 0 {
-		l.problem(prefix+"MAX_STREAMS", "must not be negative")
+		r.problem(at.field("max_streams"), "must not be negative")
 	}
 	if u.Queue < 0 {
-		l.problem(prefix+"QUEUE", "must not be negative")
+		r.problem(at.field("queue"), "must not be negative")
 	}
-	if u.MaxStreams == 0 && l.env[prefix+"QUEUE"] != "" {
-		l.warn("%sQUEUE has no effect: %sMAX_STREAMS is not set, so nobody waits", prefix, prefix)
+	if u.MaxStreams == 0 && r.given(at.field("queue")) {
+		r.warn("%s has no effect: %s is not set, so nobody waits", at.field("queue"), at.field("max_streams"))
 	}
-	l.checkNotNegative(prefix+"QUEUE_TIMEOUT", u.QueueTimeout)
+	r.checkNotNegative(at.field("queue_timeout"), u.QueueTimeout)
 	if u.CAFile != "" {
-		l.checkCA(prefix+"CA_FILE", u.CAFile)
+		r.checkCA(at.field("ca_file"), u.CAFile)
 	}
 	for _, entry := range u.Family {
 		if from, to, pair := strings.Cut(entry, "="); from == "" || pair && to == "" {
-			l.problem(prefix+"FAMILY", "%q is neither a family nor name=family", entry)
+			r.problem(at.field("family"), "%q is neither a family nor name=family", entry)
 		}
 	}
 	for _, entry := range u.RenameFields {
 		if from, to, _ := strings.Cut(entry, "="); from == "" || to == "" || strings.Contains(to, ".") {
-			l.problem(prefix+"RENAME_FIELDS", "%q is not name=other, where other has no dot", entry)
+			r.problem(at.field("rename_fields"), "%q is not name=other, where other has no dot", entry)
 		}
 	}
 	if u.AddFields != "" && json.Unmarshal([]byte(u.AddFields), &map[string]any{}) != nil {
-		l.problem(prefix+"ADD_FIELDS", "is not a JSON object")
+		r.problem(at.field("add_fields"), "is not a JSON object")
 	}
 	for _, entry := range u.Models {
 		if from, to, pair := strings.Cut(entry, "="); from == "" || pair && to == "" || strings.Contains(to, "*") {
-			l.problem(prefix+"MODELS", "%q is neither a name nor name=other, where other has no *", entry)
+			r.problem(at.field("models"), "%q is neither a name nor name=other, where other has no *", entry)
 		}
 	}
-	if u.Number == 0 && u.Model != "" && !u.Allows(u.Model) {
-		l.problem(prefix+"MODEL", "%q is not among %sMODELS", u.Model, prefix)
+	if first && u.Model != "" && !u.Allows(u.Model) {
+		r.problem(at.field("model"), "%q is not among %s", u.Model, at.field("models"))
 	}
 }
 
-func (l *loader) checkHedge(c *Config) {
-	l.checkNotNegative("RELAY_HEDGE_AFTER", c.HedgeAfter)
+func (c *Config) checkHedge(r *report) {
+	r.checkNotNegative("hedge_after", c.HedgeAfter)
 	if c.HedgeAfter > 0 && len(c.Upstreams) == 1 {
-		l.warn("RELAY_HEDGE_AFTER has no effect: there is no second upstream to ask")
+		r.warn("%s has no effect: there is no second upstream to ask", path("hedge_after"))
 	}
 }
 
-func (l *loader) checkCA(name, file string) {
+func (r *report) checkCA(at path, file string) {
 	pem, err := os.ReadFile(file)
 	switch {
 	case err != nil:
-		l.problem(name, "%v", unnamed(err))
+		r.problem(at, "%v", unnamed(err))
 	case !x509.NewCertPool().AppendCertsFromPEM(pem):
-		l.problem(name, "the file has no PEM certificate")
+		r.problem(at, "the file has no PEM certificate")
 	}
 }
 
-func (l *loader) checkNotNegative(name string, d time.Duration) {
+func (r *report) checkNotNegative(at path, d time.Duration) {
 	if d < 0 {
-		l.problem(name, "must not be negative")
+		r.problem(at, "must not be negative")
 	}
 }
 
-func (l *loader) checkPositive(name string, d time.Duration) {
+func (r *report) checkPositive(at path, d time.Duration) {
 	if d <= 0 {
-		l.problem(name, "must be more than 0")
+		r.problem(at, "must be more than 0")
 	}
 }
 
-func (l *loader) oneOf(name, value string, allowed ...string) string {
+func (r *report) oneOf(at path, value string, allowed ...string) string {
 	value = strings.ToLower(value)
 	if !slices.Contains(allowed, value) {
-		l.problem(name, "%q is not one of %s", value, strings.Join(allowed, ", "))
+		r.problem(at, "%q is not one of %s", value, strings.Join(allowed, ", "))
 	}
 	return value
 }
 
-func (l *loader) checkAddr(name, addr string) {
+func (r *report) checkAddr(at path, addr string) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || !isPort(port) || strings.ContainsAny(host, " /@") {
-		l.problem(name, "%q is not an address; use host:port or :port, e.g. :8080", addr)
+		r.problem(at, "%q is not an address; use host:port or :port, e.g. :8080", addr)
 	}
 }
 
@@ -176,64 +181,64 @@ func isPort(s string) bool {
 	return err == nil
 }
 
-func (l *loader) checkTLS(certFile, keyFile string) {
+func (r *report) checkTLS(certFile, keyFile string) {
 	switch {
 	case certFile == "" && keyFile == "":
 		return
 	case certFile == "":
-		l.problem("RELAY_TLS_CERT", "not set, but RELAY_TLS_KEY is; TLS needs both")
+		r.problem("tls_cert", "not set, but %s is; TLS needs both", path("tls_key"))
 		return
 	case keyFile == "":
-		l.problem("RELAY_TLS_KEY", "not set, but RELAY_TLS_CERT is; TLS needs both")
+		r.problem("tls_key", "not set, but %s is; TLS needs both", path("tls_cert"))
 		return
 	}
 	cert, certErr := os.ReadFile(certFile)
 	if certErr != nil {
-		l.problem("RELAY_TLS_CERT", "%v", unnamed(certErr))
+		r.problem("tls_cert", "%v", unnamed(certErr))
 	}
 	key, keyErr := os.ReadFile(keyFile)
 	if keyErr != nil {
-		l.problem("RELAY_TLS_KEY", "%v", unnamed(keyErr))
+		r.problem("tls_key", "%v", unnamed(keyErr))
 	}
 	if certErr != nil || keyErr != nil {
 		return
 	}
 	if _, err := tls.X509KeyPair(cert, key); err != nil {
-		l.problem("RELAY_TLS_CERT", "with RELAY_TLS_KEY: %v", err)
+		r.problem("tls_cert", "with %s: %v", path("tls_key"), err)
 	}
 }
 
 // origin returns an allowed origin as a browser sends it.
-func (l *loader) origin(name, origin string) string {
+func (r *report) origin(at path, origin string) string {
 	canonical, err := canonicalOrigin(origin)
 	if err != nil {
-		l.problem(name, "%v", err)
+		r.problem(at, "%v", err)
 		return origin
 	}
 	return canonical
 }
 
 // host returns a name as browsers send it, in lower case.
-func (l *loader) host(name, host string) string {
+func (r *report) host(at path, host string) string {
 	labels := strings.TrimPrefix(host, "*.")
 	if host != "*" && strings.ContainsFunc(labels, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("*/:@[]", r) }) {
-		l.problem(name, "%q is not a host name; use chat.example.com, *.example.com or *, without scheme and port", host)
+		r.problem(at, "%q is not a host name; use chat.example.com, *.example.com or *, without scheme and port", host)
 	}
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
 // baseURL returns the URL less its trailing slashes. Its problems don't quote it, because the parts
 // that are refused are those that people put passwords into.
-func (l *loader) baseURL(name, raw string) string {
+func (r *report) baseURL(at path, raw string) string {
 	if raw == "" {
 		return ""
 	}
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || !hasHost(u):
-		l.problem(name, "not an absolute http or https URL; use e.g. https://llm.example.com/v1")
+		r.problem(at, "not an absolute http or https URL; use e.g. https://llm.example.com/v1")
 	case u.User != nil || strings.ContainsAny(raw, "?#"):
-		l.problem(name, "must not have a user, query or fragment")
+		r.problem(at, "must not have a user, query or fragment")
 	}
 	return strings.TrimRight(raw, "/")
 }
