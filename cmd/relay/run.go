@@ -146,8 +146,8 @@ func newRelay(
 
 // dialects are what clients may speak, beside the native one.
 var dialects = []handler.Dialect{
-	{Path: "/v1/chat/completions", Dialect: dialect.ChatCompletions{}, OfProvider: true},
-	{Path: "/v1/responses", Dialect: dialect.Responses{}, OfProvider: true},
+	{Path: "/v1/chat/completions", Dialect: dialect.ChatCompletions{}, OfProvider: true, FromBeginning: true},
+	{Path: "/v1/responses", Dialect: dialect.Responses{}, OfProvider: true, FromBeginning: true},
 	{Path: "/api/agui", Dialect: dialect.AGUI{}, FromBeginning: true},
 }
 

@@ -58,6 +58,13 @@ type chatEncoder struct {
 func (e *chatEncoder) Start(dst []byte) []byte { return dst }
 
 func (e *chatEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
+	if c.Seq > 0 && c.Seq <= e.After { // the client has it: only what follows from it counts
+		return e.frames(dst, c)[:len(dst)]
+	}
+	return e.frames(dst, c)
+}
+
+func (e *chatEncoder) frames(dst []byte, c chat.Chunk) []byte {
 	switch c.Type {
 	case chat.Content:
 		dst = appendString(member(e.delta(dst), "content"), c.Text)

@@ -60,6 +60,7 @@ func (e *responsesEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
 	if c.Type == chat.Pause {
 		return dst
 	}
+	had := len(dst)
 	dst = e.begin(dst)
 	switch c.Type {
 	case chat.Content, chat.Reasoning:
@@ -69,7 +70,11 @@ func (e *responsesEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
 	case chat.Done:
 		dst = e.done(e.closeItem(dst), c.Done)
 	}
-	return e.end(dst, c.Seq)
+	dst = e.end(dst, c.Seq)
+	if c.Seq > 0 && c.Seq <= e.After { // the client has it: only what follows from it counts
+		dst = dst[:had]
+	}
+	return dst
 }
 
 // event begins an event, up to its further members.

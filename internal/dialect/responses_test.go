@@ -162,6 +162,26 @@ func TestAFailedResponseEndsInTwoEvents(t *testing.T) {
 	}
 }
 
+// The ids of items, their indexes and the numbers of events go on where the client stopped.
+func TestEachPrefixOfAStreamAndTheRestAreTheStream(t *testing.T) {
+	for _, d := range []dialect.Dialect{responses, completions} {
+		read := func(after uint64) (frames []string) {
+			e := d.Encoder(dialect.Response{Head: completionsHead, Resumed: after > 0, After: after})
+			for i, c := range answerWithAll("1.abc") {
+				c.Seq = uint64(i + 1)
+				frames = append(frames, string(e.Chunk(nil, c)))
+			}
+			return frames
+		}
+		whole := read(0)
+		for after := range whole {
+			rest := read(uint64(after))
+			require.Empty(t, strings.Join(rest[:after], ""))
+			require.Equal(t, whole[after:], rest[after:])
+		}
+	}
+}
+
 func TestTheLastEventOfAChunkTellsItsPosition(t *testing.T) {
 	e := responses.Encoder(dialect.Response{Head: completionsHead})
 	got := string(e.Chunk(nil, chat.Chunk{Type: chat.Content, Text: []byte("x"), Seq: 1}))

@@ -18,10 +18,16 @@ import (
 	"github.com/websopy/relay/internal/stream"
 )
 
-const completionsPath = "/v1/chat/completions"
+const (
+	completionsPath = "/v1/chat/completions"
+	responsesPath   = "/v1/responses"
+)
 
 // ofProviders are the paths of providers' APIs.
-var ofProviders = []handler.Dialect{{Path: completionsPath, Dialect: dialect.ChatCompletions{}, OfProvider: true}}
+var ofProviders = []handler.Dialect{
+	{Path: completionsPath, Dialect: dialect.ChatCompletions{}, OfProvider: true, FromBeginning: true},
+	{Path: responsesPath, Dialect: dialect.Responses{}, OfProvider: true, FromBeginning: true},
+}
 
 const streamed = `{"messages":[{"role":"user","content":"hi"}],"stream":true}`
 
@@ -166,6 +172,8 @@ func TestRefusalsHaveTheShapeOfTheirPath(t *testing.T) {
 		code               chat.Code
 	}{
 		"no key":             {http.MethodPost, completionsPath, question, nil, 401, chat.Unauthorized},
+		"no key, Responses":  {http.MethodPost, responsesPath, question, nil, 401, chat.Unauthorized},
+		"no input":           {http.MethodPost, responsesPath, question, key, 400, chat.InvalidRequest},
 		"a foreign page":     {http.MethodPost, completionsPath, question, foreign, 403, chat.Forbidden},
 		"another method":     {http.MethodDelete, completionsPath, "", key, 405, chat.MethodNotAllowed},
 		"a long body":        {http.MethodPost, completionsPath, long, key, 413, chat.BodyTooLarge},
@@ -216,4 +224,12 @@ func TestProvidersPathsDoNotResumeButCanBeFollowed(t *testing.T) {
 	require.Equal(t, "data: [DONE]", end)
 	require.Contains(t, body, `{"id":"chatcmpl-`+id+`",`)
 	require.Contains(t, body, `"model":"m"`)
+
+	for _, path := range []string{completionsPath, responsesPath} {
+		_, whole := fetch(t, http.MethodGet, r.url+path+"/"+id, "")
+		_, rest := fetch(t, http.MethodGet, r.url+path+"/"+id, "", "Last-Event-ID", id+".2")
+		_, want, ok := strings.Cut(whole, "\nid: "+id+".2\n\n")
+		require.True(t, ok)
+		require.Equal(t, want, rest, "as if it had never been away")
+	}
 }
