@@ -47,7 +47,7 @@ func StartCluster(t testing.TB, timeout time.Duration) *Cluster {
 	}
 	for _, s := range c.Masters {
 		eventually(t, "a replica in step", func() bool {
-			return strings.Contains(s.Do("INFO", "replication"), "connected_slaves:1")
+			return strings.Contains(s.Do("INFO", "replication"), "state=online") // before that, it can't take over
 		})
 	}
 	return c

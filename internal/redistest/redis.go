@@ -43,7 +43,7 @@ func Each(t *testing.T, test func(t *testing.T, k Kind)) {
 // Start runs a server of this kind until the test ends.
 func (k Kind) Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return k.start(t, append([]string{"--save", "", "--appendonly", "no"}, args...))
+	return k.start(t, append([]string{"--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"}, args...))
 }
 
 func (k Kind) path(t testing.TB) string {

@@ -4,6 +4,7 @@ package replicas_test
 
 import (
 	"bytes"
+	"flag"
 	"net"
 	"net/http"
 	"os"
@@ -22,8 +23,13 @@ const patience = 30 * time.Second
 
 var binary string // of the relay
 
-// TestMain builds the relay, unless RELAY_TEST_BINARY names another one to compare with.
+// TestMain builds the relay, unless RELAY_TEST_BINARY names another one to compare with. The tests wait for leases and
+// outages far more than they compute, so more of them run at once than there are processors.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("8")
+	}
 	if binary = os.Getenv("RELAY_TEST_BINARY"); binary != "" {
 		os.Exit(m.Run())
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -19,6 +21,8 @@ type provider struct {
 	pace   time.Duration
 	words  int
 
+	conns atomic.Int32 // that were made to it
+
 	mu     sync.Mutex
 	calls  map[string]int
 	gone   map[string]chan struct{}   // closed when the request was cancelled
@@ -28,9 +32,17 @@ type provider struct {
 }
 
 func startProvider(t *testing.T, words int, pace time.Duration) *provider {
-	p := &provider{pace: pace, words: words, calls: map[string]int{}, gone: map[string]chan struct{}{}, begin: map[string]chan struct{}{},
-		steps: map[string]<-chan struct{}{}}
-	p.server = httptest.NewServer(p)
+	p := &provider{
+		pace: pace, words: words, calls: map[string]int{}, gone: map[string]chan struct{}{},
+		begin: map[string]chan struct{}{}, steps: map[string]<-chan struct{}{},
+	}
+	p.server = httptest.NewUnstartedServer(p)
+	p.server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			p.conns.Add(1)
+		}
+	}
+	p.server.Start()
 	t.Cleanup(func() {
 		p.server.CloseClientConnections()
 		p.server.Close()
@@ -80,6 +92,7 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.(http.Flusher).Flush()
 	}
 	fmt.Fprint(w, "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
+	w.(http.Flusher).Flush() // the end of the body comes behind it, as with real ones
 }
 
 // wait says whether the word i is to be said, when its time has come.

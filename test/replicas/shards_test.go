@@ -1,0 +1,85 @@
+package replicas_test
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/redistest"
+)
+
+// One shard of three, with its replica, answers nothing for longer than a lease, and nobody takes over.
+func TestAShardThatIsAwayConcernsItsOwnStreamsOnly(t *testing.T) {
+	t.Parallel()
+	p := startProvider(t, 180, 100*time.Millisecond)
+	c := redistest.StartCluster(t, time.Minute)
+	a, b := pairOn(t, p, c.URL())
+	inShard := func(id string) bool {
+		slot, err := strconv.Atoi(c.Masters[1].Do("CLUSTER", "KEYSLOT", "relay:{"+id+"}"))
+		require.NoError(t, err)
+		return slot < 16384/3
+	}
+	w := attend(t, p, a, b, 15)
+	c.Masters[0].Hang()
+	c.Replicas[0].Hang()
+	a.becomes(t, `relay_resume_store_nodes{state="away"}`, "1")
+	lacking := 0
+	for i := range 15 {
+		began := time.Now()
+		fresh := newClient(t, fmt.Sprintf("while a shard is away, number %d", i))
+		fresh.words(t, a, 1)
+		require.Less(t, time.Since(began), 2*time.Second)
+		w.here = append(w.here, fresh)
+		w.reads.Go(func() { fresh.rest(t, b) })
+		if strings.HasPrefix(fresh.id, "m") {
+			lacking++
+		}
+	}
+	require.Less(t, lacking, 15, "the other shards take new streams")
+	time.Sleep(8 * time.Second)
+	c.Masters[0].Wake()
+	c.Replicas[0].Wake()
+	w.whole()
+	elsewhere := 0
+	for _, r := range w.there {
+		if !inShard(r.id) {
+			elsewhere++
+			require.Less(t, r.silence, 2*time.Second, "a stream of another shard")
+		}
+	}
+	require.NotZero(t, elsewhere)
+	unharmed(t, a, b)
+}
+
+func TestAFailoverEndsNoAnswer(t *testing.T) {
+	t.Parallel()
+	t.Run("Cluster", func(t *testing.T) {
+		t.Parallel()
+		c := redistest.StartCluster(t, 2*time.Second)
+		survive(t, c.URL(), c.Masters[0].Kill)
+	})
+	t.Run("Sentinel", func(t *testing.T) {
+		t.Parallel()
+		w := redistest.StartWatched(t, 2*time.Second)
+		survive(t, w.URL(), w.Master.Kill)
+	})
+}
+
+// survive has the master die under running answers, of which the replica may lack the last words.
+func survive(t *testing.T, url string, kill func()) {
+	p := startProvider(t, 200, 100*time.Millisecond)
+	a, b := pairOn(t, p, url)
+	w := attend(t, p, a, b, 10)
+	kill()
+	time.Sleep(8 * time.Second)
+	fresh := newClient(t, "after the failover")
+	fresh.words(t, a, 3)
+	fresh.rest(t, b)
+	fresh.whole(t, p)
+	w.whole()
+	unharmed(t, a, b)
+}
