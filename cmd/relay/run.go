@@ -117,11 +117,10 @@ func newRelay(
 	cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, hub *stream.Hub, generations *limit.Places,
 	tokens *identity.Tokens,
 ) (*handler.Relay, error) {
-	upstreams, err := newUpstreams(cfg, log, metrics)
+	upstreams, err := newRouter(cfg, log, metrics)
 	if err != nil {
 		return nil, err
 	}
-	u := cfg.Upstreams[0]
 	secrets := append(upstreamSecrets(cfg), cfg.RedisURL.Reveal(), cfg.SentinelPassword.Reveal())
 	var keys []identity.APIKey
 	for _, k := range cfg.APIKeys {
@@ -130,12 +129,8 @@ func newRelay(
 	}
 	return handler.New(handler.Options{
 		Streams: hub, Generations: generations,
-		Upstream:     upstreams,
-		Allows:       u.Allows,
-		Models:       models(u),
-		Screen:       upstreams.Screen,
-		RequireModel: u.Model == "" && u.Kind != "demo" && u.Kind != "websopy",
-		Keys:         identity.NewKeys(keys), Tokens: tokens, Cookie: cfg.JWTCookie, TrustedProxies: cfg.TrustedProxies,
+		Upstream: upstreams, Routes: upstreams,
+		Keys: identity.NewKeys(keys), Tokens: tokens, Cookie: cfg.JWTCookie, TrustedProxies: cfg.TrustedProxies,
 		Hosts: append(certificateNames(cfg), cfg.Hosts...), CORSOrigins: cfg.CORSOrigins,
 		MaxBody: int64(cfg.MaxBody), BodyBytes: int64(cfg.BodyBytes), BodyTimeout: cfg.BodyTimeout,
 		MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,

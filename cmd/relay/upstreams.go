@@ -20,9 +20,10 @@ import (
 	"github.com/websopy/relay/internal/upstream/provider"
 )
 
-// newUpstreams puts the providers in the order in which they are asked.
-func newUpstreams(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics) (*upstream.Fallback, error) {
-	chain := &upstream.Fallback{Budget: cfg.StartBudget, HedgeAfter: cfg.HedgeAfter}
+// newRouter puts the providers in the order in which they are asked.
+func newRouter(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics) (*upstream.Router, error) {
+	first := cfg.Upstreams[0]
+	chain := &upstream.Route{Has: first.Allows}
 	redact := handler.Redactor(upstreamSecrets(cfg))
 	for i, u := range cfg.Upstreams {
 		provider, err := newProvider(u)
@@ -40,18 +41,22 @@ func newUpstreams(cfg *config.Config, log zerolog.Logger, metrics *handler.Metri
 			Model:  func(asked string) (string, bool) { return cfg.ModelAt(i, asked) },
 		})
 	}
-	return chain, nil
+	return &upstream.Router{
+		Routes: []*upstream.Route{chain}, Listed: models(first),
+		Required: first.Model == "" && first.Kind != "demo" && first.Kind != "websopy",
+		Budget:   cfg.StartBudget, HedgeAfter: cfg.HedgeAfter,
+	}, nil
 }
 
 // models are those that clients may choose from a list. The demo provider has its own when none are set.
-func models(u config.Upstream) []handler.Model {
+func models(u config.Upstream) []upstream.Model {
 	names := u.Listed()
 	if u.Kind == "demo" && len(u.Models) == 0 {
 		names = provider.DemoModels
 	}
-	var list []handler.Model
+	var list []upstream.Model
 	for _, name := range names {
-		list = append(list, handler.Model{ID: name, OwnedBy: u.Kind})
+		list = append(list, upstream.Model{ID: name, OwnedBy: u.Kind})
 	}
 	return list
 }

@@ -13,10 +13,11 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/upstream"
 )
 
 func TestABugOutsideOfStreamsIsAnswered(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Allows: func(string) bool { panic("a bug") }})
+	r := start(t, handler.Options{Upstream: hello, Routes: &upstream.Router{Routes: []*upstream.Route{{Has: func(string) bool { panic("a bug") }}}}})
 	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"model":"m-2",`+question[1:])
 	require.Equal(t, http.StatusInternalServerError, res.StatusCode)
 	require.Equal(t, chat.Internal, lastError(t, body).Code)

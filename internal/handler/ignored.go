@@ -8,13 +8,13 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-// screen decides on the fields of a request that the relay does not know. Those that do not reach the provider are
-// named in the response, where a developer sees them, and in the stream's log line.
-func (r *Relay) screen(w http.ResponseWriter, req *http.Request, ask *chat.Request) *chat.Error {
-	if r.Screen == nil || len(ask.Extra) == 0 {
+// resolve decides whether anybody is to answer a request. The fields that do not reach the provider are named in the
+// response, where a developer sees them, and in the stream's log line.
+func (r *Relay) resolve(w http.ResponseWriter, req *http.Request, ask *chat.Request) *chat.Error {
+	if r.Routes == nil {
 		return nil
 	}
-	leftOut, err := r.Screen(ask)
+	leftOut, err := r.Routes.Resolve(ask)
 	if err != nil {
 		return chat.AsError(err)
 	}

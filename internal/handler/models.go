@@ -9,13 +9,8 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream"
 )
-
-// Model is one that requests may name.
-type Model struct {
-	ID      string
-	OwnedBy string // the kind of its provider
-}
 
 // modelObject is a model as OpenAI's API lists it, and Anthropic's: neither's clients mind what is the other's. When
 // it was made is not known.
@@ -30,24 +25,33 @@ type modelObject struct {
 	CreatedAt   time.Time `json:"created_at"`
 }
 
-func (m Model) object() modelObject {
+func objectOf(m upstream.Model) modelObject {
 	return modelObject{
 		ID: m.ID, Object: "model", OwnedBy: m.OwnedBy,
 		Type: "model", DisplayName: m.ID, CreatedAt: time.Unix(0, 0).UTC(),
 	}
 }
 
+// models are those that clients may choose from.
+func (r *Relay) models() []upstream.Model {
+	if r.Routes == nil {
+		return nil
+	}
+	return r.Routes.Models()
+}
+
 // listModels answers with the models whose exact names are known: a list of OpenAI's, and a whole page of Anthropic's.
 func (r *Relay) listModels(w http.ResponseWriter, req *http.Request) {
+	models := r.models()
 	list := struct {
 		Object  string        `json:"object"`
 		Data    []modelObject `json:"data"`
 		HasMore bool          `json:"has_more"`
 		FirstID *string       `json:"first_id"`
 		LastID  *string       `json:"last_id"`
-	}{Object: "list", Data: make([]modelObject, 0, len(r.Models))}
-	for _, m := range r.Models {
-		list.Data = append(list.Data, m.object())
+	}{Object: "list", Data: make([]modelObject, 0, len(models))}
+	for _, m := range models {
+		list.Data = append(list.Data, objectOf(m))
 	}
 	if n := len(list.Data); n > 0 {
 		list.FirstID, list.LastID = &list.Data[0].ID, &list.Data[n-1].ID
@@ -63,9 +67,9 @@ func (r *Relay) oneModel(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		id = "" // no model's
 	}
-	for _, m := range r.Models {
+	for _, m := range r.models() {
 		if m.ID == id {
-			r.json(w, req, m.object())
+			r.json(w, req, objectOf(m))
 			return
 		}
 	}

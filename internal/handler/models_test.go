@@ -8,10 +8,13 @@ import (
 
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/upstream"
 )
 
 func TestModelsAreListedAsOpenAIDoes(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Models: []handler.Model{{"gpt-6-luna", "openai"}, {"meta/llama", "openai"}}})
+	r := start(t, handler.Options{Upstream: hello, Routes: &upstream.Router{
+		Routes: anyModel, Listed: []upstream.Model{{ID: "gpt-6-luna", OwnedBy: "openai"}, {ID: "meta/llama", OwnedBy: "openai"}},
+	}})
 	res, body := fetch(t, http.MethodGet, r.url+"/v1/models", "")
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	object := func(id string) string {
@@ -41,4 +44,16 @@ func TestModelsAreListedForCallersOnly(t *testing.T) {
 	res, body := fetch(t, http.MethodGet, r.url+"/v1/models", "")
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
 	require.Contains(t, body, `"code":"unauthorized"`)
+}
+
+// anyModel are routes that have every model.
+var anyModel = []*upstream.Route{{}}
+
+// listed are routes of a relay that lists models, and answers for every other one as well.
+func listed(ids ...string) *upstream.Router {
+	r := &upstream.Router{Routes: anyModel}
+	for _, id := range ids {
+		r.Listed = append(r.Listed, upstream.Model{ID: id})
+	}
+	return r
 }

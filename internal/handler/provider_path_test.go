@@ -51,7 +51,7 @@ func deltas(t *testing.T, body string) (text, end string) {
 }
 
 func TestAChatCompletionOverHTTP(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Dialects: ofProviders, Models: []handler.Model{{ID: "gpt-6"}}})
+	r := start(t, handler.Options{Upstream: hello, Dialects: ofProviders, Routes: listed("gpt-6")})
 	res, body := fetch(t, http.MethodPost, r.url+completionsPath, streamed)
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.Equal(t, "text/event-stream; charset=utf-8", res.Header.Get("Content-Type"))

@@ -11,10 +11,17 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/upstream"
 )
 
+// screen decides on the fields of requests.
+type screen func(*chat.Request) (leftOut []string, err error)
+
+func (s screen) Resolve(req *chat.Request) ([]string, error) { return s(req) }
+func (s screen) Models() []upstream.Model                    { return nil }
+
 func TestFieldsThatDoNotReachTheProviderAreNamed(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, CORSOrigins: []string{"https://shop.example"}, Screen: func(req *chat.Request) (names []string, err error) {
+	r := start(t, handler.Options{Upstream: hello, CORSOrigins: []string{"https://shop.example"}, Routes: screen(func(req *chat.Request) (names []string, err error) {
 		for _, x := range req.Extra {
 			if x.Name == "n" {
 				return nil, &chat.Error{Code: chat.InvalidRequest, Message: "n: one is enough"}
@@ -22,7 +29,7 @@ func TestFieldsThatDoNotReachTheProviderAreNamed(t *testing.T) {
 			names = append(names, x.Name)
 		}
 		return names, nil
-	}})
+	})})
 	post := func(fields string) (*http.Response, string) {
 		return fetch(t, http.MethodPost, r.url+"/api/chat", `{"messages":[{"role":"user","content":"hi"}],`+fields+`}`, "Origin", "https://shop.example")
 	}
@@ -52,7 +59,9 @@ func TestFieldsThatDoNotReachTheProviderAreNamed(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Allows: func(model string) bool { return model == "m-2" }, RequireModel: true, MaxBody: 512 << 10})
+	r := start(t, handler.Options{Upstream: hello, Routes: &upstream.Router{
+		Required: true, Routes: []*upstream.Route{{Has: func(model string) bool { return model == "m-2" }}},
+	}, MaxBody: 512 << 10})
 	const user = `"messages":[{"role":"user","content":"hi"}]`
 	for name, tc := range map[string]struct {
 		method, path, body string

@@ -17,6 +17,7 @@ import (
 	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/stream"
+	"github.com/websopy/relay/internal/upstream"
 )
 
 // Dialect is a wire format and the path that it is spoken at: POST starts a stream, GET of an id below the path
@@ -43,21 +44,22 @@ type Dialect struct {
 	choose func(req *http.Request, body []byte) Dialect
 }
 
+// Routes say of a request, before it is put to anybody, what will become of it.
+type Routes interface {
+	// Resolve names the fields of a request that do not reach the provider. The error, a *chat.Error, is why the
+	// request is not to be answered: of its model, for one.
+	Resolve(*chat.Request) (leftOut []string, err error)
+	// Models are those that clients may choose from, the one first that answers requests which name none.
+	Models() []upstream.Model
+}
+
 // Options are what a Relay is made of. The zero value of a limit or a time means none.
 type Options struct {
 	Upstream chat.Streamer
 	Streams  *stream.Hub // nil: no stream is resumable
 	// Generations are the places of answers that are being generated. Those of Streams have theirs from the same.
 	Generations *limit.Places
-	Allows      func(model string) bool // nil: every model
-
-	Models []Model // that GET /v1/models lists
-
-	// Screen names the fields of a request that do not reach the provider, or refuses the request. Nil: all do.
-	Screen func(*chat.Request) (leftOut []string, err error)
-
-	// RequireModel refuses requests that name no model, because the upstream has no default.
-	RequireModel bool
+	Routes      Routes // that Upstream takes; nil: every request has one
 
 	// Who shows none of Keys and Tokens is refused; where there are neither, the relay is open to all.
 	Keys   identity.Keys

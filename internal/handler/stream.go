@@ -3,7 +3,6 @@ package handler
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"iter"
 	"net/http"
 	"net/url"
@@ -95,11 +94,11 @@ func (r *Relay) getStream(w http.ResponseWriter, req *http.Request) {
 // answer checks what is left to check, runs the upstream and counts what came of it. body is the hash of
 // the request's, for resumable streams.
 func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.Ask, body *[sha256.Size]byte) {
-	if err := r.admit(ask); err != nil {
-		r.fail(w, req, err)
+	if r.draining.Load() {
+		r.fail(w, req, errDraining)
 		return
 	}
-	if err := r.screen(w, req, &ask.Request); err != nil {
+	if err := r.resolve(w, req, &ask.Request); err != nil {
 		r.fail(w, req, err)
 		return
 	}
@@ -154,19 +153,6 @@ var (
 	errTooBig   = &chat.Error{Code: chat.StreamTooLong, Message: "the answer is longer than allowed"}
 )
 
-// admit refuses a request that is well-formed but not to be answered.
-func (r *Relay) admit(ask *dialect.Ask) *chat.Error {
-	switch {
-	case r.draining.Load():
-		return errDraining
-	case ask.Model != "" && r.Allows != nil && !r.Allows(ask.Model):
-		return &chat.Error{Code: chat.Forbidden, Message: fmt.Sprintf("model: %.64q is not allowed", ask.Model)}
-	case ask.Model == "" && r.RequireModel:
-		return &chat.Error{Code: chat.InvalidRequest, Message: "model: is required, there is no default (see UPSTREAM_MODEL)"}
-	}
-	return nil
-}
-
 // head is what is known of the answer to a question before its first chunk.
 func (r *Relay) head(req *http.Request, ask *dialect.Ask) chat.Head {
 	return chat.Head{Model: ask.Model, Created: time.Now(), Dialect: visitOf(req).dialect.Name(), Note: ask.Note}
@@ -181,8 +167,8 @@ func (r *Relay) encoder(req *http.Request, of dialect.Response) dialect.Encoder 
 
 // shownModel is what clients are told that answers them: what they asked for, or else the default.
 func (r *Relay) shownModel(asked string) string {
-	if asked == "" && len(r.Models) > 0 {
-		return r.Models[0].ID
+	if models := r.models(); asked == "" && len(models) > 0 {
+		return models[0].ID
 	}
 	return asked
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/upstream"
 )
 
 const uiQuestion = `{"id":"chat-0123456789abcdef","trigger":"submit-message","messages":[` +
@@ -44,7 +45,7 @@ func TestUseChatIsToldOfErrorsInWords(t *testing.T) {
 	failure := &chat.Error{Code: chat.UpstreamRateLimited, Message: "the provider has enough", RetryAfter: 1}
 	r := start(t, handler.Options{
 		Upstream: play(content("x"), failure), Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
-		Allows: func(model string) bool { return model != "forbidden" },
+		Routes: &upstream.Router{Routes: []*upstream.Route{{Has: func(model string) bool { return model != "forbidden" }}}},
 	})
 	key := []string{"Authorization", "Bearer k"}
 	url := r.url + "/api/chat"

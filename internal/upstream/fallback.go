@@ -41,17 +41,6 @@ type Candidate struct {
 	seen atomic.Bool // it has answered something, sometime
 }
 
-// Screen gives the names of the fields of a request that do not reach the candidate that is asked first. The
-// error, a *chat.Error, names a field without which the answer would not be what was asked for.
-func (f *Fallback) Screen(req *chat.Request) (leftOut []string, err error) {
-	for _, c := range f.Candidates {
-		if _, ok := c.model(req.Model); ok {
-			return c.Fields.Screen(req.Extra)
-		}
-	}
-	return nil, nil
-}
-
 var (
 	errBudget = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseTotal, Message: "no provider began to answer in time"}
 	errLost   = errors.New("upstream: another candidate was faster")

@@ -31,7 +31,7 @@ func screened(t *testing.T, kind string, pass []string, fields []chat.Field) (go
 	f.Candidates[0].Fields = format.NewFields(kind, pass)
 	req := question()
 	req.Extra = fields
-	if leftOut, err = f.Screen(req); err != nil {
+	if leftOut, err = routed(f).Resolve(req); err != nil {
 		return nil, nil, err
 	}
 	require.NoError(t, chattest.Fold(t, f.Stream(t.Context(), req)).Err)
@@ -100,7 +100,7 @@ func TestEachProviderGetsItsOwnFields(t *testing.T) {
 	f.Candidates[1].Model = func(string) (string, bool) { return "b", true }
 	req := question()
 	req.Extra = extra("top_k", "5", "include", "[]", "metadata", "{}")
-	leftOut, err := f.Screen(req)
+	leftOut, err := routed(f).Resolve(req)
 	require.NoError(t, err)
 	require.Equal(t, []string{"top_k"}, leftOut, "of the one that is asked first")
 	require.NoError(t, chattest.Fold(t, f.Stream(t.Context(), req)).Err)

@@ -1,0 +1,83 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// Router decides which candidates may answer a request, and in which order they are asked.
+type Router struct {
+	Routes   []*Route // of which the first that has the model is taken
+	Default  string   // the model of requests that name none; empty: the first route's candidates have their own
+	Required bool     // a request must name a model: there is no default, and the first route's candidates have none
+
+	Listed []Model // that clients may choose from
+
+	Budget     time.Duration // see Fallback
+	HedgeAfter time.Duration
+}
+
+// Model is one that requests may name.
+type Model struct {
+	ID      string
+	OwnedBy string // the kind of its provider
+}
+
+// Route says who answers requests for some models.
+type Route struct {
+	Has        func(model string) bool // nil: all
+	Candidates []*Candidate            // in the order in which they are asked
+}
+
+// Models are those that clients may choose from, the default first.
+func (r *Router) Models() []Model { return r.Listed }
+
+// Resolve decides whether a request can be answered, and gives the names of the fields of it that do not reach who
+// answers first. The error, a *chat.Error, says what the request has to name.
+func (r *Router) Resolve(req *chat.Request) (leftOut []string, err error) {
+	if req.Model == "" && r.Required {
+		return nil, &chat.Error{Code: chat.InvalidRequest, Message: "model: is required, there is no default (see UPSTREAM_MODEL)"}
+	}
+	route := r.route(req.Model)
+	if route == nil {
+		return nil, &chat.Error{Code: chat.Forbidden, Message: fmt.Sprintf("model: %.64q is not allowed", req.Model)}
+	}
+	return route.screen(req)
+}
+
+// route is that of a model, nil when nobody has it.
+func (r *Router) route(model string) *Route {
+	if model == "" {
+		model = r.Default
+	}
+	for _, route := range r.Routes {
+		if model == "" || route.Has == nil || route.Has(model) {
+			return route
+		}
+	}
+	return nil
+}
+
+// Stream implements chat.Streamer.
+func (r *Router) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
+	f := &Fallback{Budget: r.Budget, HedgeAfter: r.HedgeAfter}
+	if route := r.route(req.Model); route != nil {
+		f.Candidates = route.Candidates
+	}
+	return f.Stream(ctx, req)
+}
+
+// screen gives the names of the fields of a request that do not reach the candidate that is asked first. The
+// error, a *chat.Error, names a field without which the answer would not be what was asked for.
+func (r *Route) screen(req *chat.Request) (leftOut []string, err error) {
+	for _, c := range r.Candidates {
+		if _, ok := c.model(req.Model); ok {
+			return c.Fields.Screen(req.Extra)
+		}
+	}
+	return nil, nil
+}
