@@ -97,13 +97,17 @@ type local struct {
 }
 
 func (l *local) next(ctx context.Context) (records, error) {
+	released := l.g.hub.released
 	for {
 		s := l.g.log.next(&l.at, l.wake)
 		if !s.ended {
 			select {
-			case <-l.g.hub.released:
-				l.g.log.forget(l.wake)
-				return records{}, ErrReleased
+			case <-released:
+				if l.g.elsewhere() {
+					l.g.log.forget(l.wake)
+					return records{}, ErrReleased
+				}
+				released = nil // and asked again when there is more
 			default:
 			}
 		}
@@ -115,7 +119,7 @@ func (l *local) next(ctx context.Context) (records, error) {
 		}
 		select {
 		case <-l.wake:
-		case <-l.g.hub.released:
+		case <-released:
 			// Once more, for what came in the meantime.
 		case <-ctx.Done():
 			l.g.log.forget(l.wake)

@@ -265,8 +265,8 @@ func (h *Hub) Stop(ctx context.Context, owner, id string) error {
 	}
 }
 
-// Release ends the followers here with ErrReleased where another replica can go on in their place;
-// with the memory log nobody can, and nothing happens. Call it once, when no new client comes here.
+// Release ends the followers here with ErrReleased where another replica can go on in their place, or as soon as one
+// can: not with the memory log, nor while Redis does not take the stream. Call it once, when no new client comes here.
 func (h *Hub) Release() {
 	if h.store != nil {
 		h.store.handOver()

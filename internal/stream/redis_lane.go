@@ -168,5 +168,10 @@ func (s *store) handOver() {
 	}
 }
 
+// elsewhere says whether another replica can go on with the followers of g.
+func (g *generation) elsewhere() bool {
+	return g.mirror.created.Load() && g.hub.store.node(g.id).State() == redisconn.Up
+}
+
 // tooSlow says whether err is that a node has not answered in time.
 func tooSlow(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
