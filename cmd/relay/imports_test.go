@@ -15,6 +15,7 @@ const module = "github.com/websopy/relay/"
 var layers = [][]string{
 	{"cmd/relay"},
 	{"config", "internal/handler"},
+	{"internal/telemetry"},
 	{"internal/dialect", "internal/stream", "internal/ui", "internal/upstream"},
 	{"internal/upstream/provider"},
 	{"internal/upstream/format"},

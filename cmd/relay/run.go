@@ -27,6 +27,7 @@ import (
 	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/redisconn"
 	"github.com/websopy/relay/internal/stream"
+	"github.com/websopy/relay/internal/telemetry"
 )
 
 const (
@@ -50,7 +51,7 @@ func serve(cfg *config.Config, log zerolog.Logger, lostLines func() float64, sig
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_log_lines_lost_total",
 		Help: "Lines of the log that were not written, because nobody read it or not fast enough."}, lostLines))
-	metrics := handler.NewMetrics(registry)
+	metrics := telemetry.NewMetrics(registry)
 	generations := limit.NewPlaces(limit.PlacesOptions{Places: cfg.MaxStreams, PerCaller: cfg.LimitStreams})
 	hub, err := newHub(cfg, log, metrics, generations)
 	if err != nil {
@@ -60,7 +61,7 @@ func serve(cfg *config.Config, log zerolog.Logger, lostLines func() float64, sig
 		over, end := context.WithCancel(context.Background())
 		end()
 		defer hub.Close(over) // after a drain there is nothing left to do
-		handler.WatchStreams(registry, hub.Stats)
+		telemetry.WatchStreams(registry, hub.Stats)
 	}
 	tokens, closeKeys, err := newTokens(cfg, log)
 	if err != nil {
@@ -114,7 +115,7 @@ func serve(cfg *config.Config, log zerolog.Logger, lostLines func() float64, sig
 }
 
 func newRelay(
-	cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, hub *stream.Hub, generations *limit.Places,
+	cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics, hub *stream.Hub, generations *limit.Places,
 	tokens *identity.Tokens,
 ) (*handler.Relay, error) {
 	upstreams, err := newRouter(cfg, log, metrics)
@@ -147,7 +148,7 @@ var dialects = []handler.Dialect{
 }
 
 // newHub makes the resumable streams, or nil when they are off.
-func newHub(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics, generations *limit.Places) (*stream.Hub, error) {
+func newHub(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics, generations *limit.Places) (*stream.Hub, error) {
 	o := stream.Options{
 		Grace: cfg.ResumeGrace, Retention: cfg.ResumeRetention, MaxDuration: cfg.MaxDuration,
 		MaxStreamBytes: int64(cfg.ResumePerStream), MaxBytes: int64(cfg.ResumeBytes), Generations: generations,

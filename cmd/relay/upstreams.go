@@ -14,17 +14,17 @@ import (
 
 	"github.com/websopy/relay/config"
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/telemetry"
 	"github.com/websopy/relay/internal/upstream"
 	"github.com/websopy/relay/internal/upstream/format"
 	"github.com/websopy/relay/internal/upstream/provider"
 )
 
 // newRouter puts the providers in the order in which they are asked.
-func newRouter(cfg *config.Config, log zerolog.Logger, metrics *handler.Metrics) (*upstream.Router, error) {
+func newRouter(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics) (*upstream.Router, error) {
 	first := cfg.Upstreams[0]
 	chain := &upstream.Route{Has: first.Allows}
-	redact := handler.Redactor(upstreamSecrets(cfg))
+	redact := telemetry.Redactor(upstreamSecrets(cfg))
 	for i, u := range cfg.Upstreams {
 		provider, err := newProvider(u)
 		if err != nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/chat/chattest"
 	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/telemetry"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -99,7 +100,7 @@ type faulty struct{ chat.Streamer }
 func newRelay(o handler.Options) *relay {
 	r := &relay{log: newJournal(), registry: prometheus.NewRegistry()}
 	o.Log = zerolog.New(r.log)
-	o.Metrics = handler.NewMetrics(r.registry)
+	o.Metrics = telemetry.NewMetrics(r.registry)
 	if o.MaxBody == 0 {
 		o.MaxBody = 1 << 20
 	}

@@ -14,10 +14,10 @@ func (r *Relay) enter(req *http.Request) (leave func(), err *chat.Error) {
 	if full, ok := errors.AsType[*limit.Full](full); ok {
 		return nil, &chat.Error{Code: chat.Overloaded, Message: "too many streams are open (RELAY_MAX_STREAMS)", RetryAfter: full.After}
 	}
-	r.Metrics.open.Inc()
+	r.telemetry.Opened()
 	return func() {
 		place.Give()
-		r.Metrics.open.Dec()
+		r.telemetry.Closed()
 	}, nil
 }
 

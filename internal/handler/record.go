@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
-
-	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/stream"
+	"github.com/websopy/relay/internal/telemetry"
 	"github.com/websopy/relay/internal/upstream/trace"
 )
 
@@ -47,10 +45,10 @@ type record struct {
 // tally counts what was written of one stream, or what came for an answer that is written whole. Times are
 // since the stream's start.
 type tally struct {
-	metrics     *Metrics      // that the times go into
-	resumed     bool          // the client had the beginning already
-	first, last time.Duration // of chunks
-	held        int64         // chunks that wait to be written
+	metrics     *telemetry.Metrics // that the times go into
+	resumed     bool               // the client had the beginning already
+	first, last time.Duration      // of chunks
+	held        int64              // chunks that wait to be written
 	chunks      int64
 	bytes       int64
 }
@@ -63,10 +61,10 @@ func (t *tally) wrote(at time.Duration) {
 	case t.chunks == 0:
 		t.first = at
 		if !t.resumed {
-			t.metrics.firstChunk.Observe(at.Seconds())
+			t.metrics.FirstChunk(at)
 		}
 	default:
-		t.metrics.chunkGap.Observe((at - t.last).Seconds())
+		t.metrics.ChunkGap(at - t.last)
 	}
 	t.last = at
 	t.chunks += t.held
@@ -136,11 +134,6 @@ func (rec *record) fail(err error) {
 	rec.reason = string(rec.failure.Code)
 }
 
-func isChatError(err error) bool {
-	_, ok := errors.AsType[*chat.Error](err)
-	return ok
-}
-
 // outcome is conclude for a generation, whose client is the log.
 func (rec *record) outcome(o stream.Outcome) {
 	rec.id = o.ID
@@ -158,132 +151,23 @@ func (rec *record) outcome(o stream.Outcome) {
 	}
 }
 
-// countStream counts a stream, once, and makes its log line.
-func (r *Relay) countStream(rec *record) {
-	r.Metrics.ended.WithLabelValues(rec.reason).Inc()
-	r.Metrics.chunks.Add(float64(rec.chunks))
-	r.Metrics.bytes.Add(float64(rec.bytes))
-	r.tell(rec, "stream")
+// facts are what operators are told of a stream.
+func (rec *record) facts() *telemetry.Stream {
+	v := rec.visit
+	s := &telemetry.Stream{
+		RequestID: v.id, Client: v.caller.Addr, Caller: v.caller.Name,
+		ID: rec.id, Model: rec.asked, Ignored: v.ignored,
+		Trace: &rec.trace, Done: rec.done,
+		Start: rec.start, First: rec.first, Chunks: rec.chunks, Bytes: rec.bytes,
+		Reason: rec.reason, Failure: rec.failure,
+	}
+	if rec.reason == reasonSlowClient {
+		s.Cause = rec.cause
+	}
+	return s
 }
 
-// countGeneration does the same for the generation of a resumable stream, whoever reads it.
-func (r *Relay) countGeneration(rec *record) {
-	r.Metrics.generations.WithLabelValues(rec.reason).Inc()
-	r.tell(rec, "generation")
-}
-
-// tell makes a log line, and counts the requests to providers.
-func (r *Relay) tell(rec *record, what string) {
-	for _, a := range rec.trace.Attempts {
-		r.Metrics.attempts.WithLabelValues(a.Upstream, outcome(a.Err)).Inc()
-		r.warnOfKey(rec.visit, a)
-	}
-	if rec.trace.Hedged {
-		r.Metrics.hedges.Inc()
-	}
-	if rec.trace.TooMuch {
-		r.Metrics.noState.Inc()
-	}
-
-	level := zerolog.InfoLevel
-	if rec.failure != nil {
-		level = zerolog.WarnLevel
-	}
-	e := r.Log.WithLevel(level)
-	if !e.Enabled() {
-		return
-	}
-	caller := rec.visit.caller
-	e.Str("request_id", rec.visit.id).Str("reason", rec.reason).Stringer("client", caller.Addr)
-	if caller.Name != "" {
-		e.Str("caller", caller.Name)
-	}
-	if rec.id != "" {
-		e.Str("stream", rec.id[:8]) // whole, it would let a reader of the log attach
-	}
-	if model := rec.model(); model != "" {
-		e.Str("model", shorten(r.redact.Replace(model), shortText))
-	}
-	if ignored := rec.visit.ignored; ignored != "" && what == "stream" {
-		e.Str("ignored", shorten(r.redact.Replace(ignored), longText))
-	}
-	if n := len(rec.trace.Attempts); n > 0 {
-		e.Str("upstream", rec.trace.Attempts[n-1].Upstream).Int("attempts", n)
-		if n > 1 {
-			e.Strs("tried", tried(rec.trace.Attempts)).Bool("hedged", rec.trace.Hedged)
-		}
-	}
-	if rec.chunks > 0 {
-		e.Dur("first_chunk_ms", rec.first)
-	}
-	e.Dur("duration_ms", time.Since(rec.start)).Int64("chunks", rec.chunks).Int64("bytes", rec.bytes)
-	if rec.done != nil {
-		e.Str("finish_reason", string(rec.done.FinishReason))
-		if u := rec.done.Usage; u != nil {
-			e.Int64("prompt_tokens", u.PromptTokens).Int64("completion_tokens", u.CompletionTokens)
-			if u.CachedTokens > 0 {
-				e.Int64("cached_tokens", u.CachedTokens)
-			}
-			if u.ReasoningTokens > 0 {
-				e.Int64("reasoning_tokens", u.ReasoningTokens)
-			}
-		}
-	}
-	if rec.failure != nil {
-		e.Str("error", shorten(r.redact.Replace(rec.failure.Error()), longText))
-	} else if rec.reason == reasonSlowClient {
-		e.Str("error", rec.cause.Error())
-	}
-	e.Msg(what)
-}
-
-// model is the one that was asked for or, where that is the provider's or the relay's choice, the one that
-// answered.
-func (rec *record) model() string {
-	if rec.asked == "" && rec.done != nil {
-		return rec.done.Model
-	}
-	return rec.asked
-}
-
-// tried is what every attempt came to, in order. Those that came to the same are one entry: a server that starts is
-// asked many times.
-func tried(attempts []trace.Attempt) []string {
-	var all []string
-	for i := 0; i < len(attempts); {
-		a, same := attempts[i], 1
-		for i+same < len(attempts) && attempts[i+same].Upstream == a.Upstream && outcome(attempts[i+same].Err) == outcome(a.Err) {
-			same++
-		}
-		entry := a.Upstream + " " + outcome(a.Err)
-		if same > 2 {
-			entry += " ×" + strconv.Itoa(same)
-		} else if same == 2 {
-			all = append(all, entry)
-		}
-		all = append(all, entry)
-		i += same
-	}
-	return all
-}
-
-// warnOfKey says aloud that a provider refuses the relay's key or account: while another one answers, nobody
-// else would tell.
-func (r *Relay) warnOfKey(v *visit, a trace.Attempt) {
-	if isChatError(a.Err) && chat.AsError(a.Err).Code == chat.UpstreamAuth {
-		r.Log.Error().Str("request_id", v.id).Str("upstream", a.Upstream).
-			Str("error", shorten(r.redact.Replace(a.Err.Error()), longText)).
-			Msg("the provider refuses the relay's key or account")
-	}
-}
-
-// outcome is a bounded set of labels for an attempt.
-func outcome(err error) string {
-	switch {
-	case err == nil:
-		return "ok"
-	case isChatError(err):
-		return string(chat.AsError(err).Code)
-	}
-	return "cancelled"
+func isChatError(err error) bool {
+	_, ok := errors.AsType[*chat.Error](err)
+	return ok
 }

@@ -5,14 +5,13 @@ import (
 	"net/http"
 	"runtime/debug"
 
-	"github.com/rs/zerolog"
-
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/telemetry"
 )
 
 // recoverPanics turns a bug into an answer and a log line with its stack. Streams recover by themselves,
 // because theirs have begun.
-func recoverPanics(log panicLog, refuse refusal) func(http.Handler) http.Handler {
+func recoverPanics(log bugs, refuse refusal) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			defer func() {
@@ -28,15 +27,11 @@ func recoverPanics(log panicLog, refuse refusal) func(http.Handler) http.Handler
 	}
 }
 
-// panicLog is where bugs are told.
-type panicLog struct {
-	log    zerolog.Logger
-	redact Redaction
-}
+// bugs is where they are told.
+type bugs struct{ *telemetry.Telemetry }
 
-// panicked logs what recover returned and gives the error for the client.
-func (l panicLog) panicked(req *http.Request, v any) *chat.Error {
-	l.log.Error().Str("request_id", visitOf(req).id).Str("panic", shorten(l.redact.Replace(fmt.Sprint(v)), longText)).
-		Str("stack", shorten(string(debug.Stack()), 8*longText)).Msg("panic")
+// panicked tells what recover returned and gives the error for the client.
+func (b bugs) panicked(req *http.Request, v any) *chat.Error {
+	b.Panicked(visitOf(req).id, fmt.Sprint(v), debug.Stack())
 	return &chat.Error{Code: chat.Internal, Message: "internal error"}
 }

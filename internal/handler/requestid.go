@@ -8,6 +8,7 @@ import (
 
 	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/limit"
+	"github.com/websopy/relay/internal/telemetry"
 )
 
 // visit is what the middlewares learn of a request. It is one context value, and a pointer, because each
@@ -34,7 +35,7 @@ func visitOf(req *http.Request) *visit {
 
 // receive begins a visit: it gives the request an id, in the response and in the log, which is the caller's
 // own when that is a sane one and no secret, and the dialect of its path.
-func receive(dialects []Dialect, secrets Redaction) func(http.Handler) http.Handler {
+func receive(dialects []Dialect, secrets telemetry.Redaction) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			v := &visit{id: req.Header.Get("X-Request-Id"), dialect: dialectOf(dialects, req.URL.Path)}

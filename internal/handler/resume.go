@@ -44,11 +44,11 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *dialect.Ask
 		Ended: func(o stream.Outcome) {
 			question.Release()
 			generation.outcome(o)
-			r.countGeneration(generation)
+			r.telemetry.GenerationEnded(generation.facts())
 		},
 	})
 	if errors.Is(startErr, stream.ErrUnavailable) {
-		r.Metrics.unavailable.Inc()
+		r.telemetry.Unavailable()
 		return nil, nil, false
 	}
 	if startErr != nil {
@@ -120,7 +120,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	of.Head = f.Head()
 	of.Grace, of.Retention = r.Streams.Keeps()
 	r.stream(cancel, w, req, f.Chunks(ctx), r.encoder(req, of), rec)
-	r.countStream(rec)
+	r.telemetry.StreamEnded(rec.facts())
 	rec.abort()
 }
 
@@ -131,7 +131,7 @@ func (r *Relay) serveWhole(w http.ResponseWriter, req *http.Request, f *stream.F
 	rec.id = f.ID()
 	w.Header().Set("X-Stream-Id", f.ID())
 	r.whole(w, req, f.Head(), f.Chunks(req.Context()), rec)
-	r.countStream(rec)
+	r.telemetry.StreamEnded(rec.facts())
 	rec.abort()
 }
 

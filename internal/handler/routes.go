@@ -17,6 +17,7 @@ import (
 	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/stream"
+	"github.com/websopy/relay/internal/telemetry"
 	"github.com/websopy/relay/internal/upstream"
 )
 
@@ -84,18 +85,18 @@ type Options struct {
 	UI bool // serve the demo page
 
 	Log     zerolog.Logger
-	Metrics *Metrics
+	Metrics *telemetry.Metrics
 	Secrets []string // never to appear in logs or messages, whoever quotes them
 }
 
 // Relay serves the wire contract (docs/protocol.md).
 type Relay struct {
 	Options
-	redact   Redaction
-	bugs     panicLog
-	bodies   *limit.Bytes
-	refusals *refusals
-	routes   http.Handler
+	redact    telemetry.Redaction
+	telemetry *telemetry.Telemetry
+	bugs      bugs
+	bodies    *limit.Bytes
+	routes    http.Handler
 
 	connections *limit.Places // of streams
 	notReady    atomic.Bool
@@ -109,10 +110,10 @@ type Relay struct {
 func New(o Options) *Relay {
 	r := &Relay{Options: o, bodies: limit.NewBytes(o.BodyBytes), connections: limit.NewPlaces(limit.PlacesOptions{Places: o.MaxStreams})}
 	r.life, r.end = context.WithCancelCause(context.Background())
-	r.redact = Redactor(o.Secrets)
-	r.bugs = panicLog{log: o.Log, redact: r.redact}
-	r.refusals = newRefusals()
-	r.Metrics.observeBodies(r.bodies.Used)
+	r.redact = telemetry.Redactor(o.Secrets)
+	r.telemetry = telemetry.New(o.Metrics, o.Log, r.redact)
+	r.bugs = bugs{r.telemetry}
+	r.Metrics.ObserveBodies(r.bodies.Used)
 	r.routes = r.newRoutes()
 	return r
 }

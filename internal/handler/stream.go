@@ -143,7 +143,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	} else {
 		r.whole(w, req, r.head(req, ask), r.Upstream.Stream(ctx, &ask.Request), rec)
 	}
-	r.countStream(rec)
+	r.telemetry.StreamEnded(rec.facts())
 	rec.abort()
 }
 

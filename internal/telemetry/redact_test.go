@@ -1,15 +1,15 @@
-package handler_test
+package telemetry_test
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/telemetry"
 )
 
 func TestSecretsAreBlottedOut(t *testing.T) {
-	r := handler.Redactor([]string{"", "e", "k-1", "sk-proj-Abc123Def456Ghi789", "sk-proj-Abc123Def456Ghi789-and-more", "+plus+"})
+	r := telemetry.Redactor([]string{"", "e", "k-1", "sk-proj-Abc123Def456Ghi789", "sk-proj-Abc123Def456Ghi789-and-more", "+plus+"})
 	for text, want := range map[string]string{
 		"the message has an e in every word":  "the message has an *** in every word",
 		"k-1, (k-1) and k-12 or ak-1":         "***, (***) and k-12 or ak-1",
@@ -26,5 +26,5 @@ func TestSecretsAreBlottedOut(t *testing.T) {
 	} {
 		require.Equal(t, want, r.Replace(text))
 	}
-	require.Equal(t, "as it is", handler.Redactor(nil).Replace("as it is"))
+	require.Equal(t, "as it is", telemetry.Redactor(nil).Replace("as it is"))
 }

@@ -1,6 +1,8 @@
-package handler
+package telemetry
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -55,8 +57,23 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// observeBodies exposes how much memory request bodies hold.
-func (m *Metrics) observeBodies(used func() int64) {
+// Opened counts a stream's connection among those that are open, until Closed.
+func (m *Metrics) Opened() { m.open.Inc() }
+
+// Closed ends what Opened began.
+func (m *Metrics) Closed() { m.open.Dec() }
+
+// FirstChunk notes how long the client of a stream waited for its first chunk.
+func (m *Metrics) FirstChunk(after time.Duration) { m.firstChunk.Observe(after.Seconds()) }
+
+// ChunkGap notes the time between two writes of chunks.
+func (m *Metrics) ChunkGap(d time.Duration) { m.chunkGap.Observe(d.Seconds()) }
+
+// Unavailable counts a stream that was to be resumable and is not.
+func (m *Metrics) Unavailable() { m.unavailable.Inc() }
+
+// ObserveBodies exposes how much memory request bodies hold.
+func (m *Metrics) ObserveBodies(used func() int64) {
 	m.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "relay_body_bytes",
 		Help: "Bytes of request bodies that are held until their answers begin."}, func() float64 { return float64(used()) }))
 }
