@@ -10,7 +10,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RACE := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null && echo -race)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-go test-peers test-sdk clients lint bench fuzz chaos conformance field docker
+.PHONY: chart help run build test test-go test-peers test-sdk clients lint bench fuzz chaos conformance field docker
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -31,6 +31,7 @@ test-go: ## the Go tests
 		echo "SKIPPED: the log in another Redis, because $$name is not installed"; done
 	@for name in nginx haproxy caddy envoy; do command -v $$name >/dev/null || \
 		echo "SKIPPED: relays behind $$name, because it is not installed"; done
+	@command -v promtool >/dev/null || echo "SKIPPED: the alerts, because promtool (prometheus) is not installed"
 	$(GO) test -timeout 20m $(RACE) $(GOTESTFLAGS) ./...
 
 test-peers: ## the providers' formats against the providers' own Go SDKs
@@ -86,6 +87,15 @@ field: build ## public bug reports as cases for bin/relay, if they are there
 			sed -i 's/"code": *"upstream_rejected"/"code": "context_length_exceeded"/' "$$cases/$$case/case.json"; \
 		done && python3 $(SHARED)/field/run.py --relay bin/relay --cases "$$cases"; \
 	else echo "SKIPPED: the reports from the field, because there is no $(SHARED)/field"; fi
+
+# Helm is compiled once (3 minutes of processor time) and kept in bin/.
+HELM := helm.sh/helm/v4/cmd/helm@v4.3.1
+KUBERNETES_VALIDATE := kubernetes-validate==1.37.0
+chart: ## check the Helm chart as a cluster would, without one
+	@test -x bin/helm || { echo "compiling helm, once"; GOBIN=$$PWD/bin $(GO) install $(HELM); }
+	@test -x bin/python/bin/kubernetes-validate || \
+		{ python3 -m venv bin/python && bin/python/bin/pip install -q $(KUBERNETES_VALIDATE); }
+	cd test/chart && PATH=$$PWD/../../bin:$$PWD/../../bin/python/bin:$$PATH $(GO) test -count=1 $(GOTESTFLAGS) ./...
 
 docker: ## build the container image
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE):$(VERSION) .
