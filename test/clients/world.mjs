@@ -29,12 +29,20 @@ export class Provider {
 		return this.#requests.get(model) ?? [];
 	}
 
+	/** Tells another process of the requests for a model. */
+	#tell(req, res) {
+		const requests = this.requests(decodeURIComponent(req.url.replace("/v1/requests/", "")));
+		res.end(JSON.stringify({ bodies: requests.map(({ body }) => body), left: requests.filter(({ left }) => left).length }));
+	}
+
 	async #answer(req, res) {
+		if (req.method === "GET") return this.#tell(req, res);
 		let text = "";
 		for await (const piece of req) text += piece;
 		const body = JSON.parse(text);
-		const closed = once(res, "close");
-		this.#requests.set(body.model, [...this.requests(body.model), { body, closed }]);
+		const request = { body, closed: once(res, "close"), left: false };
+		request.closed.then(() => (request.left = !res.writableFinished));
+		this.#requests.set(body.model, [...this.requests(body.model), request]);
 		const behave = behaviours[body.model.split("/")[0]];
 		if (!behave) return refuse(res, 404, { message: `no model ${body.model}`, type: "invalid_request_error", code: "model_not_found" });
 		await behave(new Answer(res), body);
