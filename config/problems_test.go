@@ -44,7 +44,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		noModel     = "is neither a name nor name=other, where other has no *"
 		noHeader    = "is not of the form Name: value or Name=value"
 		tokenOnly   = "has characters other than printable ASCII without spaces"
-		allKinds    = "use one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, websopy"
+		allKinds    = "use one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, bedrock, websopy"
 		goodKey     = "UPSTREAM_API_KEY=sk-1"
 		jwt         = "RELAY_JWT_AUDIENCE=relay;"
 		issuer      = jwt + "RELAY_JWT_ISSUER=https://login.example.com;"

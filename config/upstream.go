@@ -29,6 +29,7 @@ var kinds = []kind{
 	{name: "azure", versioned: true},
 	{name: "ollama", baseURL: "http://localhost:11434"},
 	{name: "cohere", baseURL: "https://api.cohere.com"},
+	{name: "bedrock"},
 	{name: "websopy"},
 }
 

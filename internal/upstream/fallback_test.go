@@ -242,7 +242,7 @@ func TestOneBudgetHoldsForAllProvidersAndEndsWithTheFirstChunk(t *testing.T) {
 }
 
 var (
-	refused503 = act{err: report.Of(503, []byte(`{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`), 0)}
+	refused503 = act{err: report.Of(report.Response{Status: 503, Body: []byte(`{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`)})}
 	refusedTCP = act{err: &chat.Error{Code: chat.UpstreamUnreachable, Err: syscall.ECONNREFUSED}}
 )
 
@@ -278,7 +278,7 @@ func TestAServerThatDoesNotStartIsGivenUpWithinTheBudget(t *testing.T) {
 		"it was there, and refuses":   {true, refusedTCP, chat.UpstreamUnreachable, 90 * time.Second},
 		"it was never there":          {false, refusedTCP, chat.UpstreamUnreachable, 11 * time.Second},
 		"it loads its model for ever": {false, refused503, chat.UpstreamError, 90 * time.Second},
-		"it is overloaded":            {true, act{err: report.Of(503, []byte(`{"error":"overloaded"}`), 0)}, chat.UpstreamError, 0},
+		"it is overloaded":            {true, act{err: report.Of(report.Response{Status: 503, Body: []byte(`{"error":"overloaded"}`)})}, chat.UpstreamError, 0},
 		"it has no address": {true, act{err: &chat.Error{Code: chat.UpstreamUnreachable, Err: syscall.EHOSTUNREACH}},
 			chat.UpstreamUnreachable, 0},
 	} {

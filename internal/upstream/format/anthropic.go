@@ -345,13 +345,7 @@ func encodeAnthropicLimits(e *jx.Encoder, q *Query, prefilled bool) error {
 	if err != nil {
 		return err
 	}
-	maxTokens := q.MaxTokens
-	if n, err := strconv.Atoi(string(maxTokens)); err == nil && t.budget > 0 {
-		// The caller's limit is on all tokens, and the budget must be below it.
-		if t.budget = min(t.budget, n/2); t.budget < max(q.least, minThinkingBudget) {
-			t = anthropicThought{}
-		}
-	}
+	maxTokens, t := q.withBudget(t)
 	if maxTokens == "" {
 		n := anthropicMaxTokens + t.budget
 		if t.typ == "adaptive" || t.typ == "" && q.thinks == unaskedThinking {
@@ -378,6 +372,16 @@ func encodeAnthropicLimits(e *jx.Encoder, q *Query, prefilled bool) error {
 	}
 	encodeAnthropicOutput(e, t.effort, format)
 	return nil
+}
+
+// withBudget gives the caller's limit, which is on all tokens, and the thought with a budget that is below it.
+func (q *Query) withBudget(t anthropicThought) (chat.Number, anthropicThought) {
+	if n, err := strconv.Atoi(string(q.MaxTokens)); err == nil && t.budget > 0 {
+		if t.budget = min(t.budget, n/2); t.budget < max(q.least, minThinkingBudget) {
+			t = anthropicThought{}
+		}
+	}
+	return q.MaxTokens, t
 }
 
 // minThinkingBudget is the least budget that any model behind this format accepts, in tokens.

@@ -35,6 +35,24 @@ type modelRule struct {
 	backAs    string // a hostRule's back, of this model
 	parsed    bool   // has to be asked to tell thinking from text
 	ccMost    string // the largest effort in chat completions; "" any
+	converse         // Bedrock's
+}
+
+// converse is what Bedrock's format does not say in the same way for the models of all makers.
+type converse struct {
+	thinksAs    string // how an effort is said: "" not at all, or one of those below
+	cachePoints bool   // it takes marks for the cache
+}
+
+const (
+	byThinking        = "Claude's thinking"
+	byReasoningConfig = "Nova's reasoningConfig"
+	byEffort          = "OpenAI's reasoning_effort"
+)
+
+// converseRules go by the families of models.
+var converseRules = map[string]converse{
+	"claude": {byThinking, true}, "nova": {byReasoningConfig, true}, "openai.gpt-oss": {thinksAs: byEffort},
 }
 
 // Values of a modelRule.
@@ -122,6 +140,13 @@ var modelFamilies = []modelFamily{
 		{match: `gemini-3(\.[156])?-flash`, thinks: onLevels, efforts: "minimal low medium high", images: true,
 			shows: true},
 		{match: ``, thinks: onLevels, efforts: "low medium high", images: true, shows: true},
+	}},
+	{"nova", regexp.MustCompile(`(^|[./])amazon\.nova-`), []modelRule{
+		{match: `nova-(micro|lite|pro|premier)-v1`, efforts: notTaken},
+		{match: ``, efforts: "none low medium high"},
+	}},
+	{"openai.gpt-oss", regexp.MustCompile(`(^|[./])openai\.gpt-oss`), []modelRule{
+		{match: ``, efforts: "low medium high"},
 	}},
 }
 
@@ -271,6 +296,9 @@ func (h *Host) rulesOf(model string) *rules {
 			r.line, r.modelRule = f.name, ruleFor(f.rules, name)
 		}
 	}
+	if h.Kind == "bedrock" {
+		r.converse, r.inPlace = converseRules[r.line], false // its conversations have no messages of the system
+	}
 	return r
 }
 
@@ -294,6 +322,8 @@ func (f *modelFamily) speaks(kind string, signed bool) bool {
 		return f.name == "claude"
 	case "gemini":
 		return f.name == "gemini"
+	case "bedrock":
+		return converseRules[f.name] != converse{}
 	case "openai", "openai-responses", "azure":
 		return f.name == "gpt" || f.name == "gemini" && signed
 	}

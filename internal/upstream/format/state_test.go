@@ -43,7 +43,7 @@ func FuzzState(f *testing.F) {
 	}
 	f.Add(`[]`, ".1.inner")
 	formats := map[string]Format{"openai": OpenAI{}, "openai-responses": Responses{}, "anthropic": Anthropic{}, "gemini": Gemini{},
-		"ollama": Ollama{}, "cohere": Cohere{}, "websopy": Websopy{}}
+		"bedrock": Bedrock{}, "ollama": Ollama{}, "cohere": Cohere{}, "websopy": Websopy{}}
 	f.Fuzz(func(t *testing.T, items, tail string) {
 		for kind, format := range formats {
 			at := (&Host{Kind: kind, BaseURL: "https://provider.example"}).Target("m")

@@ -60,8 +60,8 @@ func (t *template) learn(data []byte, key string) {
 // giveUp is how many events are learnt without a match between them.
 const giveUp = 16
 
-// trimPadding takes off the brace that ends an event, and the spaces before it, of which Anthropic sends some more or
-// less each time.
+// trimPadding takes off the brace that ends an event, and the padding before it, of which there is some more or less
+// each time: Anthropic's spaces, Bedrock's member p, OpenAI's obfuscation.
 func trimPadding(data []byte) (rest []byte, ok bool) {
 	n := len(data) - 1
 	if n < 1 || data[n] != '}' {
@@ -70,7 +70,31 @@ func trimPadding(data []byte) (rest []byte, ok bool) {
 	for n > 0 && data[n-1] == ' ' {
 		n--
 	}
-	return data[:n], true
+	return trimFiller(data[:n]), true
+}
+
+// trimFiller takes off a last member that is there to hide how long the others are. Its bytes can't be those of another
+// string, in which the quotes would be escaped.
+func trimFiller(data []byte) []byte {
+	if n := len(data); n == 0 || data[n-1] != '"' {
+		return data
+	}
+	i := len(data) - 1
+	for i > 0 && isAlphanumeric(data[i-1]) {
+		i--
+	}
+	for _, member := range fillers {
+		if rest, ok := bytes.CutSuffix(data[:i], member); ok {
+			return rest
+		}
+	}
+	return data
+}
+
+var fillers = [][]byte{[]byte(`,"p":"`), []byte(`,"obfuscation":"`)}
+
+func isAlphanumeric(c byte) bool {
+	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
 }
 
 // literal holds the bytes that stand for themselves in a JSON string.

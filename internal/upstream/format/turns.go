@@ -105,13 +105,13 @@ func rank(order map[string]int, m *chat.Message) int {
 // partsOf gives the parts of a message that say something to this provider.
 func (q *Query) partsOf(m *chat.Message) []chat.Part {
 	parts := partsOf(m)
-	if q.kind != "anthropic" {
+	if q.kind != "anthropic" && q.kind != "bedrock" {
 		return parts
 	}
 	return slices.DeleteFunc(slices.Clone(parts), isBlank)
 }
 
-// isBlank reports whether a part is text without a visible character, which Claude refuses.
+// isBlank reports whether a part is text without a visible character, which Claude and Bedrock refuse.
 func isBlank(p chat.Part) bool { return p.Type == chat.PartText && strings.TrimSpace(p.Text) == "" }
 
 // asUser is what the system says in the user's turn.

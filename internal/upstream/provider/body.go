@@ -34,7 +34,7 @@ func framingOf(f *framing.Framing, res *http.Response) (*framing.Framing, error)
 	}
 	res.Body = body{io.MultiReader(bytes.NewReader(head), res.Body), res.Body}
 	switch begin := trimStart(head); {
-	case len(begin) == 0:
+	case len(begin) == 0, f == framing.AWSEvents && begin[0] == 0: // a frame of less than 16 MiB
 		return f, nil
 	case begin[0] == '{' && f == framing.NDJSON && strings.Contains(typ, "json") && typ != "application/json":
 		return f, nil

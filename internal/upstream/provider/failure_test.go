@@ -278,7 +278,7 @@ func FuzzProviderReport(f *testing.F) {
 		if status < 300 || status > 599 {
 			status = 400
 		}
-		e := report.Of(status, []byte(body), 0)
+		e := report.Of(report.Response{Status: status, Body: []byte(body)})
 		require.NotEmpty(t, e.Code)
 		require.Less(t, len(e.Message), 400)
 		require.NotContains(t, e.Message, "://")

@@ -169,7 +169,8 @@ func checkResponse(res *http.Response) error {
 		return nil
 	}
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
-	return report.Of(res.StatusCode, body, retryAfter(res.Header, time.Now()))
+	kind, _, _ := strings.Cut(res.Header.Get("X-Amzn-Errortype"), ":") // what follows is an address of theirs
+	return report.Of(report.Response{Status: res.StatusCode, Body: body, Kind: kind, RetryAfter: retryAfter(res.Header, time.Now())})
 }
 
 // teller is who answers the relay's requests for a model.

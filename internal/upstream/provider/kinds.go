@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -43,6 +44,7 @@ var kinds = []Kind{
 	{Name: "gemini", Wire: Wire{format.Gemini{}, framing.EventStream, geminiURL}, Header: keyIn("X-Goog-Api-Key")},
 	{Name: "ollama", Wire: Wire{format.Ollama{}, framing.NDJSON, at("/api/chat")}, Header: bearer},
 	{Name: "cohere", Wire: Wire{format.Cohere{}, framing.EventStream, at("/v2/chat")}, Header: bearer},
+	{Name: "bedrock", Wire: Wire{format.Bedrock{}, framing.AWSEvents, bedrockURL}, Header: bearer},
 	{Name: "websopy", Wire: Wire{format.Websopy{}, framing.EventStream, at("/v1/ai/chat/stream")}, Header: bearer},
 }
 
@@ -87,4 +89,18 @@ func anthropicHeader(o *Options, h http.Header) {
 
 func geminiURL(o *Options, model string) string {
 	return o.BaseURL + "/models/" + url.PathEscape(strings.TrimPrefix(model, "models/")) + ":streamGenerateContent?alt=sse"
+}
+
+// bedrockURL has the model's id in the path, escaped wholly: Amazon's signatures are of paths that are.
+func bedrockURL(o *Options, model string) string {
+	const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+	var id strings.Builder
+	for i := range len(model) {
+		if strings.IndexByte(unreserved, model[i]) >= 0 {
+			id.WriteByte(model[i])
+		} else {
+			fmt.Fprintf(&id, "%%%02X", model[i])
+		}
+	}
+	return o.BaseURL + "/model/" + id.String() + "/converse-stream"
 }

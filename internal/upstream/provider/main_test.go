@@ -46,16 +46,30 @@ func (f replies) RoundTrip(req *http.Request) (*http.Response, error) {
 		Header: http.Header{"Content-Type": {req.Header.Get("Accept")}}, Body: io.NopCloser(f())}, nil
 }
 
+// typed answers with a content type, if there is one.
+type typed struct {
+	next        http.RoundTripper
+	contentType string
+}
+
+func (f typed) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := f.next.RoundTrip(req)
+	if f.contentType != "" {
+		res.Header.Set("Content-Type", f.contentType)
+	}
+	return res, err
+}
+
 // roundTripper is a transport made of a func.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // decodeWith answers a question with a recorded body, however it is cut into reads.
-func decodeWith(t testing.TB, kind string, body func() io.Reader) chattest.Transcript {
+func decodeWith(t testing.TB, kind string, body func() io.Reader, contentType ...string) chattest.Transcript {
 	t.Helper()
 	s := newUpstream(t, options(kind, "http://provider.invalid"))
-	provider.SetTransport(s, replies(body))
+	provider.SetTransport(s, typed{replies(body), strings.Join(contentType, "")})
 	return chattest.Fold(t, s.Stream(t.Context(), question()))
 }
 
@@ -152,8 +166,11 @@ func requireSame(t *testing.T, want, got chattest.Transcript, msgAndArgs ...any)
 
 // events lays out events as the kind frames them.
 func events(kind string, data ...string) string {
-	if kind == "ollama" {
+	switch kind {
+	case "ollama":
 		return strings.Join(data, "\n") + "\n"
+	case "bedrock": // frames already
+		return strings.Join(data, "")
 	}
 	return sse(data...)
 }

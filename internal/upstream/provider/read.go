@@ -106,6 +106,8 @@ func (x *exchange) endOfBody(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, sse.ErrTooLong):
 		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent an event over the size limit", Err: err}
+	case errors.Is(err, framing.ErrGarbled):
+		return decodeError(err)
 	case cause != nil && cause != errGraceOver:
 		return cause
 	case out.Finished, out.MayEnd && err == io.EOF:

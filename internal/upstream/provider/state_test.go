@@ -47,6 +47,7 @@ var plain = map[string]string{
 	"gemini":  sse(`{"candidates":[{"content":{"parts":[{"text":"ok"}]},"finishReason":"STOP"}]}`),
 	"ollama":  `{"message":{"content":"ok"},"done":true,"done_reason":"stop"}` + "\n",
 	"cohere":  sse(`{"type":"content-delta","index":0,"delta":{"message":{"content":{"text":"ok"}}}}`, `{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}`),
+	"bedrock": converse(deltaEvent, `{"delta":{"text":"ok"}}`, "messageStop", `{"stopReason":"end_turn"}`),
 	"websopy": sse(`{"type":"content","content":"ok"}`, `{"type":"done","finishReason":"stop"}`, "[DONE]"),
 }
 
@@ -186,6 +187,18 @@ var conversations = map[string]twoTurns{
 		"cohere", "https://api.cohere.com", "command-a-reasoning-08-2025",
 		sse(`{"type":"content-delta","index":0,"delta":{"message":{"content":{"thinking":"I think."}}}}`, `{"type":"content-delta","index":1,"delta":{"message":{"content":{"text":"Yes."}}}}`, `{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}`),
 		`"content":\[\{"type":"thinking","thinking":"I think\."\},\{"type":"text","text":"Yes\."\}\]`, `"content":"Yes\."`, ``},
+	"Bedrock: Claude's thinking, interleaved and redacted": {
+		"bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com", "us.anthropic.claude-opus-5-v1:0",
+		converse(deltaEvent, `{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"I "}},"p":"abc"}`, deltaEvent, `{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"think."}},"p":"a"}`,
+			deltaEvent, `{"contentBlockIndex":0,"delta":{"reasoningContent":{"signature":"`+sealedText+`1"}}}`, "contentBlockStop", `{"contentBlockIndex":0}`,
+			deltaEvent, `{"contentBlockIndex":1,"delta":{"reasoningContent":{"redactedContent":"`+sealedText+`2"}}}`, "contentBlockStop", `{"contentBlockIndex":1}`,
+			deltaEvent, `{"contentBlockIndex":2,"delta":{"text":"Looking."}}`, "contentBlockStop", `{"contentBlockIndex":2}`,
+			deltaEvent, `{"contentBlockIndex":3,"delta":{"reasoningContent":{"signature":"`+sealedText+`3"}}}`, "contentBlockStop", `{"contentBlockIndex":3}`,
+			"contentBlockStart", `{"contentBlockIndex":4,"start":{"toolUse":{"toolUseId":"c1","name":"f"}}}`, deltaEvent, `{"contentBlockIndex":4,"delta":{"toolUse":{"input":"{\"x\":1}"}}}`,
+			"contentBlockStop", `{"contentBlockIndex":4}`, "messageStop", `{"stopReason":"tool_use"}`),
+		`\[\{"reasoningContent":\{"reasoningText":\{"text":"I think\.","signature":"` + sealedText + `1"\}\}\},\{"reasoningContent":\{"redactedContent":"` + sealedText + `2"\}\},` +
+			`\{"text":"Looking\."\},\{"reasoningContent":\{"reasoningText":\{"text":"","signature":"` + sealedText + `3"\}\}\},\{"toolUse":\{"toolUseId":"c1"`,
+		`"content":\[\{"text":"Looking\."\},\{"toolUse"`, `{"message":"messages.1.content.0: Invalid ` + "`signature` in `thinking`" + ` block"}`},
 	"another relay": {
 		"websopy", "https://relay.example", "m",
 		sse(`{"type":"content","content":"Yes."}`, `{"type":"done","finishReason":"stop","state":"1.`+sealedText+`"}`, "[DONE]"), `"state":"1\.` + sealedText + `"`, `"content":"Yes\."\}`, ``},

@@ -235,15 +235,25 @@ func In(data []byte) error {
 	return r.err()
 }
 
-// Of returns the error of a response with a status and a body. wait is how long its header says to wait, 0 if it
-// does not.
-func Of(status int, body []byte, wait time.Duration) *chat.Error {
+// Response is what of a response tells of a failure.
+type Response struct {
+	Status     int
+	Body       []byte
+	Kind       string        // the failure's name, if a header has it
+	RetryAfter time.Duration // likewise; 0: it does not say
+}
+
+// Of returns the error of a response.
+func Of(res Response) *chat.Error {
 	var r providerReport
-	r.parse(body)
-	if wait > 0 {
-		r.retryAfter = wait
+	r.parse(res.Body)
+	if res.Kind != "" {
+		r.kind += " " + strings.ToLower(res.Kind)
 	}
-	r.status = status
+	if res.RetryAfter > 0 {
+		r.retryAfter = res.RetryAfter
+	}
+	r.status = res.Status
 	return r.err()
 }
 

@@ -80,6 +80,20 @@ var Formats = []Format{
 		Error: data(`{"type":"message-end","delta":{"finish_reason":"ERROR","error":"the server is overloaded"}}`),
 	},
 	{
+		Kind: "bedrock", ContentType: "application/vnd.amazon.eventstream",
+		Head: []string{AWSEvent("messageStart", `{"role":"assistant","p":"abc"}`)},
+		Words: words(func(word string) string {
+			return AWSEvent("contentBlockDelta", `{"contentBlockIndex":0,"delta":{"text":"`+word+`"},"p":"abcdefgh"}`)
+		}),
+		Tail: []string{
+			AWSEvent("contentBlockStop", `{"contentBlockIndex":0}`),
+			AWSEvent("messageStop", `{"stopReason":"end_turn"}`),
+			AWSEvent("metadata", `{"usage":{"inputTokens":7,"outputTokens":3,"totalTokens":10},"metrics":{"latencyMs":5}}`),
+		},
+		Error: AWSFrame(`{"message":"Bedrock is unable to process your request."}`,
+			":message-type", "exception", ":exception-type", "serviceUnavailableException"),
+	},
+	{
 		Kind: "websopy", ContentType: eventStream,
 		Head:  []string{data(`{"type":"ping"}`)},
 		Words: words(func(word string) string { return data(`{"type":"content","content":"` + word + `"}`) }),

@@ -188,7 +188,11 @@ func (p *Provider) plan(f Fault) plan {
 func (p *Provider) garbage(inEvent bool) string {
 	const noise = "<>!?#%&abcxyz \x00\x1f\xff"
 	b := []byte("<")
-	for range 10 + p.rnd.IntN(100) {
+	longer := 0
+	if strings.Contains(p.format.ContentType, "amazon") {
+		longer = 400 // than a frame: or it would only be the rest of one that ends too early
+	}
+	for range longer + 10 + p.rnd.IntN(100) {
 		b = append(b, noise[p.rnd.IntN(len(noise))])
 	}
 	if inEvent || p.format.ContentType != eventStream {
