@@ -2,6 +2,7 @@ package redisconn_test
 
 import (
 	"context"
+	"flag"
 	"os"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "8") // most of them wait; what the command line says holds
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { os.Exit(code) }))
 }
 

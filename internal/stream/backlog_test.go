@@ -32,13 +32,13 @@ func TestABacklogOfMoreThanASecondOfTheLinkDrains(t *testing.T) {
 	}
 	s.Hang()
 	away(t, a, true)
-	const each = 64 << 10
+	const each = 48 << 10
 	for _, w := range all {
 		for range each / 1024 {
 			w.say(strings.Repeat("x", 1023) + " ")
 		}
 	}
-	way.Narrow(250 << 10) // so that a round of the largest kind would take four seconds
+	way.Narrow(300 << 10) // so that a round of the largest kind would take three seconds and more
 	before := way.Carried()
 	time.Sleep(time.Second)
 	s.Wake()

@@ -120,6 +120,16 @@ func (l *log) memory() int64 {
 	return l.allocated
 }
 
+// size is that of all records, in bytes.
+func (l *log) size() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range l.blocks {
+		n += len(b.data)
+	}
+	return n
+}
+
 // place is where a reader is in a log: so many bytes into so many blocks. Its zero is the beginning.
 type place struct{ block, offset int }
 

@@ -110,6 +110,7 @@ func (s *store) noticed(message string) {
 	case what == noticeStop:
 		g.stop()
 	case what == noticeWatch:
+		g.mirror.noticed.Store(time.Now().UnixNano())
 		g.mirror.watched.Store(true)
 		g.seenElsewhere()
 		s.queue(g, atOnce)

@@ -10,6 +10,7 @@ type mirror struct {
 	waiting atomic.Int64 // bytes logged since the last round, about
 	begun   atomic.Bool  // the stream has its id for good; before that, only who makes it uses the mirror
 	watched atomic.Bool  // another replica has followers, when last asked
+	noticed atomic.Int64 // when one last said so itself, in Unix nanoseconds
 	created atomic.Bool  // Redis has a record of the stream, when last asked
 	closed  atomic.Bool  // nothing more is to be written
 	written atomic.Uint64
@@ -31,6 +32,12 @@ type mirror struct {
 	renewed time.Time // when its keys were last given their life
 }
 
+// tellsOf says whether another replica has said within d that it has followers. What it writes into Redis comes a
+// little later.
+func (m *mirror) tellsOf(d time.Duration) bool {
+	return time.Now().UnixNano()-m.noticed.Load() < int64(d)
+}
+
 // pace is how soon the new records of a stream are written.
 type pace int
 
@@ -45,8 +52,9 @@ const (
 const (
 	grid      = 25 * time.Millisecond
 	quickWait = grid
-	lazyWait  = 500 * time.Millisecond
+	lazyWait  = time.Second
 	flushSize = 16 << 10 // bytes of one stream that are worth a round by themselves
+	packSize  = 32 << 10 // bytes of a log that becomes one entry when it ends
 )
 
 func (p pace) wait() time.Duration { return [paces]time.Duration{0, quickWait, lazyWait}[p] }
@@ -105,6 +113,13 @@ func (s *store) queue(g *generation, p pace) {
 	if p == atOnce || len(s.due[p]) == 1 {
 		signal(s.kick)
 	}
+}
+
+// unqueue undoes queue.
+func (s *store) unqueue(g *generation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.mirror.queued = false
 }
 
 // collect has the streams whose time has come wait in their lanes, and says when the next one's comes. The

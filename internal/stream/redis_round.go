@@ -25,6 +25,7 @@ type chapter struct {
 	next     place  // behind the records that it writes
 	last     uint64 // position of the last of them
 	terminal bool   // that is the stream's last one
+	partial  bool   // it leaves records over that are there already
 }
 
 // round brings Redis up to date with what waits in l, as far as its bytes go. It says whether there is something
@@ -118,18 +119,19 @@ func (s *store) chapter(g *generation, writable, beat bool) (ch chapter, run red
 		return ch, run, false
 	}
 	m.waiting.Store(0) // before the log is read, so that what comes from now on counts
-	ch = chapter{g: g, next: m.at, last: m.sent}
+	ch = chapter{g: g, next: m.at, last: m.sent, partial: true}
 	var data []byte
 	if writable && !m.unsure {
 		span := g.log.next(&ch.next, nil)
 		if data = span.data; len(data) > 0 {
 			ch.last, ch.terminal = span.last, span.ended && !span.more
 		}
+		ch.partial = span.more
 	}
 	if len(data) == 0 && !beat && !m.unsure {
 		return ch, run, false
 	}
-	lease, life, end := "", "", ""
+	lease, life, end, pack := "", "", "", ""
 	if beat {
 		lease = millis(s.leases.For)
 		if now := time.Now(); now.Sub(m.renewed) > s.life()/24 {
@@ -137,11 +139,16 @@ func (s *store) chapter(g *generation, writable, beat bool) (ch chapter, run red
 		}
 	}
 	if ch.terminal {
-		end = millis(s.keep())
+		if end = millis(s.keep()); g.log.size() <= packSize {
+			pack = "1"
+		}
+	}
+	if beat && !ch.partial {
+		s.unqueue(g) // what it waited for is in this round
 	}
 	return ch, redisconn.Run{Keys: m.keys, Args: []string{
 		s.replica, strconv.FormatUint(m.sent+1, 10), strconv.FormatUint(ch.last, 10),
-		rueidis.BinaryString(data), recordFormat, lease, life, end,
+		rueidis.BinaryString(data), recordFormat, lease, life, end, pack,
 	}}, true
 }
 
@@ -216,7 +223,7 @@ func (s *store) written(ch chapter, renewed bool, answer []int64) (again bool) {
 	if renewed {
 		m.renewed = time.Now()
 	}
-	if m.watched.Store(answer[3] == 1); answer[3] == 1 {
+	if m.watched.Store(answer[3] == 1 || m.tellsOf(s.leases.Check)); m.watched.Load() {
 		g.seenElsewhere()
 	}
 	if answer[2] == 1 {
@@ -225,7 +232,7 @@ func (s *store) written(ch chapter, renewed bool, answer []int64) (again bool) {
 	if answer[0] == stateOK && last == ch.last && !m.unsure {
 		m.at, m.sent = ch.next, ch.last
 	} else { // an answer was lost, or a failover lost what was written
-		m.at, m.sent, m.unsure = g.log.seek(last), last, false
+		m.at, m.sent, m.unsure, ch.partial = g.log.seek(last), last, false, true
 	}
 	m.written.Store(m.sent)
 	if ch.terminal && answer[0] == stateOK {
@@ -233,7 +240,7 @@ func (s *store) written(ch chapter, renewed bool, answer []int64) (again bool) {
 		return false
 	}
 	newest, _ := g.log.end()
-	return newest > m.sent
+	return ch.partial && newest > m.sent // what has come since waits for others
 }
 
 // over acts on a stream that has ended in Redis at position end: by g, whose answer was lost on the way, or, beyond
