@@ -2,6 +2,7 @@ package replicas_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +25,7 @@ func attend(t *testing.T, p *provider, a, b *relay, n int) *audience {
 	t.Helper()
 	w := &audience{t: t, p: p}
 	for i := range n {
-		here := newClient(t, fmt.Sprintf("attended by two, asked of %s, number %d", a.addr, i))
+		here := newClient(t, fmt.Sprintf("%sattended by two, asked of %s, number %d", p.topic, a.addr, i))
 		here.words(t, a, 1)
 		there := newClient(t, here.question)
 		there.id = here.id
@@ -57,6 +58,13 @@ func (r *relay) becomes(t *testing.T, metric, value string) {
 	t.Helper()
 	require.Eventually(t, func() bool { return r.metric(t, metric) == value }, patience, 20*time.Millisecond,
 		"%s becomes %s", metric, value)
+}
+
+func (r *relay) number(t *testing.T, metric string) float64 {
+	t.Helper()
+	n, err := strconv.ParseFloat(r.metric(t, metric), 64)
+	require.NoError(t, err, metric)
+	return n
 }
 
 // says counts the log lines with all of words.

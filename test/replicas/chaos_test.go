@@ -84,7 +84,7 @@ func TestChaosPausedReplica4s(t *testing.T) {
 func TestChaosPausedReplica14s(t *testing.T) {
 	f, _ := one(t)
 	f.relays[0].pause(t, 14*time.Second)
-	f.finish().hold(t, "producer_lost", "404 stream_not_found")
+	f.finish().hold(t, "producer_lost", "404 stream_not_found", "stream_not_found")
 }
 
 func TestChaosRedisRestart(t *testing.T) {
@@ -182,5 +182,6 @@ func TestChaosChurn(t *testing.T) {
 			}
 		}
 	}
-	f.finish().hold(t, "producer_lost", "404 stream_not_found") // of replicas killed, or paused for long
+	// Of replicas killed, or paused for long.
+	f.finish().hold(t, "producer_lost", "404 stream_not_found", "stream_not_found")
 }

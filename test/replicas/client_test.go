@@ -206,11 +206,14 @@ func (c *client) frame(data, id string) bool {
 		return false
 	}
 	of, seq, ok := stream.ParseCursor(id)
-	lost := f.Code == "producer_lost"
-	if vanished := lost && id == ""; c.id != "" && !vanished && (!ok || of != c.id) { // Redis no longer has the stream
+	if f.Type == "error" && id == "" { // not the stream's own end: nobody has it any more
+		c.end = f
+		return true
+	}
+	if c.id != "" && (!ok || of != c.id) {
 		c.t.Errorf("frame %q has id %q", data, id)
 	}
-	if c.id != "" && f.Type != "start" && seq != c.seq+1 && !lost {
+	if c.id != "" && f.Type != "start" && seq != c.seq+1 && f.Code != "producer_lost" {
 		c.t.Errorf("position %d after %d", seq, c.seq)
 	}
 	c.seq, c.cursor = seq, id

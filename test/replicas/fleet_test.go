@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -69,12 +68,7 @@ func startFleet(t *testing.T, url string, keys func() int) *fleet {
 }
 
 func (r *relay) use(t *testing.T) use {
-	number := func(name string) int {
-		n, err := strconv.ParseFloat(r.metric(t, name), 64)
-		require.NoError(t, err, name)
-		return int(n)
-	}
-	return use{number("go_goroutines"), number("process_open_fds")}
+	return use{int(r.number(t, "go_goroutines")), int(r.number(t, "process_open_fds"))}
 }
 
 // come has clients come until leave.

@@ -21,6 +21,7 @@ type provider struct {
 	pace   time.Duration
 	words  int
 
+	topic string       // that questions of an audience begin with, and so every word of their answers
 	conns atomic.Int32 // that were made to it
 
 	mu     sync.Mutex
