@@ -44,9 +44,14 @@ type Config struct {
 	MaxBody        ByteSize      `env:"RELAY_MAX_BODY" envDefault:"8MiB" group:"Limits" help:"request body"`
 	BodyBytes      ByteSize      `env:"RELAY_BODY_BYTES" unset:"128MiB or more" help:"memory for request bodies of this process, until their answers begin: about twice their size; half of it at most for one caller; beyond it 503 overloaded; 0: no cap. At least four times RELAY_MAX_BODY"`
 	MaxStreams     int           `env:"RELAY_MAX_STREAMS" envDefault:"0" help:"answers that this process has generated at a time, and as many connections that it sends them to; shared fairly by callers, beyond it 503 overloaded; 0: no cap"`
-	LimitStreams   int           `env:"RELAY_LIMIT_STREAMS" envDefault:"0" help:"answers of one caller (API key or, without keys, client address) at a time in this process, beyond it 429 rate_limited; 0: no cap"`
 	MaxStreamBytes ByteSize      `env:"RELAY_MAX_STREAM_BYTES" envDefault:"64MiB" help:"one answer, as sent to the client; 0: no cap"`
 	MaxDuration    time.Duration `env:"RELAY_MAX_DURATION" envDefault:"15m" help:"one stream, start to end; 0: no cap"`
+
+	LimitRequests Rate   `env:"RELAY_LIMIT_REQUESTS" envDefault:"0" group:"Limits of one caller (API key, owner of a token or, without either, client address)" help:"requests, like 60/m (s, m, h or d), or 60/m:10 for at most 10 of them at once; beyond this and the following 429 rate_limited; 0: no limit"`
+	LimitTokens   Rate   `env:"RELAY_LIMIT_TOKENS" envDefault:"0" help:"tokens of questions and answers together, like 100000/m; 0: no limit"`
+	BudgetTokens  Rate   `env:"RELAY_BUDGET_TOKENS" envDefault:"0" help:"tokens of a day (UTC), like 2000000/d; 0: no limit"`
+	LimitStreams  int    `env:"RELAY_LIMIT_STREAMS" envDefault:"0" help:"answers that are being generated at a time; 0: no limit"`
+	LimitFallback string `env:"RELAY_LIMIT_FALLBACK" envDefault:"local" help:"with RELAY_REDIS_URL limits hold for all replicas together; while Redis is away: local, the same limits for each process; open, none; closed, 503 overloaded"`
 
 	BodyTimeout   time.Duration `env:"RELAY_BODY_TIMEOUT" envDefault:"30s" group:"Timing" help:"for a request body to arrive; one that comes with 4 KiB a second or more has all the time it needs"`
 	Heartbeat     time.Duration `env:"RELAY_HEARTBEAT" envDefault:"15s" help:"silence before a ping, at least 1s; 0: none"`

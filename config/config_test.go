@@ -38,7 +38,7 @@ func TestWithoutAnySettingTheDemoServesWithTheDocumentedDefaults(t *testing.T) {
 
 		Store: "memory", ResumeGrace: time.Minute, ResumeRetention: 10 * time.Minute,
 		ResumeBytes: 256 << 20, ResumePerStream: 8 << 20,
-		JWTAlgorithms: []string{"RS256", "ES256", "EdDSA"},
+		JWTAlgorithms: []string{"RS256", "ES256", "EdDSA"}, LimitFallback: "local",
 
 		LogLevel: "info", LogFormat: "auto",
 		Upstreams: []config.Upstream{{
@@ -64,6 +64,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"RELAY_STORE=Redis", "RELAY_REDIS_URL=rediss://u:p@r:6380/1?master_set=m",
 		"RELAY_REDIS_CA_FILE="+certFile, "RELAY_REDIS_SENTINEL_USER=su", "RELAY_REDIS_SENTINEL_PASSWORD=sp", "RELAY_RESUME_GRACE=5s", "RELAY_RESUME_RETENTION=1s",
 		"RELAY_RESUME_BYTES=1GiB", "RELAY_RESUME_BYTES_PER_STREAM=0", "RELAY_LIMIT_STREAMS=9",
+		"RELAY_LIMIT_REQUESTS=60/m:10", "RELAY_LIMIT_TOKENS=100000/h", "RELAY_BUDGET_TOKENS=2000000/d", "RELAY_LIMIT_FALLBACK=Closed",
 		"RELAY_JWT_ISSUER=https://login.example.com/", "RELAY_JWT_JWKS="+certFile, "RELAY_JWT_AUDIENCE=relay,chat", "RELAY_JWT_ALGORITHMS=ps256,EDDSA",
 		"RELAY_JWT_REQUIRE=groups=chat,a.b=c=d", "RELAY_JWT_NAME_CLAIM=email", "RELAY_JWT_TIER_CLAIM=plan", "RELAY_JWT_COOKIE=__Host-session", "RELAY_JWT_CA_FILE="+certFile,
 		"RELAY_LOG_LEVEL=DEBUG", "RELAY_LOG_FORMAT=json",
@@ -85,6 +86,8 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		Store: "redis", RedisURL: "rediss://u:p@r:6380/1?master_set=m",
 		RedisCAFile: certFile, SentinelUser: "su", SentinelPassword: "sp", ResumeGrace: 5 * time.Second, ResumeRetention: time.Second,
 		ResumeBytes: 1 << 30, LimitStreams: 9,
+		LimitRequests: config.Rate{Count: 60, Window: time.Minute, Burst: 10}, LimitTokens: config.Rate{Count: 100_000, Window: time.Hour},
+		BudgetTokens: config.Rate{Count: 2_000_000, Window: 24 * time.Hour}, LimitFallback: "closed",
 		JWTIssuer: "https://login.example.com/", JWTKeys: certFile, JWTAudience: []string{"relay", "chat"}, JWTAlgorithms: []string{"PS256", "EdDSA"},
 		JWTRequire: []string{"groups=chat", "a.b=c=d"}, JWTNameClaim: "email", JWTTierClaim: "plan", JWTCookie: "__Host-session", JWTCAFile: certFile,
 		LogLevel: "debug", LogFormat: "json",

@@ -106,6 +106,7 @@ var parsers = map[reflect.Type]env.ParserFunc{
 		}
 		return entries, nil
 	},
+	reflect.TypeFor[Rate]():           func(s string) (any, error) { return parseRate(s) },
 	reflect.TypeFor[[]netip.Prefix](): func(s string) (any, error) { return parseNetworks(s) },
 }
 

@@ -46,6 +46,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		tokenOnly   = "has characters other than printable ASCII without spaces"
 		allKinds    = "use one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, bedrock, websopy"
 		goodKey     = "UPSTREAM_API_KEY=sk-1"
+		notARate    = "is not a rate; use a number for each s, m, h or d, perhaps with what of it may be used at once: 60/m or 60/m:10"
 		jwt         = "RELAY_JWT_AUDIENCE=relay;"
 		issuer      = jwt + "RELAY_JWT_ISSUER=https://login.example.com;"
 		notHTTPS    = "not an https URL; use e.g. https://login.example.com/"
@@ -106,6 +107,13 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"a grace too short to hear of other readers": {"RELAY_STORE=redis;RELAY_REDIS_URL=redis://h;RELAY_RESUME_GRACE=1s", "RELAY_RESUME_GRACE: must be at least 5s with RELAY_STORE=redis, not 1s"},
 		"no retention":                               {"RELAY_RESUME_RETENTION=0s", "RELAY_RESUME_RETENTION: must be at least 1s, not 0s"},
 		"a negative number of a caller's streams":    {"RELAY_LIMIT_STREAMS=-1", "RELAY_LIMIT_STREAMS: must not be negative"},
+		"a rate without its time":                    {"RELAY_LIMIT_REQUESTS=60", `RELAY_LIMIT_REQUESTS: "60" ` + notARate},
+		"a rate of nothing":                          {"RELAY_LIMIT_TOKENS=-5/m", `RELAY_LIMIT_TOKENS: "-5/m" ` + notARate},
+		"a rate in another time":                     {"RELAY_LIMIT_TOKENS=5/w", `RELAY_LIMIT_TOKENS: "5/w" ` + notARate},
+		"a burst of nothing":                         {"RELAY_LIMIT_TOKENS=5/m:0", `RELAY_LIMIT_TOKENS: "5/m:0" ` + notARate},
+		"a rate that nobody can count":               {"RELAY_LIMIT_TOKENS=9999999999999/s", `RELAY_LIMIT_TOKENS: "9999999999999/s" ` + notARate},
+		"a budget that is not a day's":               {"RELAY_BUDGET_TOKENS=5/h", "RELAY_BUDGET_TOKENS: 5/h is not tokens of a day; use e.g. 2000000/d"},
+		"an unknown way without Redis":               {"RELAY_LIMIT_FALLBACK=shut", `RELAY_LIMIT_FALLBACK: "shut" is not one of local, open, closed`},
 		"a setting of former times":                  {"RELAY_RESUME_PER_CALLER=3", "RELAY_RESUME_PER_CALLER: is not a setting any more; use RELAY_LIMIT_STREAMS, which counts all answers of a caller that are being generated"},
 
 		"a log level zerolog lacks": {"RELAY_LOG_LEVEL=loud", `RELAY_LOG_LEVEL: "loud" is not one of trace, debug, info, warn, error`},

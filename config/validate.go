@@ -46,9 +46,7 @@ func (c *Config) validate(r *report) {
 	if c.MaxStreams < 0 {
 		r.problem("max_streams", "must not be negative")
 	}
-	if c.LimitStreams < 0 {
-		r.problem("limit_streams", "must not be negative")
-	}
+	c.checkLimits(r)
 	r.checkNotNegative("max_duration", c.MaxDuration)
 	r.checkNotNegative("shutdown_delay", c.ShutdownDelay)
 	r.checkNotNegative("shutdown_grace", c.ShutdownGrace)

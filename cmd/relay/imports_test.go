@@ -20,7 +20,8 @@ var layers = [][]string{
 	{"internal/upstream/provider"},
 	{"internal/upstream/format"},
 	{"internal/upstream/framing", "internal/upstream/report", "internal/upstream/trace"},
-	{"internal/sse", "internal/chat", "internal/identity", "internal/limit", "internal/redisconn", "internal/upstream/jsonscan"},
+	{"internal/sse", "internal/chat", "internal/identity", "internal/limit", "internal/upstream/jsonscan"},
+	{"internal/redisconn"},
 }
 
 // bound are the packages that may import nothing but these and the standard library.

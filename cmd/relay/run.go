@@ -52,7 +52,12 @@ func serve(cfg *config.Config, log zerolog.Logger, lostLines func() float64, sig
 	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_log_lines_lost_total",
 		Help: "Lines of the log that were not written, because nobody read it or not fast enough."}, lostLines))
 	metrics := telemetry.NewMetrics(registry)
-	generations := limit.NewPlaces(limit.PlacesOptions{Places: cfg.MaxStreams, PerCaller: cfg.LimitStreams})
+	generations := limit.NewPlaces(limit.PlacesOptions{Places: cfg.MaxStreams})
+	limiter, closeLimiter, err := newLimiter(cfg, log, metrics)
+	if err != nil {
+		return err
+	}
+	defer closeLimiter()
 	hub, err := newHub(cfg, log, metrics, generations)
 	if err != nil {
 		return err
@@ -68,7 +73,7 @@ func serve(cfg *config.Config, log zerolog.Logger, lostLines func() float64, sig
 		return err
 	}
 	defer closeKeys()
-	relay, err := newRelay(cfg, log, metrics, hub, generations, tokens)
+	relay, err := newRelay(cfg, log, metrics, hub, generations, limiter, tokens)
 	if err != nil {
 		return err
 	}
@@ -116,7 +121,7 @@ func serve(cfg *config.Config, log zerolog.Logger, lostLines func() float64, sig
 
 func newRelay(
 	cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics, hub *stream.Hub, generations *limit.Places,
-	tokens *identity.Tokens,
+	limiter *limit.Limiter, tokens *identity.Tokens,
 ) (*handler.Relay, error) {
 	upstreams, err := newRouter(cfg, log, metrics)
 	if err != nil {
@@ -129,7 +134,7 @@ func newRelay(
 		secrets = append(secrets, k.Key.Reveal())
 	}
 	return handler.New(handler.Options{
-		Streams: hub, Generations: generations,
+		Streams: hub, Generations: generations, Limiter: limiter,
 		Upstream: upstreams, Routes: upstreams,
 		Keys: identity.NewKeys(keys), Tokens: tokens, Cookie: cfg.JWTCookie, TrustedProxies: cfg.TrustedProxies,
 		Hosts: append(certificateNames(cfg), cfg.Hosts...), CORSOrigins: cfg.CORSOrigins,

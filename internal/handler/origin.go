@@ -52,10 +52,10 @@ func markOrigins(allowed origins) func(http.Handler) http.Handler {
 		AllowOriginFunc: func(_ *http.Request, origin string) bool { return allowed.allow(origin) },
 		AllowedMethods:  []string{http.MethodGet, http.MethodPost, http.MethodDelete},
 		AllowedHeaders:  []string{"*"}, // an allowed origin may send what its proxies need
-		ExposedHeaders: []string{
+		ExposedHeaders: append([]string{
 			"X-Request-Id", "X-Stream-Id", "X-Relay-Ignored", "Idempotency-Replayed", "Retry-After", "X-Should-Retry",
 			"X-Relay-Error",
-		},
+		}, limitHeaders...),
 		MaxAge: 600,
 		// The library echoes the origin where all may, so that any page could use a visitor's cookie.
 		AllowCredentials: !allowed.any(),

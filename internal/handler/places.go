@@ -24,12 +24,8 @@ func (r *Relay) enter(req *http.Request) (leave func(), err *chat.Error) {
 // noPlace tells the client that Options.Generations have no place for its answer. Other errors stay what they are.
 func noPlace(err error) error {
 	full, ok := errors.AsType[*limit.Full](err)
-	switch {
-	case !ok:
+	if !ok {
 		return err
-	case full.Caller:
-		return &chat.Error{Code: chat.RateLimited, Limit: "streams", RetryAfter: full.After,
-			Message: "too many answers of this caller are being generated (RELAY_LIMIT_STREAMS)"}
 	}
 	return &chat.Error{Code: chat.Overloaded, RetryAfter: full.After,
 		Message: "too many answers are being generated (RELAY_MAX_STREAMS)"}

@@ -33,7 +33,8 @@ type record struct {
 	trace trace.Trace
 
 	tally
-	done *chat.Completion
+	charge *charge // of who asked the provider; nil: there is none, or it is another record's
+	done   *chat.Completion
 
 	reason  string
 	failure *chat.Error // what the client is told, nil when there is nothing to tell or nobody to tell it
@@ -151,8 +152,9 @@ func (rec *record) outcome(o stream.Outcome) {
 	}
 }
 
-// facts are what operators are told of a stream.
+// facts are what operators are told of a stream, which has ended and been paid for.
 func (rec *record) facts() *telemetry.Stream {
+	rec.charge.settle()
 	v := rec.visit
 	s := &telemetry.Stream{
 		RequestID: v.id, Client: v.caller.Addr, Caller: v.caller.Name,
@@ -163,6 +165,9 @@ func (rec *record) facts() *telemetry.Stream {
 	}
 	if rec.reason == reasonSlowClient {
 		s.Cause = rec.cause
+	}
+	if rec.charge != nil && rec.charge.estimated {
+		s.Estimated = &rec.charge.usage
 	}
 	return s
 }

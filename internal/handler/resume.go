@@ -21,25 +21,33 @@ import (
 // reconnectJitter is how long one of many clients waits that are sent away at once.
 func reconnectJitter() time.Duration { return time.Second/2 + rand.N(2*time.Second) }
 
+// longestReconnect is how long a client is asked to wait, besides, for what it has used to come back.
+const longestReconnect = time.Minute
+
 // maxKey bounds an idempotency key, in bytes.
 const maxKey = 255
 
 // begin starts a resumable stream, or finds the one that was asked for before. f is nil when there is none to
-// follow: the request was refused, or, not refused, such streams are not to be had now.
-func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *dialect.Ask, body *[sha256.Size]byte) (f *stream.Follower, rec *record, refused bool) {
+// follow: the request was refused, or, not refused, such streams are not to be had now. Only then the charge is still
+// to be settled, by who asks the provider.
+func (r *Relay) begin(
+	w http.ResponseWriter, req *http.Request, ask *dialect.Ask, body *[sha256.Size]byte, charge *charge,
+) (f *stream.Follower, rec *record, refused bool) {
 	key, err := idempotencyKey(req)
 	if err != nil {
+		charge.cancel()
 		r.fail(w, req, err)
 		return nil, nil, true
 	}
 	rec = r.newRecord(req, ask.Model)
 	generation := r.newRecord(req, ask.Model)
+	generation.charge = charge
 	question := visitOf(req).question
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
 		Owner: visitOf(req).caller.Owner, Share: visitOf(req).caller.Share, Key: key, Body: *body,
 		Head: r.head(req, ask), Question: questionSize(&ask.Request),
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
-			return whenBegun(r.Upstream.Stream(trace.With(ctx, &generation.trace), &ask.Request), question.Release)
+			return whenBegun(r.Upstream.Stream(trace.With(ctx, &generation.trace), &ask.Request), question.Release, charge)
 		},
 		Ended: func(o stream.Outcome) {
 			question.Release()
@@ -50,6 +58,9 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *dialect.Ask
 	if errors.Is(startErr, stream.ErrUnavailable) {
 		r.telemetry.Unavailable()
 		return nil, nil, false
+	}
+	if startErr != nil || replayed {
+		charge.cancel()
 	}
 	if startErr != nil {
 		r.turnAway(w, req, chat.AsError(noPlace(startErr)))
@@ -63,6 +74,30 @@ func (r *Relay) begin(w http.ResponseWriter, req *http.Request, ask *dialect.Ask
 	return f, rec, false
 }
 
+// serveEarlier follows the stream that the same request started before, if it did: then nobody is asked again, and the
+// caller's limits don't matter.
+func (r *Relay) serveEarlier(w http.ResponseWriter, req *http.Request, ask *dialect.Ask, body *[sha256.Size]byte) bool {
+	if !ask.Resumable || r.Streams == nil {
+		return false
+	}
+	key, err := idempotencyKey(req)
+	if err != nil || key == "" {
+		return false
+	}
+	f := r.Streams.Find(req.Context(), visitOf(req).caller.Owner, key, *body)
+	if f == nil {
+		return false
+	}
+	w.Header().Set("Idempotency-Replayed", "true")
+	rec := r.newRecord(req, ask.Model)
+	if ask.Stream {
+		r.serve(w, req, f, dialect.Response{}, rec)
+	} else {
+		r.serveWhole(w, req, f, rec)
+	}
+	return true
+}
+
 // questionSize is what a question takes until its answer begins, decoded and encoded for a provider, in bytes.
 func questionSize(ask *chat.Request) int64 {
 	const each = 64 // bytes that a provider's format needs for a message or a tool, about
@@ -71,8 +106,8 @@ func questionSize(ask *chat.Request) int64 {
 	return decoded + encoded + encoded/4 // a buffer that has grown is not full
 }
 
-// whenBegun calls begun when the first chunk of an answer is there.
-func whenBegun(chunks iter.Seq2[chat.Chunk, error], begun func()) iter.Seq2[chat.Chunk, error] {
+// whenBegun calls begun when the first chunk of an answer is there, and counts what comes.
+func whenBegun(chunks iter.Seq2[chat.Chunk, error], begun func(), charge *charge) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
 		asking := true
 		for c, err := range chunks {
@@ -80,6 +115,7 @@ func whenBegun(chunks iter.Seq2[chat.Chunk, error], begun func()) iter.Seq2[chat
 				asking = false
 				begun()
 			}
+			charge.chunk(&c)
 			if !yield(c, err) {
 				return
 			}
@@ -235,7 +271,11 @@ func (r *Relay) turnAway(w http.ResponseWriter, req *http.Request, e *chat.Error
 		out.fail(r.shown(e), 0)
 		return
 	}
-	_ = out.reconnect(reconnectJitter())
+	wait := reconnectJitter()
+	if e.Code == chat.RateLimited {
+		wait += min(e.RetryAfter, longestReconnect)
+	}
+	_ = out.reconnect(wait)
 	panic(http.ErrAbortHandler)
 }
 

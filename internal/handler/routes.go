@@ -60,7 +60,8 @@ type Options struct {
 	Streams  *stream.Hub // nil: no stream is resumable
 	// Generations are the places of answers that are being generated. Those of Streams have theirs from the same.
 	Generations *limit.Places
-	Routes      Routes // that Upstream takes; nil: every request has one
+	Limiter     *limit.Limiter // of what callers may; nil: all
+	Routes      Routes         // that Upstream takes; nil: every request has one
 
 	// Who shows none of Keys and Tokens is refused; where there are neither, the relay is open to all.
 	Keys   identity.Keys

@@ -108,8 +108,15 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 		return
 	}
 	defer leave()
+	charge, err := r.reserve(w, req, &ask.Request)
+	if err != nil {
+		if !r.serveEarlier(w, req, ask, body) {
+			r.turnAway(w, req, err)
+		}
+		return
+	}
 	if ask.Resumable && r.Streams != nil {
-		f, rec, refused := r.begin(w, req, ask, body)
+		f, rec, refused := r.begin(w, req, ask, body, charge)
 		switch {
 		case f != nil && !ask.Stream:
 			r.serveWhole(w, req, f, rec)
@@ -123,10 +130,12 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	}
 	place, full := r.Generations.Take(req.Context(), visitOf(req).caller.Share)
 	if full != nil {
+		charge.cancel()
 		r.turnAway(w, req, chat.AsError(noPlace(full)))
 		return
 	}
 	defer place.Give()
+	defer charge.settle() // for when there is a bug
 
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
@@ -136,6 +145,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	}
 
 	rec := r.newRecord(req, ask.Model)
+	rec.charge = charge
 	ctx = trace.With(ctx, &rec.trace)
 	if ask.Stream {
 		encoder := r.encoder(req, dialect.Response{Head: r.head(req, ask)})
@@ -209,6 +219,9 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, chunks iter.Seq2[chat
 			asking = false
 			visitOf(req).question.Release()
 		}
+		if rec.charge != nil {
+			rec.charge.chunk(&c)
+		}
 		switch {
 		case out.over: // done was written, and nothing counts any more
 		case err != nil:
@@ -251,6 +264,7 @@ func (r *Relay) collect(answer *dialect.Answer, req *http.Request, chunks iter.S
 	defer r.recoverInto(&err, req, rec)
 	text := int64(0)
 	for c, err := range chunks {
+		rec.charge.chunk(&c)
 		switch {
 		case rec.done != nil: // nothing counts any more
 			continue

@@ -10,17 +10,16 @@ import (
 // PlacesOptions bound the streams that run at once. The zero value of each means that there is no such bound,
 // and of the line that nobody waits.
 type PlacesOptions struct {
-	Places    int           // of all callers together
-	PerCaller int           // of one caller
-	Line      int           // how many may wait for a place
-	Wait      time.Duration // how long each of them may
+	Places int           // of all callers together
+	Line   int           // how many may wait for a place
+	Wait   time.Duration // how long each of them may
 }
 
 // Places are what streams run in. A caller that is alone may have all of them. When several want one, those who
 // hold the fewest come first, and of these who was not served for longest: what becomes free is theirs, whoever
 // asks more often. Nothing is taken from who holds it.
 //
-// Callers that are not known, whose share is empty, are one caller here, without a bound of its own.
+// Callers that are not known, whose share is empty, are one caller here.
 //
 // It is safe for concurrent use. A nil *Places bounds nothing.
 type Places struct {
@@ -55,8 +54,7 @@ type waiter struct {
 
 // Full is the error of Take when there is no place.
 type Full struct {
-	Caller bool          // it is the caller's own bound that is reached
-	After  time.Duration // when one may be free, by how long places are held
+	After time.Duration // when one may be free, by how long places are held
 }
 
 func (f *Full) Error() string { return fmt.Sprintf("no place is free, one may be in %v", f.After) }
@@ -124,9 +122,6 @@ func (p *Places) take(share string) (Place, *waiter, error) {
 		p.callers[share] = c
 	}
 	defer p.forget(share, c)
-	if p.o.PerCaller > 0 && share != "" && c.held+c.waiting >= p.o.PerCaller {
-		return Place{}, nil, &Full{Caller: true, After: p.after(c.held, 1)}
-	}
 	waits := p.o.Line > 0 && p.o.Wait > 0
 	switch {
 	case p.o.Places == 0, p.taken+p.owed(c) < p.o.Places:

@@ -37,7 +37,7 @@ func TestALoneCallerHasAllPlaces(t *testing.T) {
 	for range 3 {
 		take(t, p, "a")
 	}
-	require.False(t, refused(t, p, "a").Caller)
+	refused(t, p, "a")
 	require.Equal(t, 3, p.Taken())
 }
 
@@ -105,31 +105,6 @@ func TestAPlaceIsKeptForWhoMayComeAgainButNotForLong(t *testing.T) {
 		time.Sleep(wait + 2*time.Second)
 		refused(t, p, "a")
 		time.Sleep(time.Millisecond)
-		take(t, p, "a")
-	})
-}
-
-func TestTheUnknownAreOneCallerWithoutABoundOfItsOwn(t *testing.T) {
-	p := limit.NewPlaces(limit.PlacesOptions{Places: 4, PerCaller: 1})
-	for range 3 {
-		take(t, p, "")
-	}
-	take(t, p, "a")
-	require.True(t, refused(t, p, "a").Caller)
-	require.False(t, refused(t, p, "b").Caller)
-}
-
-func TestACallersOwnBound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := limit.NewPlaces(limit.PlacesOptions{PerCaller: 2})
-		first := take(t, p, "a")
-		take(t, p, "a")
-		take(t, p, "b")
-		time.Sleep(20 * time.Second)
-		full := refused(t, p, "a")
-		require.True(t, full.Caller)
-		require.Equal(t, 10*time.Second, full.After, "two have run for 20 s each")
-		first.Give()
 		take(t, p, "a")
 	})
 }
@@ -240,7 +215,7 @@ func TestAWaitEnds(t *testing.T) {
 func TestPlacesAreNeitherLostNorMade(t *testing.T) {
 	for _, line := range []int{0, 5} {
 		synctest.Test(t, func(t *testing.T) {
-			p := limit.NewPlaces(limit.PlacesOptions{Places: 7, PerCaller: 4, Line: line, Wait: 50 * time.Millisecond})
+			p := limit.NewPlaces(limit.PlacesOptions{Places: 7, Line: line, Wait: 50 * time.Millisecond})
 			var all sync.WaitGroup
 			for i := range 50 {
 				all.Go(func() {

@@ -347,3 +347,26 @@ func (h *Hub) Stats() Stats {
 		StoreNodes: nodes,
 	}
 }
+
+// Find follows the stream that an idempotency key started, from its beginning, for who asks the same again. It gives
+// none when there is none to be found now. The caller closes the Follower.
+func (h *Hub) Find(ctx context.Context, owner, key string, body [32]byte) *Follower {
+	name := keyName(owner, key)
+	h.mu.Lock()
+	first := h.holder(name)
+	if first != nil {
+		defer h.mu.Unlock()
+		f, _ := h.followHolder(first, body)
+		return f
+	}
+	h.mu.Unlock()
+	if h.store == nil {
+		return nil
+	}
+	id := h.store.holder(ctx, name, body)
+	if id == "" {
+		return nil
+	}
+	f, _ := h.Attach(ctx, owner, id, 0)
+	return f
+}

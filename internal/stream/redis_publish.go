@@ -120,6 +120,26 @@ func (s *store) claim(ctx context.Context, g *generation, stale string) (holder 
 	}
 }
 
+// holder says which stream has an idempotency key, for the same body. It is empty when there is none, or that can't be
+// told now.
+func (s *store) holder(ctx context.Context, key string, body [32]byte) string {
+	results, err := s.conn.Do(ctx, s.conn.Node(claimKey(key)), func(b rueidis.Builder) rueidis.Commands {
+		return rueidis.Commands{b.Get().Key(claimKey(key)).Build()}
+	})
+	if err != nil {
+		return ""
+	}
+	value, _ := results[0].ToString()
+	id, digits, _ := strings.Cut(value, " ")
+	if digits != hex.EncodeToString(body[:]) {
+		return ""
+	}
+	if gone, err := s.gone(ctx, id); gone || err != nil {
+		return ""
+	}
+	return id
+}
+
 // keepKeys has the idempotency keys of streams stay as long as these do.
 func (s *store) keepKeys(ctx context.Context, of []*generation, keep time.Duration) {
 	runs := map[*redisconn.Node][]redisconn.Run{}

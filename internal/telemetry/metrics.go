@@ -19,6 +19,10 @@ type Metrics struct {
 	hedges     prometheus.Counter
 	noState    prometheus.Counter
 
+	// Limits of callers.
+	limited *prometheus.CounterVec
+	charged *prometheus.CounterVec
+
 	// Resumable streams.
 	generations *prometheus.CounterVec
 	unavailable prometheus.Counter
@@ -53,6 +57,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		reg: reg,
 	}
 	reg.MustRegister(m.refused, m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges, m.noState)
+	m.limits(reg)
 	m.resumable(reg)
 	return m
 }

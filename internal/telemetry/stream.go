@@ -25,6 +25,8 @@ type Stream struct {
 	Trace *trace.Trace
 	Done  *chat.Completion // nil when it did not come so far
 
+	Estimated *chat.Usage // what its caller's limits are charged, where the provider did not say; nil: nothing
+
 	Start         time.Time
 	First         time.Duration // from there to the first chunk
 	Chunks, Bytes int64         // that were sent
@@ -64,7 +66,7 @@ func (t *Telemetry) tell(s *Stream, what string) {
 		e.Dur("first_chunk_ms", s.First)
 	}
 	e.Dur("duration_ms", time.Since(s.Start)).Int64("chunks", s.Chunks).Int64("bytes", s.Bytes)
-	lineOfCompletion(e, s.Done)
+	lineOfCompletion(e, s.Done, s.Estimated)
 	if s.Failure != nil {
 		e.Str("error", t.long(s.Failure.Error()))
 	} else if s.Cause != nil {
@@ -114,12 +116,16 @@ func lineOfAttempts(e *zerolog.Event, tr *trace.Trace) {
 	}
 }
 
-func lineOfCompletion(e *zerolog.Event, done *chat.Completion) {
-	if done == nil {
-		return
+func lineOfCompletion(e *zerolog.Event, done *chat.Completion, u *chat.Usage) {
+	if u != nil {
+		e.Bool("tokens_estimated", true)
 	}
-	e.Str("finish_reason", string(done.FinishReason))
-	u := done.Usage
+	if done != nil {
+		e.Str("finish_reason", string(done.FinishReason))
+		if u == nil {
+			u = done.Usage
+		}
+	}
 	if u == nil {
 		return
 	}

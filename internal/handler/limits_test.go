@@ -1,0 +1,225 @@
+package handler_test
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/dialect"
+	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/limit"
+	"github.com/websopy/relay/internal/stream"
+)
+
+// ends is a provider that ends its answers as the question says. Question and text are of two tokens each, as far as
+// can be estimated.
+var ends = provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+	how := strings.TrimSpace(req.Messages[0].Content)
+	switch {
+	case how == "refuse":
+		yield(chat.Chunk{}, &chat.Error{Code: chat.UpstreamRejected, Message: "no"})
+		return
+	case how == "late":
+		<-ctx.Done()
+		yield(chat.Chunk{}, context.Cause(ctx))
+		return
+	case !yield(content("12345678"), nil):
+		return
+	}
+	switch how {
+	case "done":
+		yield(done(chat.FinishStop), nil) // of 9 tokens
+	case "zero":
+		yield(chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Usage: &chat.Usage{}}}, nil)
+	case "silent":
+		yield(chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop}}, nil)
+	case "break":
+		yield(chat.Chunk{}, &chat.Error{Code: chat.UpstreamTruncated, Message: "it broke off"})
+	case "panic":
+		panic("a bug")
+	default:
+		<-ctx.Done()
+		yield(chat.Chunk{}, context.Cause(ctx))
+	}
+})
+
+// limited is a relay in front of ends whose caller has limits.
+type limited struct {
+	*relay
+	limiter *limit.Limiter
+}
+
+const callersKey = "k-0123456789"
+
+func newLimited(t *testing.T, limits limit.Limits, more ...func(*handler.Options)) *limited {
+	l := &limited{limiter: limit.NewLimiter(limit.LimiterOptions{Limits: limits})}
+	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute, MaxDuration: time.Second})
+	t.Cleanup(func() { closeHub(hub) })
+	o := handler.Options{
+		Upstream: ends, Streams: hub, Limiter: l.limiter, Keys: identity.NewKeys([]identity.APIKey{{Name: "me", Key: callersKey}}),
+		MaxDuration: time.Second, Dialects: []handler.Dialect{{Path: "/v1/chat/completions", Dialect: dialect.ChatCompletions{}}},
+	}
+	for _, set := range more {
+		set(&o)
+	}
+	l.relay = start(t, o)
+	return l
+}
+
+// ask asks for an answer that ends in a way. The caller closes the body.
+func (l *limited) ask(ctx context.Context, how string, resumable bool, headers ...string) (*http.Response, error) {
+	body := `{"messages":[{"role":"user","content":"` + (how + "        ")[:8] + `"}]`
+	if resumable {
+		body += `,"resumable":true`
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url+"/api/chat/stream", strings.NewReader(body+"}"))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+callersKey)
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	return http.DefaultClient.Do(req)
+}
+
+// used waits until no answer runs, and gives the tokens of the day that the caller has used.
+func (l *limited) used(t *testing.T) int64 {
+	t.Helper()
+	require.Eventually(t, func() bool { return l.limiter.Reserved() == 0 }, patience, 5*time.Millisecond, "nothing is reserved")
+	r, err := l.limiter.Reserve("name me", "", 0)
+	require.NoError(t, err)
+	defer r.Cancel()
+	stand := r.Stand()
+	return stand[len(stand)-1].Count - stand[len(stand)-1].Left
+}
+
+// The ways in which an answer can end, and what each costs.
+var waysToEnd = map[string]struct {
+	tokens int64
+	end    func(t *testing.T, l *limited)
+}{
+	"done":                      {9, func(t *testing.T, l *limited) { l.whole(t, "done", false) }},
+	"done, resumable":           {9, func(t *testing.T, l *limited) { l.whole(t, "done", true) }},
+	"done without usage":        {4, func(t *testing.T, l *limited) { l.whole(t, "silent", false) }},
+	"done, none was counted":    {4, func(t *testing.T, l *limited) { l.whole(t, "zero", true) }},
+	"refused by the provider":   {0, func(t *testing.T, l *limited) { l.whole(t, "refuse", false) }},
+	"refused, resumable":        {0, func(t *testing.T, l *limited) { l.whole(t, "refuse", true) }},
+	"broken off":                {4, func(t *testing.T, l *limited) { l.whole(t, "break", false) }},
+	"broken off, resumable":     {4, func(t *testing.T, l *limited) { l.whole(t, "break", true) }},
+	"a bug":                     {4, func(t *testing.T, l *limited) { l.whole(t, "panic", false) }},
+	"a bug, resumable":          {4, func(t *testing.T, l *limited) { l.whole(t, "panic", true) }},
+	"cut by the clock":          {4, func(t *testing.T, l *limited) { l.whole(t, "hang", false) }},
+	"cut, resumable":            {4, func(t *testing.T, l *limited) { l.whole(t, "hang", true) }},
+	"left in the middle":        {4, func(t *testing.T, l *limited) { l.leave(t, "hang", false) }},
+	"left, and generated on":    {4, func(t *testing.T, l *limited) { l.leave(t, "hang", true) }},
+	"left before the beginning": {0, func(t *testing.T, l *limited) { l.leave(t, "late", false) }},
+	"stopped":                   {4, func(t *testing.T, l *limited) { l.stop(t, false) }},
+	"left, read again, stopped": {4, func(t *testing.T, l *limited) { l.stop(t, true) }},
+	"asked twice with a key":    {9, func(t *testing.T, l *limited) { l.twice(t) }},
+}
+
+func (l *limited) whole(t *testing.T, how string, resumable bool) {
+	res, err := l.ask(context.Background(), how, resumable)
+	if assert.NoError(t, err) {
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+	}
+}
+
+func (l *limited) leave(t *testing.T, how string, resumable bool) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	res, err := l.ask(ctx, how, resumable)
+	if !assert.NoError(t, err) {
+		return
+	}
+	if how == "hang" {
+		_, _ = io.ReadAtLeast(res.Body, make([]byte, 1024), len(`data: {"type":"content"`))
+	}
+	cancel()
+	res.Body.Close()
+}
+
+func (l *limited) stop(t *testing.T, readAgain bool) {
+	res, err := l.ask(context.Background(), "hang", true)
+	if !assert.NoError(t, err) {
+		return
+	}
+	id := res.Header.Get("X-Stream-Id")
+	_, _ = io.ReadAtLeast(res.Body, make([]byte, 1024), 200) // start and text
+	if readAgain {
+		res.Body.Close()
+	}
+	do := func(method string) (*http.Response, error) {
+		req, _ := http.NewRequest(method, l.url+"/api/chat/stream/"+id, nil)
+		req.Header.Set("Authorization", "Bearer "+callersKey)
+		return http.DefaultClient.Do(req)
+	}
+	if readAgain {
+		if res, err = do(http.MethodGet); !assert.NoError(t, err) {
+			return
+		}
+	}
+	stopped, err := do(http.MethodDelete)
+	if assert.NoError(t, err) {
+		stopped.Body.Close()
+	}
+	_, _ = io.Copy(io.Discard, res.Body)
+	res.Body.Close()
+}
+
+func (l *limited) twice(t *testing.T) {
+	key := time.Now().Format(time.RFC3339Nano) + strconv.Itoa(rand.IntN(1e9))
+	for range 2 {
+		res, err := l.ask(context.Background(), "done", true, "Idempotency-Key", key)
+		if assert.NoError(t, err) {
+			_, _ = io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
+	}
+}
+
+func TestWhatEachEndCosts(t *testing.T) {
+	for name, way := range waysToEnd {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLimited(t, limit.Limits{Streams: 5, TokensPerDay: 1e6})
+			way.end(t, l)
+			require.Equal(t, way.tokens, l.used(t))
+			estimated := l.counted(t, "relay_limit_tokens_total")
+			require.InDelta(t, way.tokens, estimated["true"]+estimated["false"], 0)
+			require.Equal(t, way.tokens == 4, estimated["true"] > 0)
+		})
+	}
+}
+
+// Answers that end in all ways at once, in any order: nothing stays reserved, and what was used is what they cost.
+func TestWhateverTheOrderOfEndsAllIsSettled(t *testing.T) {
+	l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 1e6, Window: time.Hour}, Streams: 1000, TokensPerDay: 1e9})
+	var names []string
+	for name := range waysToEnd {
+		names = append(names, name)
+	}
+	want := int64(0)
+	var all sync.WaitGroup
+	for range 150 {
+		way := waysToEnd[names[rand.IntN(len(names))]]
+		want += way.tokens
+		all.Go(func() { way.end(t, l) })
+	}
+	all.Wait()
+	require.Equal(t, want, l.used(t))
+}

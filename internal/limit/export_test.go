@@ -1,0 +1,36 @@
+package limit
+
+// Kill ends a limiter as kill -9 ends its process: what it has told Redis stands, and its streams are not renewed.
+func Kill(l *Limiter) {
+	s := l.shared
+	s.stop()
+	s.running.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsaid = nil
+}
+
+// Unsaid is how many settlements wait for Redis.
+func Unsaid(l *Limiter) int {
+	l.shared.mu.Lock()
+	defer l.shared.mu.Unlock()
+	return len(l.shared.unsaid)
+}
+
+// Here is what is kept of a caller in this process.
+func Here(l *Limiter, caller string) (dayTokens int64, streams int) {
+	l.here.mu.Lock()
+	defer l.here.mu.Unlock()
+	u := l.here.callers[caller]
+	if u == nil {
+		return 0, 0
+	}
+	return u.dayTokens, u.streams
+}
+
+// Callers is how many callers this process remembers.
+func Callers(l *Limiter) int {
+	l.here.mu.Lock()
+	defer l.here.mu.Unlock()
+	return len(l.here.callers)
+}

@@ -1,0 +1,487 @@
+package limit_test
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/websopy/relay/internal/limit"
+	"github.com/websopy/relay/internal/redisconn"
+	"github.com/websopy/relay/internal/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+// hourly is a rate of which nothing that counts comes back while a test runs.
+func hourly(count int64) limit.Rate { return limit.Rate{Count: count, Window: time.Hour} }
+
+// connect is the way of one replica to Redis.
+func connect(t testing.TB, url string) *redisconn.Conn {
+	conn, err := redisconn.Open(redisconn.Options{URL: url, Probe: 50 * time.Millisecond})
+	require.NoError(t, err)
+	t.Cleanup(conn.Close)
+	return conn
+}
+
+func newLimiter(t testing.TB, o limit.LimiterOptions) *limit.Limiter {
+	l := limit.NewLimiter(o)
+	t.Cleanup(l.Close)
+	return l
+}
+
+// each runs a test with the limits of one process, and with those in each kind of Redis. make gives one more replica.
+func each(t *testing.T, test func(t *testing.T, make func(o limit.LimiterOptions) *limit.Limiter)) {
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		test(t, func(o limit.LimiterOptions) *limit.Limiter { return newLimiter(t, o) })
+	})
+	redistest.Each(t, func(t *testing.T, k redistest.Kind) {
+		server := k.Start(t)
+		test(t, func(o limit.LimiterOptions) *limit.Limiter {
+			o.Redis = connect(t, server.URL())
+			return newLimiter(t, o)
+		})
+	})
+}
+
+// reserve gives the reservation, which has to be made.
+func reserve(t *testing.T, l *limit.Limiter, caller string, tokens int64) *limit.Reservation {
+	t.Helper()
+	r, err := l.Reserve(caller, "", tokens)
+	require.NoError(t, err)
+	return r
+}
+
+// exceeded is the refusal by a limit.
+func exceeded(t *testing.T, l *limit.Limiter, caller string, tokens int64, by string) *limit.Exceeded {
+	t.Helper()
+	_, err := l.Reserve(caller, "", tokens)
+	require.Error(t, err)
+	require.IsType(t, &limit.Exceeded{}, err)
+	e := err.(*limit.Exceeded)
+	require.Equal(t, by, e.Limit)
+	return e
+}
+
+// admits waits until a reservation can be made: with Redis, what has ended is told a moment later.
+func admits(t *testing.T, l *limit.Limiter, caller string, tokens int64) (r *limit.Reservation) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var err error
+		r, err = l.Reserve(caller, "", tokens)
+		return err == nil
+	}, patience, 5*time.Millisecond)
+	return r
+}
+
+func TestRequestsOfOneCaller(t *testing.T) {
+	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
+		l := newLimiter(limit.LimiterOptions{Limits: limit.Limits{Requests: limit.Rate{Count: 60, Window: time.Hour, Burst: 5}}})
+		for left := int64(4); left >= 0; left-- {
+			stand := reserve(t, l, "a", 0).Stand()
+			require.Len(t, stand, 1)
+			require.Equal(t, left, stand[0].Left)
+			require.Equal(t, int64(60), stand[0].Count)
+			require.InDelta(t, float64(5-left)*60, stand[0].Reset.Seconds(), 2)
+		}
+		e := exceeded(t, l, "a", 0, "requests")
+		require.InDelta(t, 60, e.After.Seconds(), 2)
+		require.Zero(t, e.Stand[0].Left)
+		reserve(t, l, "b", 0)
+	})
+}
+
+func TestTokensAreReservedAndSettled(t *testing.T) {
+	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
+		l := newLimiter(limit.LimiterOptions{Limits: limit.Limits{Tokens: hourly(1000), Requests: hourly(100)}})
+		first := reserve(t, l, "a", 600)
+		require.Equal(t, int64(600), l.Reserved())
+		e := exceeded(t, l, "a", 600, "tokens")
+		require.InDelta(t, 200*3.6, e.After.Seconds(), 3)
+		require.Equal(t, int64(99), e.Stand[0].Left, "who is refused uses nothing")
+		require.Equal(t, int64(400), e.Stand[1].Left)
+
+		first.Settle(100)
+		require.Zero(t, l.Reserved())
+		second := admits(t, l, "a", 600)
+		require.Equal(t, int64(300), second.Stand()[1].Left, "what was not used is back")
+		first.Settle(1000) // and is not settled again
+		first.Cancel()
+		second.Settle(1400)
+		require.Eventually(t, func() bool {
+			_, err := l.Reserve("a", "", 1)
+			exceeded, ok := err.(*limit.Exceeded)
+			return ok && exceeded.After > 500*3600*time.Millisecond
+		}, patience, 5*time.Millisecond, "what was used beyond is a debt")
+	})
+}
+
+func TestACostAboveTheBurstNeedsAllOfIt(t *testing.T) {
+	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
+		l := newLimiter(limit.LimiterOptions{Limits: limit.Limits{Tokens: limit.Rate{Count: 3600, Window: time.Hour, Burst: 100}}})
+		reserve(t, l, "a", 1000)
+		e := exceeded(t, l, "a", 1, "tokens")
+		require.InDelta(t, 901, e.After.Seconds(), 2, "and leaves a debt")
+		reserve(t, l, "b", 10)
+		exceeded(t, l, "b", 1000, "tokens")
+	})
+}
+
+func TestWhoIsCancelledHasUsedNothing(t *testing.T) {
+	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
+		l := newLimiter(limit.LimiterOptions{Limits: limit.Limits{
+			Requests: hourly(1), Tokens: hourly(100), TokensPerDay: 100, Streams: 1,
+		}})
+		reserve(t, l, "a", 100).Cancel()
+		r := admits(t, l, "a", 100)
+		require.Zero(t, l.Lost())
+		r.Settle(100)
+		r.Cancel()
+		require.Never(t, func() bool {
+			_, err := l.Reserve("a", "", 1)
+			return err == nil
+		}, 100*time.Millisecond, 10*time.Millisecond)
+	})
+}
+
+func TestTheTokensOfADay(t *testing.T) {
+	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
+		l := newLimiter(limit.LimiterOptions{Limits: limit.Limits{TokensPerDay: 1000}})
+		r := reserve(t, l, "a", 900)
+		require.Equal(t, int64(100), r.Stand()[0].Left)
+		e := exceeded(t, l, "a", 101, "tokens_per_day")
+		midnight := time.Now().UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
+		require.InDelta(t, time.Until(midnight).Seconds(), e.After.Seconds(), 2)
+		r.Settle(950)
+		require.Eventually(t, func() bool {
+			again, err := l.Reserve("a", "", 51)
+			again.Cancel() // the settlement was not there yet
+			exceeded, ok := err.(*limit.Exceeded)
+			return ok && exceeded.Stand[0].Left == 50
+		}, patience, 5*time.Millisecond)
+		reserve(t, l, "a", 50)
+		reserve(t, l, "b", 5000) // a whole day's for one answer, rather than none ever
+	})
+}
+
+func TestStreamsAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
+		l := newLimiter(limit.LimiterOptions{Limits: limit.Limits{Streams: 2}})
+		first := reserve(t, l, "a", 0)
+		reserve(t, l, "a", 0)
+		require.Equal(t, time.Second, exceeded(t, l, "a", 0, "streams").After)
+		reserve(t, l, "b", 0)
+		first.Settle(0)
+		admits(t, l, "a", 0)
+		exceeded(t, l, "a", 0, "streams")
+	})
+}
+
+func TestWhoHasLimits(t *testing.T) {
+	l := newLimiter(t, limit.LimiterOptions{
+		Limits: limit.Limits{Requests: hourly(1)},
+		Tiers:  map[string]limit.Limits{"gold": {Tokens: hourly(10)}, "free of all": {}},
+	})
+	reserve(t, l, "a", 0)
+	exceeded(t, l, "a", 0, "requests")
+	require.False(t, l.CountsTokens("a", ""))
+	require.True(t, l.CountsTokens("a", "gold"))
+	require.False(t, l.CountsTokens("", "gold"))
+	_, err := l.Reserve("a", "gold", 11)
+	require.NoError(t, err)
+	_, err = l.Reserve("a", "lead", 0)
+	require.Error(t, err, "a tier that is not known is none")
+	for range 10 {
+		r, err := l.Reserve("", "", 0)
+		require.NoError(t, err, "who is not known")
+		r.Settle(5)
+		r, err = l.Reserve("a", "free of all", 0)
+		require.NoError(t, err)
+		require.Empty(t, r.Stand())
+	}
+	var none *limit.Limiter
+	r, err := none.Reserve("a", "", 5)
+	require.NoError(t, err)
+	r.Cancel()
+	none.Close()
+}
+
+// A caller's replicas are one: of 500 that ask at once exactly the burst is admitted, and in a while what comes back.
+func TestManyAtOnceOverThreeReplicas(t *testing.T) {
+	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
+		const burst, perSecond, askers = 100, 200, 500
+		o := limit.LimiterOptions{Limits: limit.Limits{Requests: limit.Rate{Count: perSecond, Window: time.Second, Burst: burst}}}
+		replicas := []*limit.Limiter{newLimiter(o), newLimiter(o), newLimiter(o)}
+		if t.Name() == "TestManyAtOnceOverThreeReplicas/memory" {
+			replicas = replicas[:1]
+		}
+		var mu sync.Mutex
+		var admitted []time.Time
+		var all sync.WaitGroup
+		began := time.Now()
+		until := began.Add(2 * time.Second)
+		for i := range askers {
+			all.Go(func() {
+				for time.Now().Before(until) {
+					_, err := replicas[i%len(replicas)].Reserve("a", "", 0)
+					if err != nil {
+						assert.IsType(t, &limit.Exceeded{}, err)
+					} else {
+						mu.Lock()
+						admitted = append(admitted, time.Now())
+						mu.Unlock()
+					}
+					time.Sleep(50 * time.Millisecond) // an asker's own pause
+				}
+			})
+		}
+		all.Wait()
+		last := admitted[len(admitted)-1]
+		most := burst + last.Sub(began).Seconds()*perSecond
+		require.LessOrEqual(t, float64(len(admitted)), most+1, "never above the burst")
+		require.GreaterOrEqual(t, float64(len(admitted)), 0.99*most-2, "and not less than was allowed, within 1 %%")
+	})
+}
+
+// schedule ends many answers in all ways that there are, at random, and says what they did use. die kills the replica
+// that all of them run in, and gives another one.
+func schedule(t *testing.T, random *rand.Rand, l *limit.Limiter, die func() *limit.Limiter) (used int64) {
+	t.Helper()
+	type answer struct {
+		*limit.Reservation
+		tokens int64
+	}
+	var running []answer
+	pick := func() answer {
+		i := random.IntN(len(running))
+		a := running[i]
+		running = append(running[:i], running[i+1:]...)
+		return a
+	}
+	for range 200 {
+		switch n := random.IntN(40); {
+		case n < 20 || len(running) == 0:
+			tokens := random.Int64N(500)
+			running = append(running, answer{reserve(t, l, "a", tokens), tokens})
+		case n < 32: // done or, for who has left, what was sent
+			a, actual := pick(), random.Int64N(1000)
+			a.Settle(actual)
+			a.Settle(1 << 40) // the last word of its handler, when all is said
+			a.Cancel()
+			used += actual
+		case n < 35: // an error before the first chunk
+			pick().Settle(0)
+		case n < 38: // refused after all
+			a := pick()
+			a.Cancel()
+			a.Settle(1 << 40)
+		case n < 39 && die != nil: // what it had reserved stands
+			for _, a := range running {
+				used += a.tokens
+			}
+			running, l = nil, die()
+		}
+	}
+	for _, a := range running {
+		a.Settle(7)
+		used += 7
+	}
+	require.Zero(t, l.Reserved())
+	return used
+}
+
+// ahead is what is used at the beginning, so that nothing is ever back in full: then no refund is cut.
+const ahead = 100_000
+
+var plenty = limit.Limits{Requests: hourly(1e6), Tokens: hourly(1e6), TokensPerDay: 1e9, Streams: 1000}
+
+// requireUsed checks how a caller stands who has used so many tokens since began, less those that came back.
+func requireUsed(t *testing.T, l *limit.Limiter, used int64, began time.Time) {
+	t.Helper()
+	r := reserve(t, l, "a", 0)
+	defer r.Cancel()
+	stand := r.Stand()[1]
+	require.Equal(t, "tokens", stand.Name)
+	spent, back := 1e6-stand.Left-ahead, int64(time.Since(began)/(3600*time.Microsecond))
+	require.LessOrEqual(t, spent, used+1)
+	require.GreaterOrEqual(t, spent, used-back-1)
+}
+
+// Whatever the order of ends: afterwards nothing is reserved, and what was used is what was settled.
+func TestWhatIsReservedIsSettled(t *testing.T) {
+	for seed := range uint64(20) {
+		l := newLimiter(t, limit.LimiterOptions{Limits: plenty})
+		began := time.Now()
+		reserve(t, l, "a", ahead).Settle(ahead)
+		used := schedule(t, rand.New(rand.NewPCG(seed, 1)), l, nil)
+		dayTokens, streams := limit.Here(l, "a")
+		require.Equal(t, used+ahead, dayTokens, "seed %d", seed)
+		require.Zero(t, streams)
+		requireUsed(t, l, used, began)
+	}
+}
+
+func TestWhatIsReservedIsSettledWithRedisAndDeadReplicas(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, k redistest.Kind) {
+		server := k.Start(t)
+		for seed := range uint64(5) {
+			server.Do("FLUSHALL")
+			o := limit.LimiterOptions{Limits: plenty, Lease: time.Second}
+			l := limit.NewLimiter(withRedis(t, o, server))
+			said := func() {
+				require.Eventually(t, func() bool { return limit.Unsaid(l) == 0 }, patience, time.Millisecond)
+			}
+			dead := 0
+			die := func() *limit.Limiter {
+				said()
+				limit.Kill(l)
+				dead++
+				l = limit.NewLimiter(withRedis(t, o, server))
+				return l
+			}
+			began := time.Now()
+			reserve(t, l, "a", ahead).Settle(ahead)
+			used := schedule(t, rand.New(rand.NewPCG(seed, 2)), l, die)
+			said()
+			requireUsed(t, l, used, began)
+			l.Close()
+			keys := strings.Fields(server.Do("EVAL", "return table.concat(redis.call('KEYS', 'relay:limit:*'), ' ')", "0"))
+			for _, key := range keys {
+				switch kind := strings.Split(key, ":")[3]; kind {
+				case "day":
+					require.Equal(t, strconv.FormatInt(used+ahead, 10), server.Do("GET", key), "seed %d, %d dead", seed, dead)
+				case "streams":
+					require.Eventually(t, func() bool { return server.Do("EXISTS", key) == "0" }, patience, 10*time.Millisecond, "they expire")
+				}
+				require.NotEqual(t, "-1", server.Do("PTTL", key), "%s stays for ever", key)
+			}
+		}
+	})
+}
+
+func withRedis(t *testing.T, o limit.LimiterOptions, server *redistest.Server) limit.LimiterOptions {
+	o.Redis = connect(t, server.URL())
+	return o
+}
+
+// A stream that runs counts for as long as it does, and that of a dead replica until its lease is over.
+func TestStreamsOfADeadReplicaAreForgotten(t *testing.T) {
+	server := redistest.Start(t)
+	o := limit.LimiterOptions{Limits: limit.Limits{Streams: 1}, Lease: 300 * time.Millisecond}
+	l, other := limit.NewLimiter(withRedis(t, o, server)), newLimiter(t, withRedis(t, o, server))
+	reserve(t, l, "a", 0)
+	require.Never(t, func() bool {
+		_, err := other.Reserve("a", "", 0)
+		return err == nil
+	}, time.Second, 20*time.Millisecond, "it is renewed")
+	limit.Kill(l)
+	admits(t, other, "a", 0)
+}
+
+// While Redis is away nobody waits for it, and each mode does what it says.
+func TestRedisIsAway(t *testing.T) {
+	const burst, replicas = 10, 3
+	limits := limit.Limits{Requests: hourly(burst), TokensPerDay: 1000}
+	for mode, admitted := range map[limit.Away]int{limit.AwayLocal: replicas * burst, limit.AwayOpen: 300, limit.AwayClosed: 0} {
+		for how, leaves := range map[string]func(*redistest.Server){
+			"killed": (*redistest.Server).Kill, "hanging": (*redistest.Server).Hang,
+		} {
+			t.Run(string(mode)+", "+how, func(t *testing.T) {
+				t.Parallel()
+				server := redistest.Start(t)
+				var all []*limit.Limiter
+				for range replicas {
+					all = append(all, newLimiter(t, withRedis(t, limit.LimiterOptions{Limits: limits, Away: mode}, server)))
+				}
+				early := reserve(t, all[0], "a", 100)
+				reserve(t, all[1], "a", 0)
+
+				leaves(server)
+				for _, l := range all { // whoever finds out waits at most so long
+					began := time.Now()
+					r, _ := l.Reserve("nobody", "", 0)
+					r.Cancel()
+					require.Less(t, time.Since(began), time.Second)
+				}
+				began, got := time.Now(), 0
+				for i := range 100 * replicas {
+					r, err := all[i%replicas].Reserve("a", "", 1)
+					switch mode {
+					case limit.AwayClosed:
+						require.ErrorIs(t, err, limit.ErrAway)
+					case limit.AwayOpen:
+						require.NoError(t, err)
+					}
+					if err == nil {
+						got++
+						r.Settle(3)
+					}
+				}
+				require.Equal(t, admitted, got)
+				require.Less(t, time.Since(began), time.Second, "nobody waits")
+				early.Settle(70)
+
+				if how == "killed" { // and is back, empty
+					server.Restart(t)
+				} else {
+					server.Wake()
+				}
+				require.Eventually(t, func() bool { return limit.Unsaid(all[0]) == 0 }, patience, 10*time.Millisecond, "it is told")
+				probe := admits(t, all[2], "z", 0)
+				require.Equal(t, int64(burst-1), probe.Stand()[0].Left)
+				if how == "hanging" {
+					require.Eventually(t, func() bool {
+						r, err := all[2].Reserve("a", "", 0)
+						require.NoError(t, err)
+						defer r.Cancel()
+						return r.Stand()[1].Left == 1000-70
+					}, patience, 10*time.Millisecond, "what ended meanwhile is settled, and what was asked meanwhile is taken back")
+				}
+			})
+		}
+	}
+}
+
+func TestTheTableIsBounded(t *testing.T) {
+	l := newLimiter(t, limit.LimiterOptions{Limits: limit.Limits{Requests: hourly(1), Streams: 5}})
+	reserve(t, l, "runs", 0)
+	for i := range 250_000 {
+		reserve(t, l, strconv.Itoa(i), 0).Settle(0)
+	}
+	require.LessOrEqual(t, limit.Callers(l), 100_000)
+	_, streams := limit.Here(l, "runs")
+	require.Equal(t, 1, streams, "nobody is forgotten whose answers run")
+	l = newLimiter(t, limit.LimiterOptions{Limits: limit.Limits{Streams: 5}})
+	for i := range 50_000 {
+		reserve(t, l, strconv.Itoa(i), 0).Settle(0)
+	}
+	require.LessOrEqual(t, limit.Callers(l), 2048, "who has everything again is not remembered")
+}
+
+func BenchmarkReserveAndSettle(b *testing.B) {
+	limits := limit.Limits{Requests: limit.Rate{Count: 1e9, Window: time.Second}, Tokens: limit.Rate{Count: 1e12, Window: time.Second},
+		TokensPerDay: 1e15, Streams: 1e6}
+	run := func(b *testing.B, l *limit.Limiter) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			r, err := l.Reserve("caller "+strconv.Itoa(i%1000), "", 1500)
+			if err != nil {
+				b.Fatal(err)
+			}
+			r.Settle(900)
+		}
+	}
+	b.Run("memory", func(b *testing.B) { run(b, newLimiter(b, limit.LimiterOptions{Limits: limits})) })
+	b.Run("redis", func(b *testing.B) {
+		run(b, newLimiter(b, limit.LimiterOptions{Limits: limits, Redis: connect(b, redistest.Start(b).URL())}))
+	})
+}

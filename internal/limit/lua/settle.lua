@@ -1,0 +1,27 @@
+-- Ends an answer, once: gives its stream back and uses further tokens, or gives some back, whether there are enough or
+-- not. See Rate.settle for the arithmetic.
+-- KEYS requests, tokens, tokens of the day, streams, reservation
+-- ARGV each request us, each token us, tokens, whether the day is counted, whether the request is given back, id
+-- -> 1, or 0 when there is nothing to settle: it was done before, or the reservation never came here, or is lost
+if redis.call('DEL', KEYS[5]) == 0 then return 0 end
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+
+local function settle(key, units)
+  if units == 0 then return end
+  local value = math.max(tonumber(redis.call('GET', key) or 0), now) + units
+  if value <= now then
+    redis.call('DEL', key)
+  else
+    redis.call('SET', key, string.format('%.0f', value), 'PX', string.format('%.0f', math.ceil((value - now) / 1000) + 1))
+  end
+end
+
+redis.call('ZREM', KEYS[4], ARGV[6])
+settle(KEYS[2], ARGV[3] * ARGV[2])
+if ARGV[4] == '1' and ARGV[3] ~= '0' then
+  redis.call('INCRBY', KEYS[3], ARGV[3])
+  redis.call('PEXPIRE', KEYS[3], 172800000)
+end
+if ARGV[5] == '1' then settle(KEYS[1], -ARGV[1]) end
+return 1
