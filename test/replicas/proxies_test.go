@@ -23,6 +23,8 @@ type front struct {
 	change func(swap func(old, new string), addr, dir string)
 	// args run the program with the configuration.
 	args func(conf, dir string) []string
+	// waits is how long it waits for a relay to say something, in the words of its configuration. Empty: as others do.
+	waits string
 }
 
 var fronts = []front{{
@@ -37,14 +39,17 @@ var fronts = []front{{
 		global := "daemon off; error_log stderr crit; pid " + dir + "/pid;"
 		return []string{"-p", dir, "-c", conf, "-e", "stderr", "-g", global}
 	},
+	waits: "proxy_read_timeout 60s",
 }, {
 	name: "haproxy", file: "haproxy.cfg",
 	change: func(swap func(old, new string), addr, _ string) { swap("bind :80", "bind "+addr) },
 	args:   func(conf, _ string) []string { return []string{"-q", "-db", "-f", conf} },
+	waits:  "timeout server 60s",
 }, {
 	name: "caddy", file: "Caddyfile",
 	change: func(swap func(old, new string), addr, _ string) { swap(":80 {", "http://"+addr+" {") },
 	args:   func(conf, _ string) []string { return []string{"run", "--adapter", "caddyfile", "--config", conf} },
+	waits:  "read_timeout 60s",
 }, {
 	name: "envoy", file: "envoy.yaml",
 	change: func(swap func(old, new string), addr, _ string) {
