@@ -10,7 +10,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RACE := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null && echo -race)
 
 .DEFAULT_GOAL := help
-.PHONY: chart help run build test test-go test-peers test-sdk clients lint bench fuzz chaos conformance field docker
+.PHONY: chart help run build test test-go test-peers test-sdk clients lint bench fuzz chaos conformance field docker image test-image
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -91,6 +91,12 @@ field: build ## public bug reports as cases for bin/relay, if they are there
 			sed -i 's/"code": *"upstream_rejected"/"code": "context_length_exceeded"/' "$$cases/$$case/case.json"; \
 		done && python3 $(SHARED)/field/run.py --relay bin/relay --cases "$$cases"; \
 	else echo "SKIPPED: the reports from the field, because there is no $(SHARED)/field"; fi
+
+image: ## make the image without a daemon, reproducibly, with its SBOM, in bin/image
+	cd deploy/image && $(GO) run . -version $(VERSION) -epoch $$(git log -1 --format=%ct) -out ../../bin/image
+
+test-image: ## make the image at two places, and compare
+	cd deploy/image && $(GO) test $(GOTESTFLAGS) ./...
 
 # Helm is compiled once (3 minutes of processor time) and kept in bin/.
 HELM := helm.sh/helm/v4/cmd/helm@v4.3.1
