@@ -226,6 +226,7 @@ func newServer(cfg *config.Config, h http.Handler, log zerolog.Logger) (*http.Se
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
+		ConnContext:       handler.WithConnection,
 		MaxHeaderBytes:    maxHeaderBytes,
 		Protocols:         new(http.Protocols),
 		HTTP2: &http.HTTP2Config{

@@ -123,6 +123,7 @@ func start(t *testing.T, o handler.Options) *relay {
 	r := newRelay(o)
 	srv := httptest.NewUnstartedServer(r)
 	srv.Config.MaxHeaderBytes = 64 << 10
+	srv.Config.ConnContext = handler.WithConnection
 	srv.Config.Protocols = new(http.Protocols)
 	srv.Config.Protocols.SetHTTP1(true)
 	srv.Config.Protocols.SetUnencryptedHTTP2(true)

@@ -18,6 +18,7 @@ type visit struct {
 	caller  identity.Caller
 	byProxy bool    // it came through a proxy whose word on the client is taken
 	dialect Dialect // that it is answered in
+	chat    string  // that the client asks in, where that is how it finds its stream
 	ignored string  // the fields that do not reach the provider
 
 	// question is the memory that the body holds until the provider begins to answer. It is nil where there is

@@ -39,12 +39,13 @@ func (r *Relay) begin(
 		r.fail(w, req, err)
 		return nil, nil, true
 	}
+	visitOf(req).chat = chatOf(req, ask.Chat)
 	rec = r.newRecord(req, ask.Model)
 	generation := r.newRecord(req, ask.Model)
 	generation.charge = charge
 	question := visitOf(req).question
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
-		Owner: visitOf(req).caller.Owner, Share: visitOf(req).caller.Share, Key: key, Body: *body,
+		Owner: visitOf(req).caller.Owner, Share: visitOf(req).caller.Share, Key: key, Body: *body, Chat: visitOf(req).chat,
 		Head: r.head(req, ask), Question: questionSize(&ask.Request),
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 			return whenBegun(r.Upstream.Stream(trace.With(ctx, &generation.trace), &ask.Request), question.Release, charge)
@@ -156,6 +157,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	of.Head = f.Head()
 	of.Grace, of.Retention = r.Streams.Keeps()
 	r.stream(cancel, w, req, f.Chunks(ctx), r.encoder(req, of), rec)
+	r.noteRead(req, rec)
 	r.telemetry.StreamEnded(rec.facts())
 	rec.abort()
 }
@@ -281,9 +283,13 @@ func (r *Relay) turnAway(w http.ResponseWriter, req *http.Request, e *chat.Error
 
 // stopStream ends a stream for its user. It may be elsewhere, so it ends soon rather than now.
 func (r *Relay) stopStream(w http.ResponseWriter, req *http.Request) {
+	r.stop(w, req, chi.URLParam(req, "id"))
+}
+
+func (r *Relay) stop(w http.ResponseWriter, req *http.Request, id string) {
 	var err error = errNoStreams
 	if r.Streams != nil {
-		err = r.Streams.Stop(req.Context(), visitOf(req).caller.Owner, chi.URLParam(req, "id"))
+		err = r.Streams.Stop(req.Context(), visitOf(req).caller.Owner, id)
 	}
 	if err != nil {
 		r.fail(w, req, chat.AsError(err))

@@ -169,6 +169,8 @@ func (r *Relay) routeStreams(mux chi.Router, accepted credentials) {
 			mux.Delete(path+"/{id}", r.stopStream)
 			mux.Post(path+"/{id}/stop", r.stopStream)
 		}
+		mux.Get(uiPath+"/{chatId}/stream", r.resumeChat)
+		mux.Post(uiPath+"/{chatId}/stop", r.stopChat)
 		sign := checkSign(r.CORSOrigins, accepted.none(), r.fail)
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
 			mux.With(sign).Get(path, r.getStream)

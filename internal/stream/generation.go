@@ -24,9 +24,13 @@ type generation struct {
 	place   limit.Place
 	key     string   // keyName of its idempotency key, or empty
 	body    [32]byte // see Request
+	chat    string   // keyName of its chat, or empty
 	started time.Time
 	log     log
 	mirror  mirror // its copy in Redis
+
+	chatHere atomic.Bool // Redis has not heard that its chat leads to it
+	chatRead atomic.Bool // a reader has its end, see Hub.ReadChat
 
 	// The hub's mu guards these.
 	live     bool  // the provider has not returned

@@ -22,6 +22,7 @@ type Hub struct {
 	mu       sync.Mutex // guards what follows, and what each generation says
 	streams  map[string]*generation
 	keys     map[string]*generation // by keyName
+	chats    map[string]*generation // by keyName; see chats.go
 	live     int
 	accounts map[string]*account // by share
 	rankings [shelves]ranking    // of accounts, by shelf
@@ -47,6 +48,7 @@ func New(o Options) *Hub {
 		o:        o,
 		streams:  map[string]*generation{},
 		keys:     map[string]*generation{},
+		chats:    map[string]*generation{},
 		accounts: map[string]*account{},
 		released: make(chan struct{}),
 	}
@@ -66,6 +68,7 @@ type Request struct {
 	Share string   // for whom it counts, where callers share something; empty: not known
 	Key   string   // idempotency key, scoped by Owner; empty: none
 	Body  [32]byte // a hash of what was asked, compared when Key comes again
+	Chat  string   // of which this is the newest stream from now on, scoped by Owner; empty: none
 
 	// Head is what whoever attaches is told of the stream. Its ID and Created are set by Start.
 	Head chat.Head
@@ -108,6 +111,9 @@ func (h *Hub) newGeneration(ctx context.Context, r *Request) (g *generation, the
 	if r.Key != "" {
 		g.key = keyName(r.Owner, r.Key)
 	}
+	if r.Chat != "" {
+		g.chat = keyName(r.Owner, r.Chat)
+	}
 	g.ctx, g.quit = context.WithCancel(context.WithoutCancel(ctx))
 	return g, there
 }
@@ -131,6 +137,7 @@ func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool,
 		}
 	}
 	h.holdKey(g)
+	h.holdChat(ctx, g)
 	if h.store != nil {
 		h.store.begin(g)
 	}

@@ -21,6 +21,8 @@ var (
 	claimLua string
 	//go:embed lua/keep.lua
 	keepLua string
+	//go:embed lua/read.lua
+	readLua string
 
 	createScript = redisconn.NewScript(createLua)
 	writeScript  = redisconn.NewScript(writeLua)
@@ -29,4 +31,5 @@ var (
 	loseScript   = redisconn.NewScript(loseLua)
 	claimScript  = redisconn.NewScript(claimLua)
 	keepScript   = redisconn.NewScript(keepLua)
+	readScript   = redisconn.NewScript(readLua)
 )

@@ -193,6 +193,7 @@ func (h *Hub) forget(g *generation) {
 	if h.keys[g.key] == g {
 		delete(h.keys, g.key)
 	}
+	h.loseChat(g)
 	h.count(g)
 }
 
@@ -265,6 +266,7 @@ func (h *Hub) evict(a *account, n int64) bool {
 func (h *Hub) empty(g *generation) {
 	if g.empty() { // else somebody has come to read it just now
 		delete(h.streams, g.id)
+		h.loseChat(g)
 		h.evicted.Add(1)
 	}
 	h.count(g)
@@ -337,7 +339,13 @@ func (h *Hub) bury(g *generation) {
 }
 
 // size is what g takes. The caller holds mu.
-func (h *Hub) size(g *generation) int64 { return overhead + g.question + g.log.memory() }
+func (h *Hub) size(g *generation) int64 {
+	n := overhead + g.question + g.log.memory()
+	if g.chat != "" {
+		n += chatRoom
+	}
+	return n
+}
 
 // whileLive is what g counts for before it ends. The caller holds mu.
 func (h *Hub) whileLive(g *generation) int64 { return max(h.size(g)+endRoom, reserved) }

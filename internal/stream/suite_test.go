@@ -215,6 +215,8 @@ func conformance(t *testing.T, with replicas) {
 		"a follower waits for what is still to come":                     live,
 		"a stop ends the stream everywhere, and again is no error":       stops,
 		"a stop before the provider is asked saves the call":             stopsEarly,
+		"a chat leads to its newest stream, on any replica":              chats,
+		"a chat whose end was read says so until it goes on":             chatsRead,
 		"a generation without followers is given up after the grace":     givesUp,
 		"a follower on another replica keeps a generation going":         keepsGoing,
 		"one key, one call, however many ask at once, and on every side": oneCall,

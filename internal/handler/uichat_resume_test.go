@@ -1,0 +1,187 @@
+package handler_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/stream"
+)
+
+const uiChat = "chat-0123456789abcdef"
+
+var resumableChat = strings.Replace(uiQuestion, `"trigger"`, `"resumable":true,"trigger"`, 1)
+
+// slow says "Hel" and, once it may, "lo" and the end.
+func slow(may <-chan struct{}, gone chan<- error) provider {
+	return func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+		if !yield(content("Hel"), nil) {
+			return
+		}
+		select {
+		case <-may:
+			_ = yield(content("lo"), nil) && yield(done(chat.FinishStop), nil)
+		case <-ctx.Done():
+			gone <- ctx.Err()
+			yield(chat.Chunk{}, ctx.Err())
+		}
+	}
+}
+
+// chats is a relay with the memory log, and a provider that waits in the midst.
+type chats struct {
+	*relay
+	may  chan struct{}
+	gone chan error
+	left int // clients
+}
+
+func newChats(t *testing.T, keys ...identity.APIKey) *chats {
+	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
+	c := &chats{may: make(chan struct{}), gone: make(chan error, 10)}
+	c.relay = start(t, handler.Options{Upstream: slow(c.may, c.gone), Streams: hub, Keys: identity.NewKeys(keys)})
+	t.Cleanup(func() { closeHub(hub) })
+	return c
+}
+
+// leave asks in a chat, reads the first text of the answer and goes.
+func (c *chats) leave(t *testing.T, body string, headers ...string) (id string) {
+	t.Helper()
+	transport := &http.Transport{DisableCompression: true}
+	res := ask(t, &http.Client{Transport: transport}, http.MethodPost, c.url+"/api/chat", body, headers...)
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() && !strings.Contains(lines.Text(), "Hel") {
+	}
+	require.NoError(t, res.Body.Close())
+	transport.CloseIdleConnections()
+	c.left++
+	c.log.wait(t, "stream", c.left) // the relay has seen it
+	return res.Header.Get("X-Stream-Id")
+}
+
+func (c *chats) resume(t *testing.T, id string, headers ...string) (int, string) {
+	t.Helper()
+	res, body := fetch(t, http.MethodGet, c.url+"/api/chat/"+id+"/stream", "", headers...)
+	return res.StatusCode, body
+}
+
+func TestAReloadedChatHasTheWholeAnswer(t *testing.T) {
+	c := newChats(t)
+	id := c.leave(t, resumableChat)
+	res := ask(t, http.DefaultClient, http.MethodGet, c.url+"/api/chat/"+uiChat+"/stream", "")
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	require.Equal(t, "v1", res.Header.Get("X-Vercel-Ai-Ui-Message-Stream"))
+	require.Equal(t, id, res.Header.Get("X-Stream-Id"))
+	close(c.may)
+	all, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	require.Equal(t, uiHello, string(all), "from its beginning, as the same message")
+
+	status, body := c.resume(t, uiChat)
+	require.Equal(t, http.StatusNoContent, status, "its end was read")
+	require.Empty(t, body)
+}
+
+func TestAnAnswerThatNobodyReadToItsEndIsToldOnce(t *testing.T) {
+	c := newChats(t)
+	c.leave(t, resumableChat)
+	close(c.may)
+	c.log.wait(t, "generation", 1)
+	status, body := c.resume(t, uiChat)
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, uiHello, body)
+	status, _ = c.resume(t, uiChat)
+	require.Equal(t, http.StatusNoContent, status)
+}
+
+func TestWhereThereIsNothingToResumeIsNoError(t *testing.T) {
+	c := newChats(t)
+	short := strings.Replace(resumableChat, uiChat, "15-characters..", 1)
+	c.leave(t, short)
+	c.leave(t, uiQuestion)
+	for _, id := range []string{uiChat, "15-characters..", strings.Repeat("0", 32), "stream%2Fx"} {
+		status, body := c.resume(t, id)
+		require.Equal(t, http.StatusNoContent, status, id)
+		require.Empty(t, body)
+	}
+	none := start(t, handler.Options{Upstream: hello})
+	res, _ := fetch(t, http.MethodGet, none.url+"/api/chat/"+uiChat+"/stream", "")
+	require.Equal(t, http.StatusNoContent, res.StatusCode, "RELAY_STORE=off")
+}
+
+func TestAChatIsItsCallers(t *testing.T) {
+	c := newChats(t, identity.APIKey{Name: "a", Key: "k1"}, identity.APIKey{Name: "b", Key: "k2"})
+	first, second := []string{"Authorization", "Bearer k1"}, []string{"Authorization", "Bearer k2"}
+	for _, id := range []string{"1", "a b/ü%41"} {
+		c.leave(t, strings.Replace(resumableChat, uiChat, id, 1), first...)
+	}
+	close(c.may)
+	c.log.wait(t, "generation", 2)
+	status, _ := c.resume(t, "1", second...)
+	require.Equal(t, http.StatusNoContent, status)
+	for _, id := range []string{"1", "a%20b%2F%C3%BC%2541"} {
+		status, body := c.resume(t, id, first...)
+		require.Equal(t, http.StatusOK, status, id)
+		require.Contains(t, body, `"delta":"lo"`)
+	}
+	res, _ := fetch(t, http.MethodGet, c.url+"/api/chat/1/stream", "")
+	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
+}
+
+func TestAChatIsStopped(t *testing.T) {
+	c := newChats(t)
+	res := ask(t, http.DefaultClient, http.MethodPost, c.url+"/api/chat", resumableChat)
+	stopped, _ := fetch(t, http.MethodPost, c.url+"/api/chat/"+uiChat+"/stop", "")
+	require.Equal(t, http.StatusAccepted, stopped.StatusCode)
+	require.Equal(t, context.Canceled, receive(t, c.gone))
+	all, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	require.True(t, strings.HasSuffix(string(all), `data: {"type":"finish-step"}`+"\n\n"+`data: {"type":"abort"}`+"\n\n"+endFrame), string(all))
+
+	stopped, body := fetch(t, http.MethodPost, c.url+"/api/chat/another-chat-of-nobody/stop", "")
+	require.Equal(t, http.StatusNotFound, stopped.StatusCode)
+	require.Equal(t, "there is no such stream", body)
+	require.Equal(t, "stream_not_found", stopped.Header.Get("X-Relay-Error"))
+	refused := c.log.wait(t, "refused", 1)[0]
+	require.Equal(t, "/api/chat/another-…/stop", refused["path"], "who knows the id of a chat may read it")
+}
+
+func TestTheNextQuestionInAChatStopsTheAnswerBefore(t *testing.T) {
+	c := newChats(t)
+	before := c.leave(t, resumableChat)
+	after := c.leave(t, resumableChat)
+	require.Equal(t, context.Canceled, receive(t, c.gone))
+	close(c.may)
+	res, body := fetch(t, http.MethodGet, c.url+"/api/chat/"+uiChat+"/stream", "")
+	require.Equal(t, after, res.Header.Get("X-Stream-Id"))
+	require.Equal(t, uiHello, body)
+	_, body = fetch(t, http.MethodGet, c.url+"/api/chat/stream/"+before, "")
+	require.Contains(t, body, `"finishReason":"stopped"`)
+}
+
+// A stream has no dialect: whoever has its id may read it in any.
+func TestAStreamOfOneDialectIsFollowedInAnother(t *testing.T) {
+	c := newChats(t)
+	close(c.may)
+	res, _ := fetch(t, http.MethodPost, c.url+"/api/chat/stream", resumableQuestion)
+	id := res.Header.Get("X-Stream-Id")
+	status, body := c.resume(t, id)
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, strings.Replace(uiHello, `"a1"`, `"msg-`+id[:16]+`"`, 1), body)
+
+	res, _ = fetch(t, http.MethodPost, c.url+"/api/chat", resumableChat)
+	_, body = fetch(t, http.MethodGet, c.url+"/api/chat/stream/"+res.Header.Get("X-Stream-Id"), "")
+	require.Contains(t, body, `{"type":"content","content":"Hel"}`)
+	require.Contains(t, body, `{"type":"done","finishReason":"stop"`)
+	status, body = c.resume(t, uiChat, "Accept", "text/plain")
+	require.Equal(t, http.StatusNoContent, status, body)
+}
