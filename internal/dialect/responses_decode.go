@@ -15,7 +15,7 @@ import (
 var errNotKept = errors.New("nothing is stored here: set store to false (AI SDK: providerOptions.openai.store), " +
 	"or use .chat(), and the client sends the whole conversation")
 
-// responsesFields read the fields of a Responses request. All others say nothing to the relay, and reach no provider.
+// responsesFields read the fields of a Responses request. All others mean nothing to the relay, and reach no provider.
 var responsesFields = fields{
 	"model":                (*Ask).model,
 	"stream":               func(n *Ask, d *jx.Decoder) (err error) { n.Stream, err = boolean(d); return err },
@@ -30,6 +30,7 @@ var responsesFields = fields{
 	"conversation":         refused(errNotKept),
 	"prompt":               refused(errors.New("prompts are not kept here; send what it says in input")),
 	"background":           (*Ask).notInBackground,
+	"parallel_tool_calls":  (*Ask).oneCallAtATime,
 }
 
 func refused(err error) func(*Ask, *jx.Decoder) error {
@@ -72,11 +73,12 @@ func decodeResponses(body []byte) (*Ask, error) {
 	return n, n.checkToolChoice()
 }
 
-// checkToolChoice drops a choice that has nothing to choose from: providers refuse it.
+// checkToolChoice drops what is said of calls when there is nothing to call: providers refuse it.
 func (n *Ask) checkToolChoice() error {
 	if len(n.Tools) > 0 {
 		return nil
 	}
+	n.Extra = nil
 	if n.ToolChoice.Mode == chat.ChooseRequired || n.ToolChoice.Mode == chat.ChooseFunction {
 		return invalid("tool_choice: there is no function among the tools that could be called")
 	}
@@ -141,6 +143,16 @@ func (n *Ask) responsesToolChoice(d *jx.Decoder) (err error) {
 	})
 	if err == nil && n.ToolChoice.Name == "" {
 		err = at("name", errors.New("is required"))
+	}
+	return err
+}
+
+// oneCallAtATime passes on that a client can't cope with several calls. That it can is what all providers take for
+// granted.
+func (n *Ask) oneCallAtATime(d *jx.Decoder) error {
+	parallel, err := boolean(d)
+	if n.Extra = nil; !parallel {
+		n.Extra = []chat.Field{{Name: "parallel_tool_calls", Value: []byte("false")}}
 	}
 	return err
 }

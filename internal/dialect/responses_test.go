@@ -224,7 +224,13 @@ func TestAResponsesRequest(t *testing.T) {
 		},
 	}}, n)
 
-	n, err = responses.Decode([]byte(`{"input":"hi","tools":[{"type":"web_search"}],"tool_choice":"auto","text":{"format":{"type":"text"}}}`))
+	one := `{"input":"hi","parallel_tool_calls":false,"tools":[{"type":"function","name":"f"}]}`
+	n, err = responses.Decode([]byte(one))
+	require.NoError(t, err)
+	require.Equal(t, []chat.Field{{Name: "parallel_tool_calls", Value: []byte("false")}}, n.Extra)
+
+	n, err = responses.Decode([]byte(`{"input":"hi","tools":[{"type":"web_search"}],"tool_choice":"auto",` +
+		`"parallel_tool_calls":false,"text":{"format":{"type":"text"}}}`))
 	require.NoError(t, err)
 	require.Equal(t, &dialect.Ask{Request: chat.Request{Messages: []chat.Message{{Role: chat.RoleUser, Content: "hi"}}}}, n)
 }
@@ -311,7 +317,7 @@ func FuzzDecodeResponses(f *testing.F) {
 			return
 		}
 		require.NotEmpty(t, n.Messages)
-		require.Empty(t, n.Extra)
+		require.LessOrEqual(t, len(n.Extra), 1)
 		require.True(t, n.ResponseFormat == nil || json.Valid(n.ResponseFormat), string(n.ResponseFormat))
 		for _, m := range n.Messages {
 			require.True(t, m.Role == chat.RoleAssistant || m.State == "" && m.ToolCalls == nil)

@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+"""Runs the field cases as clients of another dialect would ask: dialects.py RUN.PY DIALECT [arguments of run.py]
+
+A case has a native request and says what must come of it. Here the request is put in the dialect's terms, and what
+comes is put in native ones again, so that the case is judged as it stands. What the dialect has no place for is left
+out of it: the provider's own name of the model, and fields that it does not have.
+"""
+import http.client
+import importlib.util
+import json
+import sys
+
+
+def frames(response):
+    """The events of a stream, parsed, "[DONE]" as it stands."""
+    for line in response:
+        if line.startswith(b"data: "):
+            data = line[6:].strip().decode()
+            yield data if data == "[DONE]" else json.loads(data)
+
+
+def failed(got, error, headers):
+    got["end"] = "error"
+    got["error"] = {
+        "code": error["code"], "error": error["message"], "retryable": error["type"] != "invalid_request_error",
+        "retryAfter": int(headers.get("Retry-After") or 0),
+    }
+
+
+def state_in(details):
+    return next((d["data"] for d in details or [] if d.get("format") == "websopy-v1"), None)
+
+
+class Chat:
+    """Chat Completions: the messages are native ones."""
+
+    path = "/v1/chat/completions"
+    without = ()  # fields, also of messages
+
+    def request(self, native):
+        return {**native, "stream": native.get("stream", True)}
+
+    def said(self, message):
+        if state := message.pop("state", None):
+            message["reasoning_details"] = [{"type": "reasoning.encrypted", "format": "websopy-v1", "data": state}]
+        return message
+
+    def whole(self, got, answer):
+        choice = answer["choices"][0]
+        self.take(got, {**choice, "delta": choice["message"]}, answer.get("usage"))
+        got["end"] = "done"
+
+    def event(self, got, event):
+        if event == "[DONE]":
+            if got["end"] != "finish":
+                got["faults"].append("[DONE] after %s" % got["end"])
+            got["end"] = "done"
+        else:
+            self.take(got, event["choices"][0], event.get("usage"))
+
+    def take(self, got, choice, usage):
+        delta = choice["delta"]
+        got["text"] += delta.get("content") or ""
+        got["reasoning"] += delta.get("reasoning_content") or ""
+        for call in delta.get("tool_calls", []):
+            got["calls"].append({"id": call["id"], **call["function"]})
+        if choice["finish_reason"]:
+            got["end"] = "finish"
+            got["done"] = {"finishReason": choice["finish_reason"], "state": state_in(delta.get("reasoning_details"))}
+            if usage:
+                got["done"]["usage"] = {
+                    "promptTokens": usage["prompt_tokens"], "completionTokens": usage["completion_tokens"],
+                    "cachedTokens": usage.get("prompt_tokens_details", {}).get("cached_tokens"),
+                    "reasoningTokens": usage.get("completion_tokens_details", {}).get("reasoning_tokens"),
+                }
+
+
+class Responses:
+    """Responses: messages are items, and so are calls, their results and the state."""
+
+    path = "/v1/responses"
+    # What its requests have no field for, so that such a case asks something else.
+    without = ("stop", "seed", "user", "top_k", "thinking", "metadata", "n", "logprobs",
+               "reasoning_content", "reasoning_details", "extra_content")
+    names = {"model": "model", "stream": "stream", "temperature": "temperature", "top_p": "top_p", "max_tokens": "max_output_tokens",
+             "maxTokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
+
+    def request(self, native):
+        out = {"stream": True, "store": False, "input": [i for m in native["messages"] for i in self.items(m)]}
+        for name, value in native.items():
+            if name in self.names:
+                out[self.names[name]] = value
+        if "tools" in native:
+            out["tools"] = [{"type": "function", **t["function"]} for t in native["tools"]]
+        choice = native.get("tool_choice", native.get("toolChoice"))
+        if choice:
+            out["tool_choice"] = {"type": "function", **choice["function"]} if isinstance(choice, dict) else choice
+        if "reasoning_effort" in native:
+            out["reasoning"] = {"effort": native["reasoning_effort"]}
+        if "parallel_tool_calls" in native:
+            out["parallel_tool_calls"] = native["parallel_tool_calls"]
+        if "response_format" in native:
+            form = native["response_format"]
+            out["text"] = {"format": {"type": form["type"], **form.get("json_schema", {})}}
+        return out
+
+    def items(self, m):
+        content = m.get("content")
+        if m["role"] == "tool":
+            return [{"type": "function_call_output", "call_id": m["tool_call_id"], "output": self.content(content, "input_text")}]
+        text = "output_text" if m["role"] == "assistant" else "input_text"
+        items = [{"role": m["role"], "content": self.content(content, text)}] if content else []
+        for c in m.get("tool_calls", []):
+            items.append({"type": "function_call", "call_id": c["id"], **c["function"]})
+        if m.get("state"):
+            items.append({"type": "reasoning", "summary": [], "encrypted_content": m["state"]})
+        return items
+
+    def content(self, content, text):
+        if isinstance(content, str):
+            return content
+        return [{"type": text, "text": p["text"]} if p["type"] == "text" else {"type": "input_image", **self.image(p["image_url"])} for p in content]
+
+    def image(self, image):
+        return {"image_url": image} if isinstance(image, str) else {"image_url": image["url"], "detail": image.get("detail", "auto")}
+
+    def said(self, message):
+        return message
+
+    def whole(self, got, response):
+        self.finish(got, response)
+
+    def event(self, got, event):
+        kind = event["type"]
+        if got["end"]:
+            got["faults"].append("something follows the end: %s" % kind)
+        if kind == "response.output_text.delta":
+            got["text"] += event["delta"]
+        elif kind == "response.reasoning_summary_text.delta":
+            got["reasoning"] += event["delta"]
+        elif kind in ("response.completed", "response.incomplete"):
+            said = {"text": got["text"], "reasoning": got["reasoning"]}
+            got.update(text="", reasoning="")
+            self.finish(got, event["response"])
+            if said != {"text": got["text"], "reasoning": got["reasoning"]}:
+                got["faults"].append("the pieces are not the whole: %r" % said)
+
+    def finish(self, got, r):
+        state = None
+        for item in r["output"]:
+            if item["type"] == "message":
+                got["text"] += "".join(p["text"] for p in item["content"])
+            elif item["type"] == "reasoning":
+                got["reasoning"] += "".join(p["text"] for p in item["summary"])
+                state = item.get("encrypted_content", state)
+            else:
+                got["calls"].append({"id": item["call_id"], "name": item["name"], "arguments": item["arguments"]})
+        reasons = {"max_output_tokens": "length", "content_filter": "content_filter"}
+        reason = reasons[r["incomplete_details"]["reason"]] if r["incomplete_details"] else "tool_calls" if got["calls"] else "stop"
+        u = r["usage"]
+        got["end"] = "done"
+        got["done"] = {"finishReason": reason, "state": state, "usage": {
+            "promptTokens": u["input_tokens"], "completionTokens": u["output_tokens"],
+            "cachedTokens": u["input_tokens_details"]["cached_tokens"] or None,
+            "reasoningTokens": u["output_tokens_details"]["reasoning_tokens"] or None,
+        }}
+
+
+DIALECTS = {"chat": Chat(), "responses": Responses()}
+
+
+def asker(dialect):
+    def ask(port, request, limit):
+        got = {"text": "", "reasoning": "", "calls": [], "end": None, "faults": []}
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=limit)
+        try:
+            c.request("POST", dialect.path, json.dumps(dialect.request(request)), {"Content-Type": "application/json"})
+            r = c.getresponse()
+            if r.getheader("Content-Type", "").startswith("application/json"):
+                answer = json.loads(r.read())
+                failed(got, answer["error"], r.headers) if r.status >= 400 else dialect.whole(got, answer)
+                return got
+            for event in frames(r):
+                if got["end"] == "error":
+                    got["faults"].append("something follows the error")
+                if isinstance(event, dict) and isinstance(event.get("error"), dict):
+                    failed(got, event["error"], {})
+                else:
+                    dialect.event(got, event)
+            got["end"] = got["end"] or "cut"
+        except TimeoutError:
+            got["end"] = "silence for %g s" % limit
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as x:
+            got["end"] = "unreadable answer: %r" % x
+        finally:
+            c.close()
+        return got
+
+    return ask
+
+
+def main():
+    path, name = sys.argv[1:3]
+    spec = importlib.util.spec_from_file_location("run", path)
+    run = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(run)
+    dialect = DIALECTS[name]
+    native_said, native_load, native_differences = run.said, run.load, run.differences
+    run.ask = asker(dialect)
+    run.said = lambda got, carry: dialect.said(native_said(got, carry))
+
+    def differences(want, got, seen):
+        return native_differences({k: v for k, v in want.items() if k != "model"}, got, seen)
+
+    def load(directory):
+        case = native_load(directory)
+        asked = [case.get("request", {})] + [t.get("request", {}) for t in case.get("turns", [])]
+        carried = {name: None for name in case.get("carry", [])}
+        everything = [carried, *asked, *(m for r in asked for m in r.get("messages", []))]
+        calls = [c for m in everything for c in m.get("tool_calls") or []]
+        return {**case, "left_out": any(field in x for x in everything + calls for field in dialect.without)}
+
+    native_case = run.run_case
+    left_out = []
+
+    def run_case(binary, case):
+        if case["left_out"]:
+            left_out.append(case["name"])
+            return None
+        return native_case(binary, case)
+
+    run.differences, run.load, run.run_case = differences, load, run_case
+    sys.argv[1:3] = []
+    try:
+        run.main()
+    finally:
+        if left_out:
+            print("%d of them ask what %s can't: %s" % (len(left_out), name, " ".join(sorted(left_out))))
+
+
+if __name__ == "__main__":
+    main()
