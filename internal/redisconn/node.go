@@ -99,8 +99,12 @@ func (n *Node) tell(settle time.Duration, changed func(string, State, error)) {
 // Codes of error replies that are about a node, and not about the command that it was given.
 var (
 	refusals = []string{"OOM", "READONLY", "NOREPLICAS", "MISCONF"}
-	absences = []string{"LOADING", "CLUSTERDOWN", "MASTERDOWN", "BUSY", "NOAUTH", "WRONGPASS"}
+	absences = []string{"LOADING", "CLUSTERDOWN", "MASTERDOWN", "BUSY", "NOAUTH", "WRONGPASS", "ERR max number of clients"}
 )
+
+// denied is the code of a command that the user may not run, for any key. That says nothing about other commands, some of
+// which a user can do without. The probe tells whether the node is of use.
+var denied = []string{"NOPERM"}
 
 // judge says what err tells about the node that gave it, if it tells anything. Any other error reply, such as
 // WRONGTYPE for a key that somebody else has used, concerns only who asked.
@@ -132,9 +136,9 @@ func has(reply string, codes []string) bool {
 	return false
 }
 
-// Concerns says whether err is an error reply that concerns only the command that it answers.
+// Concerns says whether err is an error reply that concerns only the keys of the command that it answers.
 func Concerns(err error) bool {
 	_, about := judge(err)
-	_, reply := rueidis.IsRedisErr(err)
-	return reply && !about
+	reply, ok := rueidis.IsRedisErr(err)
+	return ok && !about && !has(reply.Error(), denied)
 }

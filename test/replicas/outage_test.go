@@ -112,3 +112,20 @@ func TestAKeyOfAWrongTypeConcernsItsOwnStreamOnly(t *testing.T) {
 	require.Equal(t, "1", a.metric(t, "relay_resume_store_up"))
 	unharmed(t, a, b)
 }
+
+// Somebody changes the rights of the relay's user, and sees his mistake.
+func TestAUserWithoutRightsForAWhileEndsNoAnswer(t *testing.T) {
+	t.Parallel()
+	p := startProvider(t, 150, 100*time.Millisecond)
+	redis := redistest.Start(t)
+	require.Equal(t, "OK", redis.Do("ACL", "SETUSER", "relay", "on", ">p4ss", "~*", "&*", "+@all"))
+	a, b := pairOn(t, p, "redis://relay:p4ss@"+redis.Addr, "RELAY_LOG_FORMAT=json")
+	w := attend(t, p, a, b, 10)
+	require.Equal(t, "OK", redis.Do("ACL", "SETUSER", "relay", "-@all"))
+	inMemory(t, p, a)
+	a.becomes(t, "relay_resume_store_up", "0")
+	require.Equal(t, "OK", redis.Do("ACL", "SETUSER", "relay", "+@all"))
+	w.whole()
+	unharmed(t, a, b)
+	require.Equal(t, 1, a.says("Redis is away", "NOPERM"))
+}
