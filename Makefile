@@ -21,7 +21,7 @@ run: ## serve on :8080; without settings the demo provider answers
 build: ## make bin/relay, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/relay ./cmd/relay
 
-test: test-go test-peers test-sdk ## all tests that this machine can run; says what it skips
+test: test-go test-peers test-sdk test-frameworks ## all tests that this machine can run; says what it skips
 
 test-go: ## the Go tests
 	@$(if $(RACE),:,echo "SKIPPED: the race detector, because there is no C compiler")
@@ -50,6 +50,14 @@ clients: build ## programs that people have, unchanged, against bin/relay
 		python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt && \
 		.venv/bin/pip install -q --no-deps --upgrade --target .venv/older openai==1.109.1 && \
 		OLDER_OPENAI=$$PWD/.venv/older .venv/bin/python -W ignore -m unittest clients_test; fi
+
+WAY ?=
+test-frameworks: ## the relay behind Express, Next.js, Nitro and Vite, if npm's registry is there (WAY=Next)
+	@cd test/frameworks; skip="SKIPPED: the tests behind Express, Next.js, Nitro and Vite, because"; \
+	if ! command -v npm >/dev/null; then echo "$$skip npm is not installed"; \
+	elif ! { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --loglevel=error; }; then \
+		echo "$$skip npm's registry is not there"; \
+	else { [ -d ../../sdk/node_modules ] || (cd ../../sdk && npm ci --silent); } && WAY='$(WAY)' npm test; fi
 
 CHURN ?= 20m
 CHAOS ?= .

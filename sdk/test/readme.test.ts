@@ -1,10 +1,7 @@
 import { execFileSync } from 'node:child_process'
-import { once } from 'node:events'
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { dirname, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { APIError, StreamError } from '@websopy/sdk'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { clientFor, expectText, messages } from './helpers.js'
@@ -22,6 +19,14 @@ function scratch(): string {
   return directory
 }
 
+/** Writes a block to the path that its first line names, if it names one. */
+function place(directory: string, code: string, otherwise: string): string {
+  const file = join(directory, /^\/\/ ([\w./[\]]+)\n/.exec(code)?.[1] ?? otherwise)
+  mkdirSync(dirname(file), { recursive: true })
+  writeFileSync(file, code)
+  return file
+}
+
 test('both languages show the same code', () => {
   expect(blocksOf('README.zh.md')).toEqual(blocksOf('README.md'))
 })
@@ -35,7 +40,7 @@ test('the code is correct TypeScript, for a project that bundles', () => {
   const blocks = [...blocksOf('README.md'), ...blocksOf('../docs/frontends.md')]
   blocks.forEach(({ language, code }, i) => {
     if (language !== 'ts' && language !== 'tsx') return
-    writeFileSync(join(directory, `block${i}.${language}`), code)
+    place(directory, code, `block${i}.${language}`)
   })
   copyFileSync(join(sdk, 'examples', 'wxFetch.ts'), join(directory, 'wxFetch.ts'))
   const config = {
@@ -46,7 +51,11 @@ test('the code is correct TypeScript, for a project that bundles', () => {
       rootDir: '/',
       noUnusedLocals: false,
       exactOptionalPropertyTypes: false,
-      paths: { '@websopy/sdk': [join(sdk, 'src/index.ts')], '@websopy/sdk/*': [join(sdk, 'src/*.ts')] },
+      paths: {
+        '@websopy/sdk': [join(sdk, 'src/index.ts')],
+        '@websopy/sdk/*': [join(sdk, 'src/*.ts')],
+        '@/*': [join(directory, '*')],
+      },
     },
     include: [directory],
   }
@@ -54,28 +63,6 @@ test('the code is correct TypeScript, for a project that bundles', () => {
   const tsc = join(sdk, 'node_modules', '.bin', 'tsc')
   expect(() => execFileSync(tsc, ['--noEmit', '-p', directory], { encoding: 'utf8' })).not.toThrow()
 })
-
-/** Imports a block as a user's server would, with its environment. */
-async function load(text: string, relay: string) {
-  vi.stubEnv('RELAY_URL', relay)
-  vi.stubEnv('WEBSOPY_API_KEY', 'k')
-  onTestFinished(() => void vi.unstubAllEnvs())
-  const file = join(scratch(), 'block.ts')
-  writeFileSync(file, blockWith(text))
-  return import(file)
-}
-
-async function listen(
-  handler: (request: IncomingMessage, response: ServerResponse) => void,
-): Promise<string> {
-  const server = createServer(handler)
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  onTestFinished(async () => {
-    server.closeAllConnections()
-    await new Promise((resolve) => server.close(resolve))
-  })
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-}
 
 test("the project's README reads as the guide does, to the end that counts", () => {
   const [reader, ...others] = blocksOf('../README.md').filter(({ code }) =>
@@ -95,7 +82,13 @@ test('the Next.js route passes answers, failures and refusals on', async () => {
     (exchange) =>
       exchange.json(401, { error: 'No', code: 'unauthorized', requestId: 'r1', retryable: false }),
   )
-  const { POST } = await load('app/v1/ai/chat/stream/route.ts', url)
+  vi.stubEnv('RELAY_URL', url)
+  vi.stubEnv('WEBSOPY_API_KEY', 'k')
+  onTestFinished(() => void vi.unstubAllEnvs())
+  const directory = scratch()
+  const { pathname } = pathToFileURL(place(directory, blockWith('// lib/relay.ts'), ''))
+  const route = blockWith('// app/v1/ai/chat/stream/route.ts').replace('@/lib/relay', pathname)
+  const { POST } = await import(place(directory, route, ''))
   const client = clientFor('http://next', { fetch: async (url, init) => POST(new Request(url, init)) })
   await expectText(await client.ai.chatStream({ messages, model: 'm' }), 'Hello')
   expect(JSON.parse(seen[0]!.body)).toMatchObject({ messages, model: 'm' })
@@ -104,19 +97,6 @@ test('the Next.js route passes answers, failures and refusals on', async () => {
   const refusal = await client.ai.chatStream({ messages }).catch((error: unknown) => error)
   expect(refusal).toBeInstanceOf(APIError)
   expect(refusal).toMatchObject({ status: 401, code: 'unauthorized', requestId: 'r1' })
-})
-
-test('the Express route passes answers on, and stops when its reader leaves', async () => {
-  let left: Promise<unknown> | undefined
-  const { url } = await serve(answer('Hel', 'lo'), (exchange) => {
-    left = exchange.closed
-    return exchange.stream().frames(content('a'))
-  })
-  const { chat } = await load('export async function chat', url)
-  const front = await listen((_, response) => void chat({ body: { messages }, headers: {} }, response))
-  await expectText(await clientFor(front).ai.chatStream({ messages }), 'Hello')
-  for await (const _ of await clientFor(front).ai.chatStream({ messages })) break
-  await left
 })
 
 /** A stand-in for WeChat's `wx.request`, on top of Node's fetch. */
