@@ -27,7 +27,7 @@ func TestABacklogOfMoreThanASecondOfTheLinkDrains(t *testing.T) {
 	}
 	a, b := open(t, o, "redis://"+way.Addr), open(t, o, s.URL())
 	var all []*both
-	for range 40 {
+	for range 20 {
 		all = append(all, readBoth(t, a, b))
 	}
 	s.Hang()
@@ -38,7 +38,7 @@ func TestABacklogOfMoreThanASecondOfTheLinkDrains(t *testing.T) {
 			w.say(strings.Repeat("x", 1023) + " ")
 		}
 	}
-	way.Narrow(300 << 10) // so that a round of the largest kind would take three seconds and more
+	way.Narrow(100 << 10) // so that a round of the largest kind would take ten seconds
 	before := way.Carried()
 	time.Sleep(time.Second)
 	s.Wake()

@@ -19,11 +19,12 @@ type lane struct {
 	limit int           // bytes of one round
 }
 
-// Bytes of one round. It begins with most, and is halved when a round takes too long.
+// What goes into one round. Its bytes begin with most, and are halved when a round takes too long.
 const (
 	mostBytes  = 1 << 20
 	leastBytes = 16 << 10
 	runBytes   = 300 // that one stream takes in a round beside its records
+	mostTrips  = 32  // streams of one round for which Redis is asked one by one: see recorded
 )
 
 // lane is where g waits. The caller holds mu.
@@ -72,7 +73,10 @@ func (s *store) beat() {
 			g.seenElsewhere() // nobody can say that they have left
 		}
 		s.mu.Lock()
-		if l := s.lane(g); !g.mirror.beats {
+		switch l := s.lane(g); {
+		case !g.mirror.created.Load():
+			l.add(g) // to be published: it has no lease yet
+		case !g.mirror.beats:
 			g.mirror.beats = true
 			l.beats = append(l.beats, g)
 		}

@@ -23,10 +23,16 @@ func (s *store) recorded(ctx context.Context, g *generation, writable bool) bool
 			return false
 		}
 	}
-	if m.owed && s.conn.Node(claimKey(g.key)).State() == redisconn.Up {
+	if s.asks(g) {
 		s.claimOwed(ctx, g)
 	}
 	return true
+}
+
+// asks says whether recorded has something to ask Redis for g.
+func (s *store) asks(g *generation) bool {
+	m := &g.mirror
+	return !m.created.Load() || m.owed && s.conn.Node(claimKey(g.key)).State() == redisconn.Up
 }
 
 // publish makes the record of g in Redis. Its log follows, from the beginning.
@@ -151,7 +157,8 @@ func (s *store) keepKeys(ctx context.Context, of []*generation, keep time.Durati
 		runs[n] = append(runs[n], keepKey(g.key, g.id, keep))
 	}
 	for n, runs := range runs {
-		s.conn.Run(ctx, n, keepScript, runs...)
+		// Their node may be another than the streams', which does not wait for it.
+		s.running.Go(func() { s.conn.Run(context.WithoutCancel(ctx), n, keepScript, runs...) })
 	}
 }
 

@@ -35,14 +35,23 @@ func (s *store) round(ctx context.Context, l *lane) bool {
 	beats, ready := s.take(l, writable)
 	var chapters []chapter
 	var runs []redisconn.Run
-	size, done := 0, 0
+	var later []*generation
+	size, done, trips := 0, 0, 0
 	for _, g := range slices.Concat(beats, ready) {
 		if size > 0 && size >= l.limit {
 			break
 		}
 		beat := done < len(beats)
 		done++
-		if !s.recorded(ctx, g, writable) {
+		asks := s.asks(g)
+		if asks {
+			trips++
+		}
+		switch many := asks && trips > mostTrips; {
+		case many && !beat:
+			later = append(later, g)
+			continue
+		case !many && !s.recorded(ctx, g, writable):
 			continue
 		}
 		// A lease does not wait for a backlog: behind half a round of records they go without.
@@ -53,7 +62,7 @@ func (s *store) round(ctx context.Context, l *lane) bool {
 		}
 	}
 	failed := s.perform(ctx, l, chapters, runs, size)
-	return s.release(l, beats, ready, done, failed)
+	return s.release(l, beats, ready, done, append(failed, later...))
 }
 
 // take gives the streams that wait in l, those first whose leases are to be renewed. While the node refuses

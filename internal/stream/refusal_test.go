@@ -223,17 +223,20 @@ func TestAShardThatIsAwayHurtsOnlyItsOwnStreams(t *testing.T) {
 	for _, w := range on[true] {
 		w.say("two ")
 	}
-	began := time.Now()
-	here := 0
+	here, slow := 0, 0
 	for range 20 { // a second for the call that finds out, and then nobody waits
+		began := time.Now()
 		fresh := start(t, a, words(3))
+		if time.Since(began) > redisconn.CallTimeout*9/10 {
+			slow++
+		}
 		if strings.HasPrefix(fresh.ID(), "m") {
 			here++
 		}
 		require.Equal(t, wordsText(0, 3), read(t, fresh).text)
 	}
 	require.LessOrEqual(t, here, 1, "the other shards take new streams")
-	require.Less(t, time.Since(began), 2*redisconn.CallTimeout)
+	require.LessOrEqual(t, slow, 1)
 	for _, w := range on[false] {
 		began := time.Now()
 		w.whole(t)
