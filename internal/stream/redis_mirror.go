@@ -18,10 +18,10 @@ type mirror struct {
 	// store.mu guards these.
 	pace   pace
 	queued bool // it is in store.due, with this ticket
-	ticket uint64
 	ready  bool // it is in lane.ready
 	beats  bool // it is in lane.beats
-	busy   bool // a round has it; only that one uses what follows
+	busy   bool // a round has it; only that one uses what follows ticket
+	ticket uint64
 
 	keys    []string  // meta, log, lease, watch
 	at      place     // what comes next
@@ -39,7 +39,7 @@ func (m *mirror) tellsOf(d time.Duration) bool {
 }
 
 // pace is how soon the new records of a stream are written.
-type pace int
+type pace uint8
 
 const (
 	atOnce pace = iota

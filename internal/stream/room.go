@@ -11,7 +11,7 @@ import (
 // While it is live it counts for reserved at least, so that answers of usual length find room when they have
 // begun. What overhead is has been measured: of a stream that has ended, of the only one of its caller, with a key.
 const (
-	overhead = 3<<10 + 256
+	overhead = 3<<10 + 512
 	reserved = 64 << 10
 	endRoom  = 1 << 10 // for a live one's last record
 )
