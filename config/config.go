@@ -42,7 +42,8 @@ type Config struct {
 	JWTCAFile     string   `env:"RELAY_JWT_CA_FILE" help:"file of PEM certificates to trust beside the system's, for an issuer with a private authority"`
 
 	MaxBody        ByteSize      `env:"RELAY_MAX_BODY" envDefault:"8MiB" group:"Limits" help:"request body"`
-	BodyBytes      ByteSize      `env:"RELAY_BODY_BYTES" unset:"128MiB or more" help:"memory for request bodies of this process, until their answers begin: about twice their size; half of it at most for one caller; beyond it 503 overloaded; 0: no cap. At least four times RELAY_MAX_BODY"`
+	V1MaxBody      ByteSize      `env:"RELAY_V1_MAX_BODY" unset:"8MiB, or RELAY_MAX_BODY if that is more" help:"the same below /v1/, but for /v1/ai/: agents send long conversations, and images"`
+	BodyBytes      ByteSize      `env:"RELAY_BODY_BYTES" unset:"128MiB or more" help:"memory for request bodies of this process, until their answers begin: about twice their size; half of it at most for one caller; beyond it 503 overloaded; 0: no cap. At least four times RELAY_MAX_BODY and RELAY_V1_MAX_BODY"`
 	MaxStreams     int           `env:"RELAY_MAX_STREAMS" envDefault:"0" help:"answers that this process has generated at a time, and as many connections that it sends them to; shared fairly by callers, beyond it 503 overloaded; 0: no cap"`
 	MaxStreamBytes ByteSize      `env:"RELAY_MAX_STREAM_BYTES" envDefault:"64MiB" help:"one answer, as sent to the client; 0: no cap"`
 	MaxDuration    time.Duration `env:"RELAY_MAX_DURATION" envDefault:"15m" help:"one stream, start to end; 0: no cap"`
@@ -116,6 +117,9 @@ type Upstream struct {
 	QueueTimeout      time.Duration `env:"QUEUE_TIMEOUT" envDefault:"5s" help:"longest wait for a place, while the client gets pings; 0: none"`
 }
 
+// v1MaxBody is the least default of RELAY_V1_MAX_BODY.
+const v1MaxBody ByteSize = 8 << 20
+
 // bodyBytes is the default of RELAY_BODY_BYTES, unless RELAY_MAX_BODY asks for more.
 const bodyBytes = 128 << 20
 
@@ -148,13 +152,24 @@ func (l *loader) config() *Config {
 	if addr, set := l.source.text("admin_addr"); set && addr == "" {
 		c.AdminAddr = "" // off; env has put the default here, as it does for every empty text
 	}
-	if !l.given("body_bytes") {
-		c.BodyBytes = max(bodyBytes, 4*c.MaxBody)
-	}
+	c.completeBodies(l.given("v1_max_body"), l.given("body_bytes"))
 	l.refuseFormer()
 	c.APIKeys = l.apiKeys("api_keys")
 	c.Upstreams = l.upstreams()
 	return c
+}
+
+// completeBodies sets the bounds of bodies that follow from others when they are not given.
+func (c *Config) completeBodies(v1, all bool) {
+	if !v1 {
+		c.V1MaxBody = max(v1MaxBody, c.MaxBody)
+		if all && c.BodyBytes > 0 {
+			c.V1MaxBody = max(c.MaxBody, min(c.V1MaxBody, c.BodyBytes/4))
+		}
+	}
+	if !all {
+		c.BodyBytes = max(bodyBytes, 4*c.MaxBody, 4*c.V1MaxBody)
+	}
 }
 
 // Redacted returns every setting by variable name for the start-up log. Secrets read "***" and keys

@@ -32,7 +32,7 @@ func TestWithoutAnySettingTheDemoServesWithTheDocumentedDefaults(t *testing.T) {
 	t.Setenv("RELAY_ADDR", ":1") // the process's own environment must not be looked at
 	want := &config.Config{
 		Addr: ":8080", AdminAddr: "127.0.0.1:9090", PProf: "auto", UI: true,
-		MaxBody: 8 << 20, BodyBytes: 128 << 20, MaxStreamBytes: 64 << 20, MaxDuration: 15 * time.Minute,
+		MaxBody: 8 << 20, V1MaxBody: 8 << 20, BodyBytes: 128 << 20, MaxStreamBytes: 64 << 20, MaxDuration: 15 * time.Minute,
 		BodyTimeout: 30 * time.Second, Heartbeat: 15 * time.Second, WriteTimeout: 10 * time.Second, StartBudget: 90 * time.Second,
 		ShutdownGrace: 25 * time.Second,
 
@@ -58,7 +58,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"RELAY_TLS_CERT="+certFile, "RELAY_TLS_KEY="+keyFile, "RELAY_UI=false",
 		"RELAY_API_KEYS=web:web-key-0123456789, bare-key-0123456789",
 		"RELAY_CORS_ORIGINS=https://App.example.com:443, chrome-extension://abcdef", "RELAY_TRUSTED_PROXIES=10.0.0.0/8", "RELAY_HOSTS=Chat.example.com., *.example.org",
-		"RELAY_MAX_BODY=2MB", "RELAY_BODY_BYTES=8MB", "RELAY_BODY_TIMEOUT=1m", "RELAY_MAX_STREAMS=7", "RELAY_MAX_STREAM_BYTES=512KiB", "RELAY_MAX_DURATION=0",
+		"RELAY_MAX_BODY=2MB", "RELAY_V1_MAX_BODY=1500KB", "RELAY_BODY_BYTES=8MB", "RELAY_BODY_TIMEOUT=1m", "RELAY_MAX_STREAMS=7", "RELAY_MAX_STREAM_BYTES=512KiB", "RELAY_MAX_DURATION=0",
 		"RELAY_HEARTBEAT=0", "RELAY_WRITE_TIMEOUT=3s", "RELAY_START_BUDGET=1m30s",
 		"RELAY_SHUTDOWN_DELAY=5s", "RELAY_SHUTDOWN_GRACE=0s",
 		"RELAY_STORE=Redis", "RELAY_REDIS_URL=rediss://u:p@r:6380/1?master_set=m",
@@ -81,7 +81,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		APIKeys:     []config.APIKey{{Name: "web", Key: "web-key-0123456789"}, {Key: "bare-key-0123456789"}},
 		CORSOrigins: []string{"https://app.example.com", "chrome-extension://abcdef"},
 		Hosts:       []string{"chat.example.com", "*.example.org"}, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
-		MaxBody: 2_000_000, BodyBytes: 8_000_000, BodyTimeout: time.Minute, MaxStreams: 7, MaxStreamBytes: 512 << 10,
+		MaxBody: 2_000_000, V1MaxBody: 1_500_000, BodyBytes: 8_000_000, BodyTimeout: time.Minute, MaxStreams: 7, MaxStreamBytes: 512 << 10,
 		WriteTimeout: 3 * time.Second, StartBudget: 90 * time.Second, HedgeAfter: 2 * time.Second, ShutdownDelay: 5 * time.Second,
 		Store: "redis", RedisURL: "rediss://u:p@r:6380/1?master_set=m",
 		RedisCAFile: certFile, SentinelUser: "su", SentinelPassword: "sp", ResumeGrace: 5 * time.Second, ResumeRetention: time.Second,
@@ -121,6 +121,10 @@ func TestARedisURLThatIsNotUsedIsWarnedOf(t *testing.T) {
 
 func TestThereIsRoomForTwoQuestions(t *testing.T) {
 	require.Equal(t, config.ByteSize(400<<20), load(t, "RELAY_MAX_BODY=100MiB").BodyBytes)
+	require.Equal(t, config.ByteSize(400<<20), load(t, "RELAY_V1_MAX_BODY=100MiB").BodyBytes)
+	require.Equal(t, config.ByteSize(100<<20), load(t, "RELAY_MAX_BODY=100MiB").V1MaxBody)
+	require.Equal(t, config.ByteSize(8<<20), load(t, "RELAY_MAX_BODY=1MiB").V1MaxBody)
+	require.Equal(t, config.ByteSize(2<<20), load(t, "RELAY_MAX_BODY=1MiB", "RELAY_BODY_BYTES=8MiB").V1MaxBody)
 	require.Zero(t, load(t, "RELAY_BODY_BYTES=0").BodyBytes, "no cap")
 }
 

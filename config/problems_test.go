@@ -94,6 +94,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"a negative size":                            {"RELAY_MAX_STREAM_BYTES=-1", `RELAY_MAX_STREAM_BYTES: "-1" ` + noSize},
 		"a body cap of nothing":                      {"RELAY_MAX_BODY=0", "RELAY_MAX_BODY: must be more than 0"},
 		"room for one body only":                     {"RELAY_BODY_BYTES=31MiB", "RELAY_BODY_BYTES: must be 0 or at least 32MiB: one caller gets half, and a body of RELAY_MAX_BODY takes twice its size"},
+		"a body cap of nothing below /v1/":           {"RELAY_V1_MAX_BODY=0", "RELAY_V1_MAX_BODY: must be more than 0"},
 		"no body timeout":                            {"RELAY_BODY_TIMEOUT=0", "RELAY_BODY_TIMEOUT: must be more than 0"},
 		"a number that is a word":                    {"RELAY_MAX_STREAMS=many", `RELAY_MAX_STREAMS: "many" is not a whole number`},
 		"a negative number of streams":               {"RELAY_MAX_STREAMS=-1", "RELAY_MAX_STREAMS: must not be negative"},

@@ -138,7 +138,7 @@ func newRelay(
 		Upstream: upstreams, Routes: upstreams,
 		Keys: identity.NewKeys(keys), Tokens: tokens, Cookie: cfg.JWTCookie, TrustedProxies: cfg.TrustedProxies,
 		Hosts: append(certificateNames(cfg), cfg.Hosts...), CORSOrigins: cfg.CORSOrigins,
-		MaxBody: int64(cfg.MaxBody), BodyBytes: int64(cfg.BodyBytes), BodyTimeout: cfg.BodyTimeout,
+		MaxBody: int64(cfg.MaxBody), APIMaxBody: int64(cfg.V1MaxBody), BodyBytes: int64(cfg.BodyBytes), BodyTimeout: cfg.BodyTimeout,
 		MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
 		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI, Dialects: dialects,
 		Log: log, Metrics: metrics, Secrets: secrets,

@@ -60,11 +60,15 @@ var errNoRoom = &chat.Error{Code: chat.Overloaded, RetryAfter: time.Second,
 // memory for it is taken from held as the body comes, so that who only announces one has nothing, and then as much
 // as the question will take.
 func (r *Relay) readBody(w http.ResponseWriter, req *http.Request, held *limit.Held) ([]byte, *chat.Error) {
-	if req.ContentLength > r.MaxBody {
-		return nil, bodyError(w, req, &http.MaxBytesError{Limit: r.MaxBody})
+	longest := r.MaxBody
+	if visitOf(req).dialect.OfProvider && r.APIMaxBody > 0 {
+		longest = r.APIMaxBody
+	}
+	if req.ContentLength > longest {
+		return nil, bodyError(w, req, &http.MaxBytesError{Limit: longest})
 	}
 	from := &pacedBody{
-		body: http.MaxBytesReader(w, req.Body, r.MaxBody), rc: http.NewResponseController(w), timeout: r.BodyTimeout,
+		body: http.MaxBytesReader(w, req.Body, longest), rc: http.NewResponseController(w), timeout: r.BodyTimeout,
 	}
 	if !held.Grow(largeHeader(req)) {
 		closeAfter(w, req)

@@ -194,6 +194,11 @@ func TestRefusalsHaveTheShapeOfTheirPath(t *testing.T) {
 		require.Equal(t, "error", lastError(t, body).Type, "native")
 		require.Empty(t, res.Header.Get("X-Should-Retry"))
 	}
+	larger := start(t, handler.Options{Upstream: hello, Dialects: ofProviders, MaxBody: 1 << 10, APIMaxBody: 4 << 10})
+	for path, status := range map[string]int{completionsPath: 200, responsesPath: 400, "/v1/ai/chat/stream": 413} {
+		res, _ := fetch(t, http.MethodPost, larger.url+path, long)
+		require.Equal(t, status, res.StatusCode, "the cap of %s", path)
+	}
 	r.Drain()
 	for _, ask := range []string{question, streamed} {
 		res, body := fetch(t, http.MethodPost, r.url+completionsPath, ask, append(key, "Accept", "text/event-stream")...)

@@ -73,6 +73,7 @@ type Options struct {
 	CORSOrigins    []string         // like https://app.example.com, https://*.example.com, or "*"
 
 	MaxBody        int64         // bytes of a request body
+	APIMaxBody     int64         // the same on paths of providers' APIs; 0: MaxBody
 	BodyBytes      int64         // bytes of all request bodies together, until their answers begin
 	BodyTimeout    time.Duration // for a body to arrive; must be positive
 	MaxStreams     int           // open connections of streams
