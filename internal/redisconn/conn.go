@@ -181,7 +181,11 @@ func (c *Conn) probe(n *Node) {
 	}
 	ctx, cancel := context.WithTimeout(c.stopping, CallTimeout)
 	defer cancel()
-	err := probeScript.do(ctx, *client, []Run{{Keys: []string{probeKey(n.slot)}, Args: []string{"10000"}}})[0].Error()
+	known := "0"
+	if n.knew() {
+		known = "1"
+	}
+	err := probeScript.do(ctx, *client, []Run{{Keys: n.probeKeys(), Args: []string{millis(probeLife), known, millis(lately)}}})[0].Error()
 	if c.stopping.Err() != nil {
 		return
 	}
@@ -199,6 +203,33 @@ func (c *Conn) probe(n *Node) {
 		c.o.Moved()
 	}
 }
+
+// probeLife is how long a probe's key stays. While a node is up it is written anew at least every idle, so the key is
+// missing only where the node has lost its data. That is remembered for as long as lately, by a second key.
+const (
+	probeLife = 10 * time.Second
+	lately    = 5 * time.Second
+)
+
+// Emptied says whether n, which is up, has just lost all that it had: it was flushed, or restarted so quickly that it was
+// never seen away. What has been there may then come back, when those who know of it write it again.
+func (c *Conn) Emptied(ctx context.Context, n *Node) bool {
+	keys, known := n.probeKeys(), n.knew()
+	results, err := c.Do(ctx, n, func(b rueidis.Builder) rueidis.Commands {
+		return rueidis.Commands{b.Exists().Key(keys[0]).Build(), b.Exists().Key(keys[1]).Build()}
+	})
+	if err != nil {
+		return false
+	}
+	probed, err := results[0].AsBool()
+	if err != nil {
+		return false
+	}
+	lost, _ := results[1].AsBool()
+	return lost || known && !probed
+}
+
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // probeKey is a key in a slot.
 func probeKey(slot uint16) string {

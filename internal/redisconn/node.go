@@ -25,7 +25,10 @@ func (s State) String() string { return [...]string{"up", "refuses writes", "awa
 // Node is one of the servers that share the keys of a Cluster between them, or the one server that has all.
 type Node struct {
 	name string
-	slot uint16 // one that it serves; where a Cluster has it look for the probe's key
+	slot uint16 // one that it serves; where a Cluster has it look for the probe's keys
+
+	probed sync.Once // guards keys
+	keys   []string  // of the probe: see probeLife
 
 	mu       sync.Mutex // guards what follows
 	state    State
@@ -33,6 +36,22 @@ type Node struct {
 	since    time.Time // of state; zero: it has been up from the beginning
 	answered time.Time // when a write last went well
 	told     State     // what Options.Changed knows
+}
+
+// probeKeys are the two keys of the probe, in one slot of the node.
+func (n *Node) probeKeys() []string {
+	n.probed.Do(func() {
+		key := probeKey(n.slot)
+		n.keys = []string{key, key + ":emptied"}
+	})
+	return n.keys
+}
+
+// knew says whether the probe's key is still to be there.
+func (n *Node) knew() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state == Up && !n.answered.IsZero() && time.Since(n.answered) < probeLife-time.Second
 }
 
 // Name is its address, or the name under which Sentinels know it.

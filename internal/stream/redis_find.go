@@ -16,6 +16,7 @@ const maxHeld = 1000
 
 var (
 	errNotThere   = errors.New("redis has no such stream")
+	errNotBack    = errors.New("redis has no such stream any more, or not yet again")
 	errNotYours   = errors.New("the stream is another caller's")
 	errNotReached = errors.New("the stream has no such position")
 )
@@ -37,6 +38,9 @@ func (r *remote) find(ctx context.Context) error {
 		return err
 	}
 	if meta[0].IsNil() {
+		if s.conn.Emptied(ctx, s.node(r.id)) {
+			return errNotBack
+		}
 		return errNotThere
 	}
 	if owner, _ := meta[0].ToString(); owner != r.owner {
@@ -58,8 +62,8 @@ func (r *remote) find(ctx context.Context) error {
 }
 
 // mayCome says whether a stream that was not found, or not looked for, may be found later: while Redis can't be
-// asked, when it was back only just now and the producer has still to write the stream again, and when the stream
-// began in the memory of its producer because Redis was not to be had.
+// asked, when it was back only just now, or has just lost its data, and the producer has still to write the stream again,
+// and when the stream began in the memory of its producer because Redis was not to be had.
 func (r *remote) mayCome(err error) bool {
 	if !errors.Is(err, errNotThere) {
 		_, reply := rueidis.IsRedisErr(err)

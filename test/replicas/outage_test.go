@@ -1,6 +1,7 @@
 package replicas_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -78,16 +79,32 @@ func TestAStallLongerThanTheRetentionEndsNoAnswer(t *testing.T) {
 	unharmed(t, a, b)
 }
 
-// Redis loses all that it had while it goes on.
+// Redis loses all that it had while it goes on. Some read, some come to the other replica just then, when nobody has written
+// their streams again, and one whose stream never was is told so as soon as that is sure.
 func TestAFlushEndsNoAnswer(t *testing.T) {
 	t.Parallel()
-	p := startProvider(t, 80, 100*time.Millisecond)
+	p := startProvider(t, 120, 100*time.Millisecond)
 	redis, a, b := pair(t, p)
 	w := attend(t, p, a, b, 10)
+	var moving []*client
+	for i := range 10 {
+		c := newClient(t, fmt.Sprintf("moving while Redis is flushed, number %d", i))
+		c.words(t, a, 1)
+		moving = append(moving, c)
+	}
 	b.becomes(t, "relay_resume_attached", "10")
 	require.Equal(t, "OK", redis.Do("FLUSHALL"))
+	for _, c := range moving {
+		w.here = append(w.here, c)
+		w.reads.Go(func() { c.rest(t, b) })
+	}
+	never := newClient(t, "never")
+	never.id = strings.Repeat("0", 32)
+	_ = never.run(background(t), b.url)
+	require.Equal(t, "stream_not_found", never.end.Code)
 	w.whole()
 	unharmed(t, a, b)
+	require.ErrorContains(t, never.connect(background(t), b.url(), nil), "404")
 }
 
 // Somebody else's key, or one that an older version left. It concerns one stream, and Redis is well.
