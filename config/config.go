@@ -1,5 +1,5 @@
-// Package config owns the relay's settings: it reads them from the environment, checks them all and
-// describes them. It starts nothing and logs nothing.
+// Package config owns the relay's settings: it reads them from the environment and a file, checks them all
+// and describes them. It starts nothing and logs nothing.
 package config
 
 import (
@@ -20,6 +20,7 @@ type Config struct {
 	PProf     string `env:"RELAY_PPROF" envDefault:"auto" help:"whether /debug/pprof/ is at the admin address: true, false or auto: only while that is loopback"`
 	TLSCert   string `env:"RELAY_TLS_CERT" help:"file of the PEM certificate chain; serves TLS with HTTP/2, needs RELAY_TLS_KEY"`
 	TLSKey    string `env:"RELAY_TLS_KEY" help:"file of the certificate's PEM private key"`
+	File      string `env:"RELAY_CONFIG" help:"file of settings in YAML (docs/routes.md), which names them in lower case and without RELAY_; what is set here counts more"`
 	UI        bool   `env:"RELAY_UI" envDefault:"true" help:"the demo chat page at /"`
 
 	// env has no form for a list of structs in one variable, so the option "-" keeps it off this field
@@ -40,6 +41,9 @@ type Config struct {
 	JWTTierClaim  string   `env:"RELAY_JWT_TIER_CLAIM" help:"claim that names the tier of limits that the caller has"`
 	JWTCookie     string   `env:"RELAY_JWT_COOKIE" help:"cookie that may have the token, for EventSource, which can't send a header, like __Host-session"`
 	JWTCAFile     string   `env:"RELAY_JWT_CA_FILE" help:"file of PEM certificates to trust beside the system's, for an issuer with a private authority"`
+
+	DefaultModel string `env:"RELAY_DEFAULT_MODEL" group:"Routes" help:"model for requests that name none, among the models of RELAY_CONFIG"`
+	Sticky       bool   `env:"RELAY_STICKY" envDefault:"false" help:"whether a caller's requests go to the same upstream of those that share a model, while it answers: prompt caches belong to one key at one provider"`
 
 	MaxBody        ByteSize      `env:"RELAY_MAX_BODY" envDefault:"8MiB" group:"Limits" help:"request body"`
 	V1MaxBody      ByteSize      `env:"RELAY_V1_MAX_BODY" unset:"8MiB, or RELAY_MAX_BODY if that is more" help:"the same below /v1/, but for /v1/ai/: agents send long conversations, and images"`
@@ -75,6 +79,10 @@ type Config struct {
 	LogLevel  string `env:"RELAY_LOG_LEVEL" envDefault:"info" group:"Logging" help:"trace, debug, info, warn or error"`
 	LogFormat string `env:"RELAY_LOG_FORMAT" envDefault:"auto" help:"json, console or auto: console on a terminal, JSON otherwise"`
 
+	// Models says who answers what. Without any, the upstreams are asked one after the other for all that the first
+	// one allows.
+	Models []Model `env:"-"`
+
 	// Upstreams are the providers in the order they are tried; there is always a first.
 	Upstreams []Upstream `env:"-"`
 
@@ -86,11 +94,10 @@ type Config struct {
 // its tags follow a prefix, UPSTREAM_ for the first provider, UPSTREAM_1_, UPSTREAM_2_ and so on for those
 // that are asked when it fails.
 type Upstream struct {
-	// Name tells upstreams apart in logs and metrics: the kind, and for fallbacks the number.
-	Name   string `env:"-"`
-	Number int    `env:"-"` // of the prefix, 0 for the first
+	Number int `env:"-"` // of the prefix, 0 for the first
 
 	Kind         string   `env:"KIND" unset:"by key, else demo" group:"Provider" help:"what the provider speaks, see below"`
+	Name         string   `env:"NAME" unset:"the kind and number" help:"what the upstream is called in logs, metrics and routes"`
 	BaseURL      string   `env:"BASE_URL" unset:"the provider's own" help:"http or https URL that the provider's paths are appended to; required where the kind has none"`
 	APIKey       Secret   `env:"API_KEY" help:"the relay's own key at the provider"`
 	Model        string   `env:"MODEL" help:"model for requests that name none; of a fallback: for all that its MODELS don't have"`
@@ -129,20 +136,36 @@ type Problems []string
 
 func (p Problems) Error() string { return strings.Join(p, "\n") }
 
-// Load reads the settings from environ, which is like os.Environ(). Space around a value is not part
+// Load reads the settings from environ, which is like os.Environ(), and from the file that it names. Space around a value is not part
 // of it. An empty variable counts as not set, except for RELAY_ADMIN_ADDR. A secret can also be the
 // content of the file that its name with _FILE appended points to. The error is of type Problems.
 func Load(environ []string) (*Config, error) {
+	c, _, err := load(environ)
+	return c, err
+}
+
+// load gives what its report is about as well.
+func load(environ []string) (*Config, *report, error) {
 	variables := newEnvironment(environ)
 	r := &report{source: variables}
+	var models []Model
+	if name, _ := variables.text("config"); name != "" {
+		f, err := readFile(name, variables, r)
+		if err != nil {
+			return nil, nil, Problems{err.Error()}
+		}
+		f.refuseUpstreams(r)
+		models = f.routes
+	}
 	c := (&loader{r}).config()
+	c.Models = models
 	c.validate(r)
 	if len(r.problems) > 0 {
-		return nil, r.problems
+		return nil, nil, r.problems
 	}
 	variables.warnUnknown(r)
 	c.Warnings = r.warnings
-	return c, nil
+	return c, r, nil
 }
 
 // config reads everything, and completes it with what follows from other settings.

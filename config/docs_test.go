@@ -34,3 +34,19 @@ func TestEveryProviderInTheDocsCanBeConfigured(t *testing.T) {
 		}
 	}
 }
+
+func TestTheExampleFilesCanBeUsed(t *testing.T) {
+	keys := []string{"OPENAI_API_KEY=sk-1", "ANTHROPIC_API_KEY=sk-2"}
+	c := load(t, append(keys, "RELAY_CONFIG=../deploy/relay.yaml")...)
+	require.Empty(t, c.Warnings)
+	require.Len(t, c.Models, 2)
+
+	page, err := os.ReadFile("../docs/routes.md")
+	require.NoError(t, err)
+	example := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindSubmatch(page)
+	require.NotNil(t, example)
+	text := regexp.MustCompile(`/run/secrets/\w+`).ReplaceAllLiteralString(string(example[1]), file(t, "redis://h"))
+	c = load(t, relayYAML(t, text), "RELAY_STORE=redis")
+	require.Empty(t, c.Warnings)
+	require.Equal(t, "smart", c.DefaultModel)
+}

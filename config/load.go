@@ -3,10 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/netip"
-	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -48,17 +46,9 @@ func (l *loader) secret(at path) string {
 }
 
 func readSecret(path string) (string, error) {
-	f, err := os.Open(path)
+	content, err := readBounded(path, maxSecretFile)
 	if err != nil {
 		return "", err
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
-	if err != nil {
-		return "", err
-	}
-	if len(content) > maxSecretFile {
-		return "", fmt.Errorf("the file is larger than %v", ByteSize(maxSecretFile))
 	}
 	value := strings.TrimSpace(string(content))
 	if value == "" {

@@ -15,8 +15,11 @@ type path string
 // field is the path of a member.
 func (p path) field(name string) path { return p + "." + path(name) }
 
+// item is the path of one of a list.
+func (p path) item(i int) path { return p + path("["+strconv.Itoa(i)+"]") }
+
 // upstreamAt is the path of an upstream.
-func upstreamAt(i int) path { return path("upstreams[" + strconv.Itoa(i) + "]") }
+func upstreamAt(i int) path { return path("upstreams").item(i) }
 
 // keyOf is the path of a provider's own key, which has a name that providers' SDKs agree on and no field.
 func keyOf(variable string) path { return path("$" + variable) }

@@ -45,14 +45,20 @@ func kindNames() string {
 func (l *loader) upstreams() []Upstream {
 	var all []Upstream
 	for i, number := range l.source.upstreams() {
-		u := l.upstream(i, number)
-		all = append(all, u)
-		if first := all[0]; !sameNames(u.Kind, first.Kind) && u.Kind != demo && u.Model == "" && len(u.Models) == 0 {
-			l.warn("%s is not set: kind %s will be asked for models by the names they have at kind %s",
+		all = append(all, l.upstream(i, number))
+	}
+	return all
+}
+
+// checkFallbacks warns of fallbacks that may not know what they are asked for.
+func (c *Config) checkFallbacks(r *report) {
+	first := c.Upstreams[0]
+	for i, u := range c.Upstreams {
+		if !sameNames(u.Kind, first.Kind) && u.Kind != demo && u.Model == "" && len(u.Models) == 0 {
+			r.warn("%s is not set: kind %s will be asked for models by the names they have at kind %s",
 				upstreamAt(i).field("model"), u.Kind, first.Kind)
 		}
 	}
-	return all
 }
 
 // sameNames tells whether two kinds are formats of one provider.
@@ -78,9 +84,10 @@ func (l *loader) upstream(i, number int) Upstream {
 		u.Queue = u.MaxStreams
 	}
 	u.Kind = l.kind(i, u)
-	u.Name = u.Kind
-	if number > 0 {
-		u.Name += "-" + strconv.Itoa(number)
+	if u.Name == "" {
+		if u.Name = u.Kind; number > 0 {
+			u.Name += "-" + strconv.Itoa(number)
+		}
 	}
 	if k := slices.IndexFunc(kinds, func(k kind) bool { return k.name == u.Kind }); k >= 0 {
 		l.complete(i, &u, kinds[k])

@@ -59,6 +59,8 @@ func (c *Config) validate(r *report) {
 	r.checkPositive("write_timeout", c.WriteTimeout)
 	r.checkPositive("start_budget", c.StartBudget)
 	c.checkHedge(r)
+	c.checkNames(r)
+	c.checkModels(r)
 	for i, u := range c.Upstreams {
 		if u.MaxStreams > 0 && u.Queue > 0 && u.QueueTimeout >= c.StartBudget {
 			r.warn("%s is not below %s, which ends the wait for a place after %v",
@@ -72,6 +74,20 @@ func (c *Config) validate(r *report) {
 	c.checkResume(r)
 	c.LogLevel = r.oneOf("log_level", c.LogLevel, "trace", "debug", "info", "warn", "error")
 	c.LogFormat = r.oneOf("log_format", c.LogFormat, "auto", "json", "console")
+}
+
+// checkNames reports names of upstreams that can't tell them apart.
+func (c *Config) checkNames(r *report) {
+	const longest = 64 // bytes
+	for i, u := range c.Upstreams {
+		at := upstreamAt(i).field("name")
+		if len(u.Name) > longest || !isToken(u.Name) {
+			r.problem(at, "must be at most %d printable ASCII characters without spaces", longest)
+		}
+		if first := c.upstreamNamed(u.Name); first < i {
+			r.problem(at, "%q is the name of %s, too", u.Name, upstreamAt(first))
+		}
+	}
 }
 
 // redisGrace is the least ResumeGrace with Redis, where replicas hear of each other's readers

@@ -26,7 +26,7 @@ var layers = [][]string{
 
 // bound are the packages that may import nothing but these and the standard library.
 var bound = map[string][]string{
-	"config":             {"github.com/caarlos0/env/v11", "golang.org/x/net/publicsuffix"},
+	"config":             {"github.com/caarlos0/env/v11", "go.yaml.in/yaml/v3", "golang.org/x/net/publicsuffix"},
 	"internal/dialect":   {module + "internal/chat", module + "internal/sse", "github.com/go-faster/jx"},
 	"internal/identity":  {"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/jwkset"},
 	"internal/redisconn": {"github.com/redis/rueidis"},

@@ -35,11 +35,12 @@ const synopsis = `relay streams chat answers from LLM providers to browsers.
 
 Usage:
   relay               serve
+  relay check         say whether the settings can be used, and who would answer for which model
   relay healthcheck   exit 0 if the relay on this machine answers, for containers
   relay --version
   relay --help
 
-Settings come from the environment alone. Without any, the demo provider answers.
+Settings come from the environment and, if RELAY_CONFIG names one, a file. Without any, the demo provider answers.
 `
 
 func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
@@ -58,7 +59,7 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 	case command == "--version" || command == "version":
 		fmt.Fprintln(stdout, "relay", buildVersion())
 		return exitOK
-	case command != "serve" && command != "healthcheck":
+	case command != "serve" && command != "check" && command != "healthcheck":
 		fmt.Fprintf(stderr, "relay: unknown command %q; see relay --help\n", command)
 		return exitUsage
 	}
@@ -68,10 +69,13 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 		fmt.Fprintf(stderr, "relay: the settings have problems (relay --help lists them all):\n%s\n", err)
 		return exitUsage
 	}
-	if command == "healthcheck" {
+	switch command {
+	case "check":
+		check(cfg, stdout)
+	case "healthcheck":
 		err = healthcheck(cfg)
-	} else {
-		err = serveLogged(cfg, stderr, signals)
+	default:
+		err = serveLogged(cfg, environ, stderr, signals)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "relay:", err)
@@ -80,10 +84,10 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 	return exitOK
 }
 
-func serveLogged(cfg *config.Config, stderr io.Writer, signals <-chan os.Signal) error {
+func serveLogged(cfg *config.Config, environ []string, stderr io.Writer, signals <-chan os.Signal) error {
 	queue := newLogQueue(stderr, tellLost(cfg, stderr))
 	defer queue.Close()
-	return serve(cfg, newLogger(cfg, stderr, queue), queue.Lost, signals)
+	return serve(cfg, environ, newLogger(cfg, stderr, queue), queue.Lost, signals)
 }
 
 // tellLost writes to the log, past the queue and whatever the log's level, how many lines it has lost.

@@ -41,7 +41,9 @@ const (
 var errSecondSignal = errors.New("second signal: gave up the running streams")
 
 // serve runs the relay until a signal ends it. It returns nil when it has drained. lostLines counts those of the log.
-func serve(cfg *config.Config, log zerolog.Logger, lostLines func() float64, signals <-chan os.Signal) error {
+func serve(
+	cfg *config.Config, environ []string, log zerolog.Logger, lostLines func() float64, signals <-chan os.Signal,
+) error {
 	// A heap of a few MiB is collected again and again for each MiB of requests. These bytes are never
 	// touched, so they take no memory, but the collector counts them and comes less often.
 	floor := make([]byte, heapFloor)
@@ -73,9 +75,16 @@ func serve(cfg *config.Config, log zerolog.Logger, lostLines func() float64, sig
 		return err
 	}
 	defer closeKeys()
-	relay, err := newRelay(cfg, log, metrics, hub, generations, limiter, tokens)
+	secrets := ownSecrets(cfg)
+	redact := telemetry.Redactor(append(upstreamSecrets(cfg), secrets...))
+	upstreams, err := newRoutes(cfg, log, metrics, redact)
 	if err != nil {
 		return err
+	}
+	relay := newRelay(cfg, log, metrics, hub, generations, limiter, tokens, upstreams, redact)
+	if cfg.File != "" {
+		r := &reloader{environ: environ, cfg: cfg, log: log, metrics: metrics, redact: redact, secrets: secrets, routes: upstreams}
+		defer r.start()()
 	}
 
 	listener, err := listen(cfg.Addr, log)
@@ -121,17 +130,11 @@ func serve(cfg *config.Config, log zerolog.Logger, lostLines func() float64, sig
 
 func newRelay(
 	cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics, hub *stream.Hub, generations *limit.Places,
-	limiter *limit.Limiter, tokens *identity.Tokens,
-) (*handler.Relay, error) {
-	upstreams, err := newRouter(cfg, log, metrics)
-	if err != nil {
-		return nil, err
-	}
-	secrets := append(upstreamSecrets(cfg), cfg.RedisURL.Reveal(), cfg.SentinelPassword.Reveal())
+	limiter *limit.Limiter, tokens *identity.Tokens, upstreams *routes, redact telemetry.Redaction,
+) *handler.Relay {
 	var keys []identity.APIKey
 	for _, k := range cfg.APIKeys {
 		keys = append(keys, identity.APIKey{Name: k.Name, Key: k.Key.Reveal()})
-		secrets = append(secrets, k.Key.Reveal())
 	}
 	return handler.New(handler.Options{
 		Streams: hub, Generations: generations, Limiter: limiter,
@@ -141,8 +144,17 @@ func newRelay(
 		MaxBody: int64(cfg.MaxBody), APIMaxBody: int64(cfg.V1MaxBody), BodyBytes: int64(cfg.BodyBytes), BodyTimeout: cfg.BodyTimeout,
 		MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
 		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI, Dialects: dialects,
-		Log: log, Metrics: metrics, Secrets: secrets,
-	}), nil
+		Log: log, Metrics: metrics, Redact: redact,
+	})
+}
+
+// ownSecrets are those of the relay itself.
+func ownSecrets(cfg *config.Config) []string {
+	secrets := []string{cfg.RedisURL.Reveal(), cfg.SentinelPassword.Reveal()}
+	for _, k := range cfg.APIKeys {
+		secrets = append(secrets, k.Key.Reveal())
+	}
+	return secrets
 }
 
 // dialects are what clients may speak, beside the native one.

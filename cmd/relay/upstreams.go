@@ -10,58 +10,15 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/rs/zerolog"
-
 	"github.com/websopy/relay/config"
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/telemetry"
 	"github.com/websopy/relay/internal/upstream"
 	"github.com/websopy/relay/internal/upstream/format"
 	"github.com/websopy/relay/internal/upstream/provider"
 )
 
-// newRouter puts the providers in the order in which they are asked.
-func newRouter(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics) (*upstream.Router, error) {
-	first := cfg.Upstreams[0]
-	chain := &upstream.Route{Has: first.Allows}
-	redact := telemetry.Redactor(upstreamSecrets(cfg))
-	for i, u := range cfg.Upstreams {
-		provider, err := newProvider(u)
-		if err != nil {
-			return nil, err
-		}
-		breaker := upstream.NewBreaker(func(model string, state upstream.BreakerState, failure error) {
-			log.Warn().Str("upstream", u.Name).Str("model", redact.Replace(model)).Stringer("state", state).
-				Str("last_failure", redact.Replace(failure.Error())).Msg("circuit breaker")
-		})
-		metrics.ObserveBreaker(u.Name, func() float64 { return float64(breaker.State()) })
-		chain.Candidates = append(chain.Candidates, &upstream.Candidate{
-			Streamer: provider, Retries: u.Retries, Breaker: breaker,
-			Fields: format.NewFields(u.Kind, u.Pass),
-			Model:  func(asked string) (string, bool) { return cfg.ModelAt(i, asked) },
-		})
-	}
-	return &upstream.Router{
-		Routes: []*upstream.Route{chain}, Listed: models(first),
-		Required: first.Model == "" && first.Kind != "demo" && first.Kind != "websopy",
-		Budget:   cfg.StartBudget, HedgeAfter: cfg.HedgeAfter,
-	}, nil
-}
-
-// models are those that clients may choose from a list. The demo provider has its own when none are set.
-func models(u config.Upstream) []upstream.Model {
-	names := u.Listed()
-	if u.Kind == "demo" && len(u.Models) == 0 {
-		names = provider.DemoModels
-	}
-	var list []upstream.Model
-	for _, name := range names {
-		list = append(list, upstream.Model{ID: name, OwnedBy: u.Kind})
-	}
-	return list
-}
-
-func newProvider(u config.Upstream) (chat.Streamer, error) {
+// providerOptions say what an upstream is.
+func providerOptions(u config.Upstream) (provider.Options, error) {
 	o := provider.Options{
 		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion, Model: u.Model,
 		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout, ThinkingTimeout: u.ThinkingTimeout,
@@ -70,7 +27,7 @@ func newProvider(u config.Upstream) (chat.Streamer, error) {
 	}
 	for _, f := range u.Families() {
 		if !format.KnowsFamily(f.Family) {
-			return nil, fmt.Errorf("FAMILY of %s: %q is neither a family, a provider, a model of a family, nor none", u.Name, f.Family)
+			return o, fmt.Errorf("FAMILY of %s: %q is neither a family, a provider, a model of a family, nor none", u.Name, f.Family)
 		}
 		o.Families = append(o.Families, format.Family{Match: f.Match, Name: f.Family})
 	}
@@ -80,9 +37,13 @@ func newProvider(u config.Upstream) (chat.Streamer, error) {
 	if u.CAFile != "" {
 		var err error
 		if o.RootCAs, err = trust(u.CAFile); err != nil {
-			return nil, fmt.Errorf("CA_FILE of %s: %w", u.Name, err)
+			return o, fmt.Errorf("CA_FILE of %s: %w", u.Name, err)
 		}
 	}
+	return o, nil
+}
+
+func newProvider(u config.Upstream, o provider.Options) (chat.Streamer, error) {
 	provider, err := provider.New(o)
 	if err != nil || u.MaxStreams == 0 {
 		return provider, err

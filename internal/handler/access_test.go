@@ -13,6 +13,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/telemetry"
 	"github.com/websopy/relay/internal/upstream"
 )
 
@@ -75,7 +76,7 @@ func TestAuthentication(t *testing.T) {
 func TestSecretsAreNeverShown(t *testing.T) {
 	r := start(t, handler.Options{
 		Upstream: play(content("Hel"), &chat.Error{Code: chat.UpstreamRejected, Message: "no such key: sk-provider", Err: errors.New("got sk-provider")}),
-		Secrets:  []string{"", "sk-provider", "k-shop"},
+		Redact:   telemetry.Redactor([]string{"", "sk-provider", "k-shop"}),
 	})
 	_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 	require.Equal(t, "no such key: ***", lastError(t, body).Error)
@@ -90,7 +91,7 @@ func TestSecretsAreNeverShown(t *testing.T) {
 }
 
 func TestASecretInAPanicIsNotLogged(t *testing.T) {
-	r := start(t, handler.Options{Secrets: []string{"sk-provider"}, Upstream: provider(func(context.Context, *chat.Request, func(chat.Chunk, error) bool) {
+	r := start(t, handler.Options{Redact: telemetry.Redactor([]string{"sk-provider"}), Upstream: provider(func(context.Context, *chat.Request, func(chat.Chunk, error) bool) {
 		panic("with the key sk-provider in hand")
 	})})
 	_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)

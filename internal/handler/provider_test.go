@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/telemetry"
 	"github.com/websopy/relay/internal/upstream"
 	httpprovider "github.com/websopy/relay/internal/upstream/provider"
 )
@@ -78,7 +79,7 @@ func TestFromTheProviderToTheClient(t *testing.T) {
 			next, err := httpprovider.New(httpprovider.Options{Name: "openai", Kind: "openai", BaseURL: srv.URL, APIKey: key,
 				ConnectTimeout: patience, FirstChunkTimeout: patience, IdleTimeout: 200 * time.Millisecond})
 			require.NoError(t, err)
-			r := start(t, handler.Options{Upstream: &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: next, Retries: 2}}, Budget: patience}, Secrets: []string{key}})
+			r := start(t, handler.Options{Upstream: &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: next, Retries: 2}}, Budget: patience}, Redact: telemetry.Redactor([]string{key})})
 
 			_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 			frames, _, _ := strings.Cut(body, `"requestId"`)

@@ -12,11 +12,12 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/telemetry"
 )
 
 func TestAKeyIsNoRequestID(t *testing.T) {
 	const key, theirs = "key-0123456789abcdef", "sk-proj-9876543210fedcba"
-	r := start(t, handler.Options{Upstream: hello, Secrets: []string{key, "short"},
+	r := start(t, handler.Options{Upstream: hello, Redact: telemetry.Redactor([]string{key, "short"}),
 		Keys: identity.NewKeys([]identity.APIKey{{Key: key}, {Key: "short"}})})
 	for _, headers := range [][]string{
 		{"X-Request-Id", key, "Authorization", "Bearer " + key},

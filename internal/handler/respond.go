@@ -95,6 +95,6 @@ func isFinal(e *chat.Error) bool {
 // shown is an error as clients see it.
 func (r *Relay) shown(e *chat.Error) *chat.Error {
 	shown := *e
-	shown.Message = r.redact.Replace(e.Message)
+	shown.Message = r.Redact.Replace(e.Message)
 	return &shown
 }

@@ -88,13 +88,12 @@ type Options struct {
 
 	Log     zerolog.Logger
 	Metrics *telemetry.Metrics
-	Secrets []string // never to appear in logs or messages, whoever quotes them
+	Redact  telemetry.Redaction // takes out of logs and messages what must not appear there, whoever quotes it
 }
 
 // Relay serves the wire contract (docs/protocol.md).
 type Relay struct {
 	Options
-	redact    telemetry.Redaction
 	telemetry *telemetry.Telemetry
 	bugs      bugs
 	bodies    *limit.Bytes
@@ -112,8 +111,7 @@ type Relay struct {
 func New(o Options) *Relay {
 	r := &Relay{Options: o, bodies: limit.NewBytes(o.BodyBytes), connections: limit.NewPlaces(limit.PlacesOptions{Places: o.MaxStreams})}
 	r.life, r.end = context.WithCancelCause(context.Background())
-	r.redact = telemetry.Redactor(o.Secrets)
-	r.telemetry = telemetry.New(o.Metrics, o.Log, r.redact)
+	r.telemetry = telemetry.New(o.Metrics, o.Log, o.Redact)
 	r.bugs = bugs{r.telemetry}
 	r.Metrics.ObserveBodies(r.bodies.Used)
 	r.routes = r.newRoutes()
@@ -126,7 +124,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.S
 func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
 	mux.Use(
-		receive(r.Dialects, r.redact), address(r.TrustedProxies), recoverPanics(r.bugs, r.fail),
+		receive(r.Dialects, r.Redact), address(r.TrustedProxies), recoverPanics(r.bugs, r.fail),
 		bodyDeadline(r.BodyTimeout), markOrigins(r.CORSOrigins),
 	)
 	mux.NotFound(r.refuse(errNoPath))

@@ -18,6 +18,7 @@ type Metrics struct {
 	attempts   *prometheus.CounterVec
 	hedges     prometheus.Counter
 	noState    prometheus.Counter
+	reloads    *prometheus.CounterVec
 
 	// Limits of callers.
 	limited *prometheus.CounterVec
@@ -54,9 +55,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Streams for which a second provider was asked beside a slow one."}),
 		noState: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_states_too_large_total",
 			Help: "Answers without the state that their provider wants back, because it would be over 256 KiB."}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_config_reloads_total",
+			Help: "Times that the settings were read again: ok or, when they could not be used, refused."}, []string{"outcome"}),
 		reg: reg,
 	}
-	reg.MustRegister(m.refused, m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges, m.noState)
+	reg.MustRegister(m.refused, m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges, m.noState, m.reloads)
 	m.limits(reg)
 	m.resumable(reg)
 	return m
@@ -83,9 +86,31 @@ func (m *Metrics) ObserveBodies(used func() int64) {
 		Help: "Bytes of request bodies that are held until their answers begin."}, func() float64 { return float64(used()) }))
 }
 
-// ObserveBreaker exposes the state of an upstream's circuit breaker: 0 closed, 1 half-open, 2 open.
-func (m *Metrics) ObserveBreaker(upstream string, state func() float64) {
-	m.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "relay_upstream_breaker_state",
-		Help:        "Whether an upstream is asked: 0 closed (yes), 1 half-open (one request, to try), 2 open (no).",
-		ConstLabels: prometheus.Labels{"upstream": upstream}}, state))
+// Breakers gives the state of each upstream's circuit breaker: 0 closed, 1 half-open, 2 open. Which upstreams there
+// are may change.
+type Breakers func(each func(upstream string, state float64))
+
+var breakerState = prometheus.NewDesc("relay_upstream_breaker_state",
+	"Whether an upstream is asked: 0 closed (yes), 1 half-open (one request, to try), 2 open (no).", []string{"upstream"}, nil)
+
+// Describe implements prometheus.Collector.
+func (b Breakers) Describe(to chan<- *prometheus.Desc) { to <- breakerState }
+
+// Collect implements prometheus.Collector.
+func (b Breakers) Collect(to chan<- prometheus.Metric) {
+	b(func(upstream string, state float64) {
+		to <- prometheus.MustNewConstMetric(breakerState, prometheus.GaugeValue, state, upstream)
+	})
+}
+
+// ObserveBreakers exposes them.
+func (m *Metrics) ObserveBreakers(b Breakers) { m.reg.MustRegister(b) }
+
+// Reloaded counts that the settings were read again, or what of them could not be used.
+func (m *Metrics) Reloaded(err error) {
+	outcome := "ok"
+	if err != nil {
+		outcome = "refused"
+	}
+	m.reloads.WithLabelValues(outcome).Inc()
 }

@@ -4,10 +4,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // Redaction puts *** in the place of secrets.
-type Redaction struct{ secrets *regexp.Regexp }
+type Redaction struct {
+	secrets *atomic.Pointer[regexp.Regexp]
+}
 
 // longSecret is the length, in bytes, from which a secret is known wherever its letters are.
 const longSecret = 16
@@ -16,6 +19,13 @@ const longSecret = 16
 // somebody has shortened them: "sk-proj-****i789", "sk-proj-Abc...". Shorter ones are found only where they stand as a
 // word: in the midst of others a key like "e" would blot out every message, and be told by that.
 func Redactor(secrets []string) Redaction {
+	r := Redaction{new(atomic.Pointer[regexp.Regexp])}
+	r.Set(secrets)
+	return r
+}
+
+// Set changes what the secrets are, for all copies of r.
+func (r Redaction) Set(secrets []string) {
 	// The longest first: a key may begin with another, and what is left of it would show.
 	secrets = slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return len(b) - len(a) })
 	var patterns []string
@@ -30,9 +40,10 @@ func Redactor(secrets []string) Redaction {
 		}
 	}
 	if len(patterns) == 0 {
-		return Redaction{}
+		r.secrets.Store(nil)
+		return
 	}
-	return Redaction{regexp.MustCompile(`(?i)` + strings.Join(patterns, "|"))}
+	r.secrets.Store(regexp.MustCompile(`(?i)` + strings.Join(patterns, "|")))
 }
 
 // edge matches where a word begins or ends at c.
@@ -45,8 +56,12 @@ func edge(c byte) string {
 
 // Replace returns s without the secrets.
 func (r Redaction) Replace(s string) string {
-	if r.secrets == nil {
+	if r.secrets == nil { // the zero Redaction
 		return s
 	}
-	return r.secrets.ReplaceAllLiteralString(s, "***")
+	secrets := r.secrets.Load()
+	if secrets == nil {
+		return s
+	}
+	return secrets.ReplaceAllLiteralString(s, "***")
 }

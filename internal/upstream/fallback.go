@@ -29,6 +29,7 @@ type Fallback struct {
 
 // Candidate is an upstream that may be asked.
 type Candidate struct {
+	Name          string         // of the upstream
 	chat.Streamer                // one attempt
 	Retries       int            // further attempts
 	Breaker       *Breaker       // nil: it is never skipped
@@ -37,6 +38,12 @@ type Candidate struct {
 	// Model gives the name of the model that the request names, or none (""), at this upstream. ok is
 	// false when it does not have it; then it is not asked. Nil: all have the same names.
 	Model func(asked string) (name string, ok bool)
+
+	// Place tells where the upstream makes the states of a model's answers, as format.PlaceOf does of a state. Nil:
+	// nobody knows.
+	Place func(model string) string
+
+	Load *Load // nil: it is not counted
 
 	seen atomic.Bool // it has answered something, sometime
 }
@@ -172,6 +179,8 @@ func (s *search) attempt(ctx context.Context, c *Candidate, model string, pass *
 	if req == nil {
 		return errLost
 	}
+	c.Load.begin()
+	defer c.Load.end()
 	committed := false
 	var failure error
 	// Without range, because every chunk of every stream comes by here.

@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 // Router decides which candidates may answer a request, and in which order they are asked.
 type Router struct {
 	Routes   []*Route // of which the first that has the model is taken
 	Default  string   // the model of requests that name none; empty: the first route's candidates have their own
+	Sticky   bool     // a caller's requests go to the same target of a tier, while that answers
 	Required bool     // a request must name a model: there is no default, and the first route's candidates have none
 
 	Listed []Model // that clients may choose from
@@ -29,8 +31,8 @@ type Model struct {
 
 // Route says who answers requests for some models.
 type Route struct {
-	Has        func(model string) bool // nil: all
-	Candidates []*Candidate            // in the order in which they are asked
+	Has   func(model string) bool // nil: all
+	Tiers []Tier                  // the next one is asked when nobody of those before answers
 }
 
 // Models are those that clients may choose from, the default first.
@@ -66,17 +68,19 @@ func (r *Router) route(model string) *Route {
 func (r *Router) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	f := &Fallback{Budget: r.Budget, HedgeAfter: r.HedgeAfter}
 	if route := r.route(req.Model); route != nil {
-		f.Candidates = route.Candidates
+		f.Candidates = route.order(req, trace.Caller(ctx), r.Sticky)
 	}
 	return f.Stream(ctx, req)
 }
 
-// screen gives the names of the fields of a request that do not reach the candidate that is asked first. The
-// error, a *chat.Error, names a field without which the answer would not be what was asked for.
+// screen gives the names of the fields of a request that do not reach the first candidate. The error, a *chat.Error,
+// names a field without which the answer would not be what was asked for.
 func (r *Route) screen(req *chat.Request) (leftOut []string, err error) {
-	for _, c := range r.Candidates {
-		if _, ok := c.model(req.Model); ok {
-			return c.Fields.Screen(req.Extra)
+	for _, tier := range r.Tiers {
+		for _, t := range tier {
+			if _, ok := t.model(req.Model); ok {
+				return t.Fields.Screen(req.Extra)
+			}
 		}
 	}
 	return nil, nil

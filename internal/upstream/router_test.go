@@ -13,7 +13,15 @@ import (
 
 // routed is a router whose only route has the candidates of f, for every model.
 func routed(f *upstream.Fallback) *upstream.Router {
-	return &upstream.Router{Routes: []*upstream.Route{{Candidates: f.Candidates}}, Budget: f.Budget}
+	return &upstream.Router{Routes: []*upstream.Route{{Tiers: tiers(f.Candidates...)}}, Budget: f.Budget}
+}
+
+// tiers has one tier for each candidate.
+func tiers(candidates ...*upstream.Candidate) (all []upstream.Tier) {
+	for _, c := range candidates {
+		all = append(all, upstream.Tier{{Candidate: c, Weight: 1}})
+	}
+	return all
 }
 
 // named is a request for a model.
@@ -28,9 +36,9 @@ func is(model string) func(string) bool { return func(asked string) bool { retur
 func TestARequestTakesTheFirstRouteThatHasItsModel(t *testing.T) {
 	a, b := &scripted{acts: []act{says("A")}}, &scripted{acts: []act{says("B")}}
 	r := &upstream.Router{Default: "b", Budget: time.Minute, Routes: []*upstream.Route{
-		{Has: is("a"), Candidates: chain(a).Candidates},
-		{Has: is("b"), Candidates: chain(b).Candidates},
-		{Has: is("a"), Candidates: chain(b).Candidates},
+		{Has: is("a"), Tiers: tiers(chain(a).Candidates...)},
+		{Has: is("b"), Tiers: tiers(chain(b).Candidates...)},
+		{Has: is("a"), Tiers: tiers(chain(b).Candidates...)},
 	}}
 	for model, want := range map[string]string{"a": "A", "b": "B", "": "B"} {
 		_, err := r.Resolve(named(model))

@@ -81,6 +81,27 @@ func (h *Host) place(model string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:8])
 }
 
+// Place is where answers of a model are made, in the words that PlaceOf has for a state.
+func (h *Host) Place(model string) string { return h.place(model) }
+
+// PlaceOf tells the place of a state without reading all of it. It is "" for what is no state.
+func PlaceOf(state string) string {
+	const enough = 128 // bytes of base64, which have the kind and the place
+	text, ok := strings.CutPrefix(state, stateVersion)
+	text, _, _ = strings.Cut(text, ".")
+	text = text[:min(len(text), enough)]
+	head, err := base64.RawURLEncoding.DecodeString(text)
+	if !ok || err != nil {
+		return ""
+	}
+	_, place, _ := strings.Cut(string(head), `"u":"`)
+	place, _, ok = strings.Cut(place, `"`)
+	if !ok {
+		return ""
+	}
+	return place
+}
+
 // binding ties a state to the visible part of its answer.
 type binding struct {
 	text  uint32 // checksum of the content

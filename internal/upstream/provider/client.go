@@ -46,6 +46,9 @@ func (o *Options) host() *format.Host {
 	return &format.Host{Kind: o.Kind, BaseURL: o.BaseURL, Families: o.Families}
 }
 
+// Place is where the upstream makes the states of a model's answers, as format.PlaceOf tells it of a state.
+func (o *Options) Place(model string) string { return o.host().Place(cmp.Or(model, o.Model)) }
+
 // New returns the upstream that o describes.
 func New(o Options) (chat.Streamer, error) {
 	k := kindNamed(o.Kind)

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"iter"
+	"reflect"
+	"sync/atomic"
+
+	"github.com/rs/zerolog"
+
+	"github.com/websopy/relay/config"
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/telemetry"
+	"github.com/websopy/relay/internal/upstream"
+	"github.com/websopy/relay/internal/upstream/format"
+	"github.com/websopy/relay/internal/upstream/provider"
+)
+
+// routes are who answers what at the moment. What has begun goes on with those that it began with.
+type routes struct{ now atomic.Pointer[routing] }
+
+// routing is one state of the settings, with what was made of it.
+type routing struct {
+	*upstream.Router
+	upstreams []*built
+}
+
+// built is an upstream, and what is known of it while it is in the settings: its connections, what its breaker has
+// seen, how many answers it gives.
+type built struct {
+	settings config.Upstream
+	streamer chat.Streamer
+	place    func(model string) string
+	breaker  *upstream.Breaker
+	load     *upstream.Load
+}
+
+func (r *routes) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
+	return r.now.Load().Stream(ctx, req)
+}
+
+func (r *routes) Resolve(req *chat.Request) ([]string, error) { return r.now.Load().Resolve(req) }
+
+func (r *routes) Models() []upstream.Model { return r.now.Load().Models() }
+
+func newRoutes(
+	cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics, redact telemetry.Redaction,
+) (*routes, error) {
+	routing, err := newRouting(cfg, log, redact, nil)
+	if err != nil {
+		return nil, err
+	}
+	r := new(routes)
+	r.now.Store(routing)
+	metrics.ObserveBreakers(r.breakers)
+	return r, nil
+}
+
+// breakers calls each for every upstream of the moment.
+func (r *routes) breakers(each func(upstream string, state float64)) {
+	for _, b := range r.now.Load().upstreams {
+		each(b.settings.Name, float64(b.breaker.State()))
+	}
+}
+
+// newRouting makes the routes of cfg. What of before is unchanged in it stays as it is.
+func newRouting(cfg *config.Config, log zerolog.Logger, redact telemetry.Redaction, before *routing) (*routing, error) {
+	r := &routing{Router: &upstream.Router{
+		Default: cfg.DefaultModel, Required: cfg.NeedsModel(), Sticky: cfg.Sticky, Listed: models(cfg),
+		Budget: cfg.StartBudget, HedgeAfter: cfg.HedgeAfter,
+	}}
+	for _, u := range cfg.Upstreams {
+		b := before.find(u)
+		if b == nil {
+			var err error
+			if b, err = build(u, log, redact); err != nil {
+				return nil, err
+			}
+		}
+		r.upstreams = append(r.upstreams, b)
+	}
+	for _, route := range cfg.Routes() {
+		r.Routes = append(r.Routes, r.route(route))
+	}
+	return r, nil
+}
+
+// find is the upstream that is as u says, nil when there is none.
+func (r *routing) find(u config.Upstream) *built {
+	if r == nil {
+		return nil
+	}
+	for _, b := range r.upstreams {
+		was := b.settings
+		was.Number = u.Number // its place alone is no change
+		if reflect.DeepEqual(was, u) {
+			return b
+		}
+	}
+	return nil
+}
+
+func build(u config.Upstream, log zerolog.Logger, redact telemetry.Redaction) (*built, error) {
+	o, err := providerOptions(u)
+	if err != nil {
+		return nil, err
+	}
+	streamer, err := newProvider(u, o)
+	if err != nil {
+		return nil, err
+	}
+	breaker := upstream.NewBreaker(func(model string, state upstream.BreakerState, failure error) {
+		log.Warn().Str("upstream", u.Name).Str("model", redact.Replace(model)).Stringer("state", state).
+			Str("last_failure", redact.Replace(failure.Error())).Msg("circuit breaker")
+	})
+	return &built{settings: u, streamer: streamer, place: o.Place, breaker: breaker, load: new(upstream.Load)}, nil
+}
+
+func (r *routing) route(of config.Route) *upstream.Route {
+	route := &upstream.Route{Has: of.Has}
+	for _, choices := range of.Tiers {
+		var tier upstream.Tier
+		for _, c := range choices {
+			b := r.upstreams[c.Upstream]
+			tier = append(tier, upstream.Target{Weight: c.Weight, Candidate: &upstream.Candidate{
+				Name: b.settings.Name, Streamer: b.streamer, Retries: b.settings.Retries, Breaker: b.breaker, Load: b.load,
+				Fields: format.NewFields(b.settings.Kind, b.settings.Pass), Model: c.Model, Place: b.place,
+			}})
+		}
+		route.Tiers = append(route.Tiers, tier)
+	}
+	return route
+}
+
+// models are those that clients may choose from a list. The demo provider has its own when none are set.
+func models(cfg *config.Config) []upstream.Model {
+	names, upstreams := cfg.Names()
+	if first := cfg.Upstreams[0]; len(cfg.Models) == 0 && first.Kind == "demo" && len(first.Models) == 0 {
+		names, upstreams = provider.DemoModels, make([]int, len(provider.DemoModels))
+	}
+	var list []upstream.Model
+	for i, name := range names {
+		list = append(list, upstream.Model{ID: name, OwnedBy: cfg.Upstreams[upstreams[i]].Kind})
+	}
+	return list
+}

@@ -1,0 +1,157 @@
+package upstream
+
+import (
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/upstream/format"
+)
+
+// Load counts the answers that an upstream is giving. Its candidates share it.
+type Load struct{ open atomic.Int64 }
+
+// begin counts one more, until end.
+func (l *Load) begin() {
+	if l != nil {
+		l.open.Add(1)
+	}
+}
+
+func (l *Load) end() {
+	if l != nil {
+		l.open.Add(-1)
+	}
+}
+
+// Tier are candidates that share requests.
+type Tier []Target
+
+// Target is a candidate, with its share of its tier's requests.
+type Target struct {
+	*Candidate
+	Weight int // at least 1
+}
+
+// perWeight is how loaded a target is for its share.
+func (t Target) perWeight() float64 {
+	if t.Load == nil {
+		return 0
+	}
+	return float64(t.Load.open.Load()) / float64(t.Weight)
+}
+
+// order is in which order a route's candidates are asked for a request.
+func (r *Route) order(req *chat.Request, caller string, sticky bool) []*Candidate {
+	order := make([]*Candidate, 0, len(r.Tiers))
+	for _, tier := range r.Tiers {
+		switch {
+		case len(tier) == 1:
+			order = append(order, tier[0].Candidate)
+		case sticky && caller != "":
+			order = tier.ofCaller(order, caller)
+		default:
+			order = tier.draw(order)
+		}
+	}
+	r.rememberedFirst(order, req, caller)
+	return order
+}
+
+// draw adds the targets in a random order. For each place two are drawn by weight, of which the less loaded gets it:
+// so a slow one has fewer requests, and none gets them all for being the least loaded at the moment.
+func (tier Tier) draw(order []*Candidate) []*Candidate {
+	left := slices.Clone(tier)
+	for len(left) > 0 {
+		i, other := left.byWeight(), left.byWeight()
+		if left[other].perWeight() < left[i].perWeight() {
+			i = other
+		}
+		order = append(order, left[i].Candidate)
+		left = slices.Delete(left, i, i+1)
+	}
+	return order
+}
+
+// byWeight draws one.
+func (tier Tier) byWeight() int {
+	total := 0
+	for _, t := range tier {
+		total += t.Weight
+	}
+	at := rand.IntN(total)
+	for i, t := range tier {
+		if at -= t.Weight; at < 0 {
+			return i
+		}
+	}
+	return len(tier) - 1
+}
+
+// ofCaller adds the targets in the order that is a caller's own, at every replica: by weighted rendezvous hashing, so
+// that a target which comes or goes moves only the callers that it gets or had.
+// https://www.ietf.org/archive/id/draft-ietf-bess-weighted-hrw-00.html
+func (tier Tier) ofCaller(order []*Candidate, caller string) []*Candidate {
+	type scored struct {
+		*Candidate
+		score float64
+	}
+	all := make([]scored, len(tier))
+	for i, t := range tier {
+		all[i] = scored{t.Candidate, float64(t.Weight) / -math.Log(share(caller, t.Name))}
+	}
+	slices.SortStableFunc(all, func(a, b scored) int {
+		switch {
+		case a.score > b.score:
+			return -1
+		case a.score < b.score:
+			return 1
+		}
+		return 0
+	})
+	for _, s := range all {
+		order = append(order, s.Candidate)
+	}
+	return order
+}
+
+// share is a number between 0 and 1 that a caller and a name have together.
+func share(caller, name string) float64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(caller + "\x00" + name))
+	x := h.Sum64() // whose upper bits hardly differ for names that end alike: splitmix64's last steps mend that
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	x ^= x >> 31
+	return (float64(x>>11) + 0.5) / (1 << 53)
+}
+
+// rememberedFirst moves the candidate to the front whose provider wants back what a request carries, unless it is not
+// to be had: for all others that would be lost.
+func (r *Route) rememberedFirst(order []*Candidate, req *chat.Request, caller string) {
+	place := placeOf(req)
+	if place == "" {
+		return
+	}
+	for i, c := range order {
+		model, ok := c.model(req.Model)
+		if ok && c.Place != nil && c.Place(model) == place && !c.Breaker.open(model, caller) {
+			copy(order[1:i+1], order[:i])
+			order[0] = c
+			return
+		}
+	}
+}
+
+// placeOf is where the last answer was made that a request brings back, "" when that is not known.
+func placeOf(req *chat.Request) string {
+	for _, m := range slices.Backward(req.Messages) {
+		if m.State != "" {
+			return format.PlaceOf(m.State)
+		}
+	}
+	return ""
+}
