@@ -46,7 +46,7 @@ clients: build ## programs that people have, unchanged, against bin/relay
 	@if [ "$$(uname -sm)" != "Linux x86_64" ]; then echo "SKIPPED: the clients, which are installed for Linux on x86-64"; \
 	elif ! command -v npm >/dev/null; then echo "SKIPPED: the clients, because npm is not installed"; \
 	elif ! python3 -c 'import ensurepip' 2>/dev/null; then echo "SKIPPED: the clients, because Python is not installed"; \
-	else cd test/clients && npm ci --silent && npm test && \
+	else cd test/clients && npm ci --silent && npm test && (cd ui && npm ci --silent && npm test) && \
 		python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt && \
 		.venv/bin/pip install -q --no-deps --upgrade --target .venv/older openai==1.109.1 && \
 		OLDER_OPENAI=$$PWD/.venv/older .venv/bin/python -W ignore -m unittest clients_test; fi

@@ -147,7 +147,19 @@ func (e *aguiEncoder) call(dst []byte, c chat.Chunk) []byte {
 	dst = e.end(appendString(append(dst, `,"parentMessageId":`...), e.message))
 	dst = appendString(e.event(dst, 0, `TOOL_CALL_ARGS","toolCallId":`), c.Tool.ID)
 	dst = e.end(appendString(append(dst, `,"delta":`...), c.Tool.Arguments))
-	return e.end(appendString(e.event(dst, c.Seq, `TOOL_CALL_END","toolCallId":`), c.Tool.ID))
+	dst = e.end(appendString(e.event(dst, 0, `TOOL_CALL_END","toolCallId":`), c.Tool.ID))
+	return e.runHere(dst, c)
+}
+
+// runHere appends the event by which TanStack's client knows that a call is for it to run. To others it is one of the
+// custom events that they pass over.
+func (e *aguiEncoder) runHere(dst []byte, c chat.Chunk) []byte {
+	dst = e.event(dst, c.Seq, `CUSTOM","name":"tool-input-available","value":{"toolCallId":`)
+	dst = appendString(append(appendString(dst, c.Tool.ID), `,"toolName":`...), c.Tool.Name)
+	if input, ok := compact(c.Tool.Arguments); ok {
+		dst = append(append(dst, `,"input":`...), input...)
+	}
+	return e.end(append(dst, '}'))
 }
 
 func (e *aguiEncoder) finish(dst []byte, c chat.Chunk) []byte {
@@ -156,9 +168,11 @@ func (e *aguiEncoder) finish(dst []byte, c chat.Chunk) []byte {
 		dst = append(appendString(dst, e.message), `,"encryptedValue":`...)
 		dst = e.end(appendString(dst, c.Done.State))
 	}
-	dst = append(e.appendRun(e.event(dst, c.Seq, `RUN_FINISHED"`)), `,"finishReason":`...)
-	dst = appendString(dst, string(chatFinish(c.Done.FinishReason)))
-	return e.end(appendAGUIUsage(dst, c.Done))
+	dst = appendAGUIUsage(e.appendRun(e.event(dst, c.Seq, `RUN_FINISHED"`)), c.Done)
+	// The protocol has no reason for the end. TanStack's client looks here for it, and runs tools by it; HttpAgent warns
+	// of members that the protocol doesn't know, but not of what is in metadata.
+	dst = append(dst, `,"metadata":{"tanstack":{"finishReason":`...)
+	return e.end(append(appendString(dst, string(chatFinish(c.Done.FinishReason))), `}}`...))
 }
 
 func appendAGUIUsage(dst []byte, c *chat.Completion) []byte {

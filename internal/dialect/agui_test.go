@@ -33,16 +33,18 @@ func TestAnAnswerIsARunWithOneMessage(t *testing.T) {
 		messageEnd,
 		`{"type":"TOOL_CALL_START","toolCallId":"1","toolCallName":"f","parentMessageId":"m1"}`,
 		`{"type":"TOOL_CALL_ARGS","toolCallId":"1","delta":"{\"a\":1}"}`, `{"type":"TOOL_CALL_END","toolCallId":"1"}`,
+		`{"type":"CUSTOM","name":"tool-input-available","value":{"toolCallId":"1","toolName":"f","input":{"a":1}}}`,
 		`{"type":"TOOL_CALL_START","toolCallId":"2","toolCallName":"g","parentMessageId":"m1"}`,
 		`{"type":"TOOL_CALL_ARGS","toolCallId":"2","delta":"{}"}`, `{"type":"TOOL_CALL_END","toolCallId":"2"}`,
+		`{"type":"CUSTOM","name":"tool-input-available","value":{"toolCallId":"2","toolName":"g","input":{}}}`,
 		`{"type":"REASONING_ENCRYPTED_VALUE","subtype":"message","entityId":"m1","encryptedValue":"1.abc"}`,
-		`{"type":"RUN_FINISHED","threadId":"t1","runId":"r1","finishReason":"tool_calls","usage":[{"model":"m-2026","inputTokens":30,`+
-			`"outputTokens":4,"totalTokens":34,"cachedInputTokens":20,"reasoningTokens":1}]}`,
+		`{"type":"RUN_FINISHED","threadId":"t1","runId":"r1","usage":[{"model":"m-2026","inputTokens":30,`+
+			`"outputTokens":4,"totalTokens":34,"cachedInputTokens":20,"reasoningTokens":1}],"metadata":{"tanstack":{"finishReason":"tool_calls"}}}`,
 	), frames(aguiEncoder(dialect.Response{}), answerWithAll("1.abc")))
 
 	stopped := chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStopped, State: "1.abc"}}
 	require.Equal(t, uiFrames(`{"type":"RUN_STARTED","threadId":"t1","runId":"r1"}`,
-		`{"type":"RUN_FINISHED","threadId":"t1","runId":"r1","finishReason":"stop"}`,
+		`{"type":"RUN_FINISHED","threadId":"t1","runId":"r1","metadata":{"tanstack":{"finishReason":"stop"}}}`,
 	), frames(aguiEncoder(dialect.Response{}), []chat.Chunk{stopped}), "there is no message that could have the state")
 }
 

@@ -129,19 +129,25 @@ func (e *uiEncoder) close(dst []byte, state string) []byte {
 // appendUICall appends the frame of a call without its end. Arguments that no JSON reader can read are an error of
 // the call, which the client sends back as the call's result: the model may try again.
 func appendUICall(dst []byte, t *chat.ToolCall) []byte {
-	var input bytes.Buffer
-	err := json.Compact(&input, bytes.ToValidUTF8([]byte(t.Arguments), []byte("\ufffd")))
-	if err != nil {
+	input, ok := compact(t.Arguments)
+	if !ok {
 		dst = append(dst, `data: {"type":"tool-input-error","toolCallId":`...)
 	} else {
 		dst = append(dst, `data: {"type":"tool-input-available","toolCallId":`...)
 	}
 	dst = append(appendString(dst, t.ID), `,"toolName":`...)
 	dst = append(appendString(dst, t.Name), `,"input":`...)
-	if err != nil {
+	if !ok {
 		return append(appendString(dst, t.Arguments), `,"errorText":"the arguments of this call are no valid JSON"`...)
 	}
-	return append(dst, input.Bytes()...)
+	return append(dst, input...)
+}
+
+// compact gives the arguments of a call as JSON without a line break, if they are JSON.
+func compact(arguments string) (input []byte, ok bool) {
+	var b bytes.Buffer
+	err := json.Compact(&b, bytes.ToValidUTF8([]byte(arguments), []byte("\ufffd")))
+	return b.Bytes(), err == nil
 }
 
 func (e *uiEncoder) finish(dst []byte, reason chat.FinishReason) []byte {

@@ -21,11 +21,11 @@ func TestWhatAClientHasNotTakenIsNotDelivered(t *testing.T) {
 	server, err := l.Accept()
 	require.NoError(t, err)
 	defer server.Close()
-	require.NoError(t, server.(*net.TCPConn).SetWriteBuffer(4<<20))
+	require.NoError(t, server.(*net.TCPConn).SetWriteBuffer(1<<20))
 
 	ctx := WithConnection(context.Background(), server)
 	require.NotEqual(t, context.Background(), ctx)
-	text := make([]byte, 1<<20)
+	text := make([]byte, 400<<10)
 	_, err = server.Write(text)
 	require.NoError(t, err, "there is room for it on this side")
 	require.False(t, delivered(ctx))

@@ -35,6 +35,11 @@ export class Provider {
 		res.end(JSON.stringify({ bodies: requests.map(({ body }) => body), left: requests.filter(({ left }) => left).length }));
 	}
 
+	/** Lets the answers of the model gated/NAME go on. */
+	goOn(model) {
+		gate(model).resolve();
+	}
+
 	async #answer(req, res) {
 		if (req.method === "GET") return this.#tell(req, res);
 		let text = "";
@@ -47,6 +52,14 @@ export class Provider {
 		if (!behave) return refuse(res, 404, { message: `no model ${body.model}`, type: "invalid_request_error", code: "model_not_found" });
 		await behave(new Answer(res), body);
 	}
+}
+
+const gates = new Map();
+
+function gate(model) {
+	if (!gates.has(model)) gates.set(model, Promise.withResolvers());
+	const { promise: open, resolve } = gates.get(model);
+	return { open, resolve };
 }
 
 class Answer {
@@ -135,6 +148,13 @@ const behaviours = {
 	},
 	endless(answer) {
 		answer.text("Hel");
+	},
+	/** Goes on when a test lets it, see Provider.goOn. */
+	async gated(answer, { model }) {
+		answer.text("Hel", "lo");
+		await gate(model).open;
+		answer.text(" wor", "ld");
+		answer.end();
 	},
 };
 
