@@ -78,8 +78,7 @@ func (s *store) appended(g *generation, bytes int, end bool) {
 }
 
 func (s *store) paceOf(g *generation) pace {
-	switch {
-	case s.leaving.Load() || g.mirror.watched.Load():
+	if s.leaving.Load() || g.mirror.watched.Load() {
 		return quick
 	}
 	return lazy

@@ -146,15 +146,20 @@ func (s *store) holder(ctx context.Context, key string, body [32]byte) string {
 	return id
 }
 
-// keepKeys has the idempotency keys of streams stay as long as these do.
+// keepKeys has what leads to streams stay as long as these do: their idempotency keys and their chats.
 func (s *store) keepKeys(ctx context.Context, of []*generation, keep time.Duration) {
 	runs := map[*redisconn.Node][]redisconn.Run{}
+	add := func(key, id string) {
+		n := s.conn.Node(key)
+		runs[n] = append(runs[n], keepKey(key, id, keep))
+	}
 	for _, g := range of {
-		if g.key == "" || g.mirror.owed {
-			continue
+		if g.key != "" && !g.mirror.owed {
+			add(claimKey(g.key), g.id)
 		}
-		n := s.conn.Node(claimKey(g.key))
-		runs[n] = append(runs[n], keepKey(g.key, g.id, keep))
+		if g.chat != "" {
+			add(chatKey(g.chat), g.id)
+		}
 	}
 	for n, runs := range runs {
 		// Their node may be another than the streams', which does not wait for it.
@@ -163,5 +168,5 @@ func (s *store) keepKeys(ctx context.Context, of []*generation, keep time.Durati
 }
 
 func keepKey(key, id string, keep time.Duration) redisconn.Run {
-	return redisconn.Run{Keys: []string{claimKey(key)}, Args: []string{id, millis(keep)}}
+	return redisconn.Run{Keys: []string{key}, Args: []string{id, millis(keep)}}
 }

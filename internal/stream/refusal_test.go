@@ -282,18 +282,23 @@ func TestAStallLongerThanTheRetentionLosesNoLiveStream(t *testing.T) {
 	eventually(t, "the keys' end", func() bool { return s.Do("EXISTS", "relay:{"+w.id+"}", "relay:{"+w.id+"}:log") == "0" })
 }
 
-// A key lives as long as its stream, and not longer.
-func TestAnIdempotencyKeyLivesAsLongAsItsStream(t *testing.T) {
+// What leads to a stream lives as long as that, and not longer.
+func TestAnIdempotencyKeyAndAChatLiveAsLongAsTheirStream(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	o := options()
 	o.Retention = 2 * time.Second
 	a := open(t, o, s.URL())
 	p := newProvider()
-	f, _, err := a.Start(background(t), stream.Request{Owner: "me", Key: "k", Produce: p.produce})
+	f, _, err := a.Start(background(t), stream.Request{Owner: "me", Key: "k", Chat: "c", Produce: p.produce})
 	require.NoError(t, err)
-	require.Greater(t, len(s.Do("PTTL", keyOf("me", "k"))), len("86400000")-1)
+	keys := []string{keyOf("me", "k"), strings.Replace(keyOf("me", "c"), ":key:", ":chat:", 1)}
+	for _, key := range keys {
+		require.GreaterOrEqual(t, len(s.Do("PTTL", key)), len("86400000"), key)
+	}
 	p.say <- stop
 	require.NoError(t, read(t, f).err)
-	eventually(t, "an end of the key's life", func() bool { return len(s.Do("PTTL", keyOf("me", "k"))) <= len("2000") })
+	for _, key := range keys {
+		eventually(t, "an end of the life of "+key, func() bool { return len(s.Do("PTTL", key)) <= len("2000") })
+	}
 }
