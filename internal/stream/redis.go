@@ -50,6 +50,8 @@ type store struct {
 	mu    sync.Mutex    // guards what follows, and what each mirror says
 	due   [paces][]due  // streams with new records, in the order in which their time comes
 	lanes map[*redisconn.Node]*lane
+
+	lateKeys []redisconn.Run // see keepKeys
 }
 
 // Open gives a Hub that keeps its streams in Redis too. Redis need not be there yet. The error is about the URL.

@@ -183,6 +183,6 @@ func (r *remote) lose(ctx context.Context, lost *chat.Error) {
 	}
 	s.hub.lost.Add(1)
 	if key, _ := answer[1].ToString(); key != "" {
-		s.conn.Run(ctx, s.conn.Node(claimKey(key)), keepScript, keepKey(claimKey(key), r.id, s.keep()))
+		s.keepKeys(ctx, []redisconn.Run{keepKey(claimKey(key), r.id, s.keep())}, true)
 	}
 }

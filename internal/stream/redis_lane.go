@@ -51,6 +51,7 @@ func (s *store) write() {
 	for s.stopping.Err() == nil {
 		if time.Now().After(beat) {
 			s.beat()
+			s.keepLate()
 			beat = time.Now().Add(s.leases.Renew)
 		}
 		wait := time.NewTimer(time.Until(s.dispatch(beat)))

@@ -146,27 +146,59 @@ func (s *store) holder(ctx context.Context, key string, body [32]byte) string {
 	return id
 }
 
-// keepKeys has what leads to streams stay as long as these do: their idempotency keys and their chats.
-func (s *store) keepKeys(ctx context.Context, of []*generation, keep time.Duration) {
-	runs := map[*redisconn.Node][]redisconn.Run{}
-	add := func(key, id string) {
-		n := s.conn.Node(key)
-		runs[n] = append(runs[n], keepKey(key, id, keep))
-	}
+// leadingTo is what has the keys that lead to streams, idempotency keys and chats, stay for as long as keep.
+func leadingTo(of []*generation, keep time.Duration) (runs []redisconn.Run) {
 	for _, g := range of {
 		if g.key != "" && !g.mirror.owed {
-			add(claimKey(g.key), g.id)
+			runs = append(runs, keepKey(claimKey(g.key), g.id, keep))
 		}
 		if g.chat != "" {
-			add(chatKey(g.chat), g.id)
+			runs = append(runs, keepKey(chatKey(g.chat), g.id, keep))
 		}
 	}
-	for n, runs := range runs {
-		// Their node may be another than the streams', which does not wait for it.
-		s.running.Go(func() { s.conn.Run(context.WithoutCancel(ctx), n, keepScript, runs...) })
-	}
+	return runs
 }
 
 func keepKey(key, id string, keep time.Duration) redisconn.Run {
 	return redisconn.Run{Keys: []string{key}, Args: []string{id, millis(keep)}}
+}
+
+// maxLate bounds the keys whose node was not to be had when their streams ended. Those beyond it stay for as long as a
+// live stream may.
+const maxLate = 10_000
+
+// keepKeys has keys stay as long as their streams do. Their nodes may be others than the streams', which do not wait for
+// them. Where the streams have ended, it is tried again with each beat until the node was to be had.
+func (s *store) keepKeys(ctx context.Context, runs []redisconn.Run, ended bool) {
+	of := map[*redisconn.Node][]redisconn.Run{}
+	for _, r := range runs {
+		n := s.conn.Node(r.Keys[0])
+		of[n] = append(of[n], r)
+	}
+	for n, runs := range of {
+		s.running.Go(func() {
+			for i, result := range s.conn.Run(context.WithoutCancel(ctx), n, keepScript, runs...) {
+				if err := result.Error(); err != nil && !redisconn.Concerns(err) && ended {
+					s.late(runs[i])
+				}
+			}
+		})
+	}
+}
+
+func (s *store) late(r redisconn.Run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.lateKeys) < maxLate {
+		s.lateKeys = append(s.lateKeys, r)
+	}
+}
+
+// keepLate tries again what keepKeys could not do.
+func (s *store) keepLate() {
+	s.mu.Lock()
+	runs := s.lateKeys
+	s.lateKeys = nil
+	s.mu.Unlock()
+	s.keepKeys(s.stopping, runs, true)
 }

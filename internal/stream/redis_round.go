@@ -201,8 +201,8 @@ func (s *store) perform(
 	if s.hub.o.Appended != nil {
 		s.hub.o.Appended(time.Since(began), failed)
 	}
-	s.keepKeys(ctx, ended, s.keep())
-	s.keepKeys(ctx, lasting, s.life())
+	s.keepKeys(ctx, leadingTo(ended, s.keep()), true)
+	s.keepKeys(ctx, leadingTo(lasting, s.life()), false)
 	return again
 }
 

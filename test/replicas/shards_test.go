@@ -55,6 +55,30 @@ func TestAShardThatIsAwayConcernsItsOwnStreamsOnly(t *testing.T) {
 	unharmed(t, a, b)
 }
 
+// In a Cluster the key of a question is in another shard than the answer. The answer ends while that one is away.
+func TestAKeyWhoseShardIsAwayAtTheEndOfItsStreamExpiresWithIt(t *testing.T) {
+	t.Parallel()
+	p := startProvider(t, 40, 100*time.Millisecond)
+	c := redistest.StartCluster(t, time.Minute)
+	a, b := pairOn(t, p, c.URL(), "RELAY_RESUME_RETENTION=100s") // a live stream's keys stay for fifteen minutes longer
+	w := attend(t, p, a, b, 15)
+	c.Masters[0].Hang()
+	c.Replicas[0].Hang()
+	time.Sleep(6 * time.Second)
+	c.Masters[0].Wake()
+	c.Replicas[0].Wake()
+	w.whole()
+	const most = `local most = 0
+		for _, key in ipairs(redis.call('KEYS', 'relay:key:*')) do most = math.max(most, redis.call('TTL', key)) end
+		return most`
+	for _, s := range c.Masters {
+		require.Eventually(t, func() bool {
+			n, err := strconv.Atoi(s.Do("EVAL", most, "0"))
+			return err == nil && n > 0 && n <= 100
+		}, patience, 50*time.Millisecond, "no key stays longer than its stream")
+	}
+}
+
 func TestAFailoverEndsNoAnswer(t *testing.T) {
 	t.Parallel()
 	t.Run("Cluster", func(t *testing.T) {
