@@ -22,27 +22,19 @@ func (c credentials) none() bool { return c.keys.None() && c.tokens == nil }
 
 // authenticate lets a request pass that shows one of the credentials, or any when there are none. What it learns
 // is in the request's visit.
-// later refuses who may come again.
-func authenticate(accepted credentials, allowed origins, refuse, later refusal) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
+func authenticate(accepted credentials, allowed origins) check {
+	return func(w http.ResponseWriter, req *http.Request) *chat.Error {
 		if accepted.none() {
-			return next
+			return nil
 		}
-		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			c, err := accepted.callerOf(req, allowed)
-			if errors.Is(err, identity.ErrNoKeys) {
-				later(w, req, errNoKeys)
-				return
-			}
-			if err != nil {
-				refuse(w, req, challenge(w, err))
-				return
-			}
-			v := visitOf(req)
-			c.Addr = v.caller.Addr
-			v.caller = c
-			next.ServeHTTP(w, req)
-		})
+		c, err := accepted.callerOf(req, allowed)
+		if err != nil {
+			return challenge(w, err)
+		}
+		v := visitOf(req)
+		c.Addr = v.caller.Addr
+		v.caller = c
+		return nil
 	}
 }
 
@@ -114,6 +106,8 @@ func challenge(w http.ResponseWriter, err error) *chat.Error {
 		return &chat.Error{Code: chat.Unauthorized, Message: bad.Error()}
 	}
 	switch {
+	case errors.Is(err, identity.ErrNoKeys):
+		return errNoKeys
 	case errors.Is(err, identity.ErrForbidden):
 		w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope"`)
 		return &chat.Error{Code: chat.Forbidden, Message: err.Error() + " (see RELAY_JWT_REQUIRE)"}

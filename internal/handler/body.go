@@ -21,36 +21,30 @@ const (
 
 // bodyDeadline gives each request's body its time, whoever reads it: where no handler does, the server reads
 // a part of it away before it answers. Nothing is read here.
-func bodyDeadline(timeout time.Duration) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			if req.ContentLength != 0 {
-				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout)) // a recorder has none
-			}
-			next.ServeHTTP(w, req)
-		})
+func bodyDeadline(timeout time.Duration) check {
+	return func(w http.ResponseWriter, req *http.Request) *chat.Error {
+		if req.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout)) // a recorder has none
+		}
+		return nil
 	}
 }
 
 // discardBody reads away a body that has no meaning, as that of a GET: until its end the server would not
 // notice that the client leaves, and a stream would wait for it. Nothing of it is kept.
-func discardBody(refuse refusal) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			if req.ContentLength != 0 && req.Method != http.MethodPost {
-				n, err := io.CopyN(io.Discard, req.Body, idleBody+1)
-				if n > idleBody {
-					err = &http.MaxBytesError{Limit: idleBody}
-				}
-				if err != nil && err != io.EOF {
-					refuse(w, req, bodyError(w, req, err))
-					return
-				}
-				_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-			}
-			next.ServeHTTP(w, req)
-		})
+func discardBody(w http.ResponseWriter, req *http.Request) *chat.Error {
+	if req.ContentLength == 0 || req.Method == http.MethodPost {
+		return nil
 	}
+	n, err := io.CopyN(io.Discard, req.Body, idleBody+1)
+	if n > idleBody {
+		err = &http.MaxBytesError{Limit: idleBody}
+	}
+	if err != nil && err != io.EOF {
+		return bodyError(w, req, err)
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return nil
 }
 
 var errNoRoom = &chat.Error{Code: chat.Overloaded, RetryAfter: time.Second,

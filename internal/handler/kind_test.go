@@ -48,21 +48,22 @@ func (toyFormat) Encode(e *jx.Encoder, q *format.Query) error {
 	return nil
 }
 
-func (toyFormat) NewDecoder() format.Decoder { return toyDecoder{} }
+func (toyFormat) NewDecoder() format.Decoder { return new(toyDecoder) }
 
-type toyDecoder struct{}
+type toyDecoder struct{ said struct{ Text, End string } }
 
-func (toyDecoder) Decode(object, _ []byte, out *format.Answer) error {
-	var in struct{ Text, End string }
-	if err := json.Unmarshal(object, &in); err != nil {
-		return err
-	}
-	out.Text(chat.Content, []byte(in.Text))
-	out.Complete = in.End != ""
-	return out.FinishWith([]byte(in.End))
+func (d *toyDecoder) Parse(object, _ []byte) error {
+	*d = toyDecoder{}
+	return json.Unmarshal(object, &d.said)
 }
 
-func (toyDecoder) End(*format.Answer) error { return nil }
+func (d *toyDecoder) Pass(_, _ []byte, out *format.Answer) error {
+	out.Text(chat.Content, []byte(d.said.Text))
+	out.Complete = d.said.End != ""
+	return out.FinishWith([]byte(d.said.End))
+}
+
+func (*toyDecoder) End(*format.Answer) error { return nil }
 
 // toyFrames reads a frame at a time, and nothing ahead of it.
 type toyFrames struct {

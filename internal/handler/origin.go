@@ -71,15 +71,12 @@ var (
 
 // checkOrigin refuses what a page of a foreign origin made the browser send. CORS only keeps such a
 // page from reading the answer; the tokens would be spent all the same.
-func checkOrigin(allowed origins, refuse refusal) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			if !allowed.sent(req) {
-				refuse(w, req, errOrigin)
-				return
-			}
-			next.ServeHTTP(w, req)
-		})
+func checkOrigin(allowed origins) check {
+	return func(_ http.ResponseWriter, req *http.Request) *chat.Error {
+		if !allowed.sent(req) {
+			return errOrigin
+		}
+		return nil
 	}
 }
 
@@ -116,16 +113,13 @@ func withoutDefaultPort(host string) string {
 // Without TLS a browser says nothing of the page with such a GET, so that a sign of the right page is needed.
 // A key that the page has to send is one; where there is none, or the browser sends a cookie by itself, it has to be
 // another. Who reads on what was asked before needs none.
-func checkSign(allowed origins, open bool, refuse refusal) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			byItself := open || req.Header.Get("Cookie") != ""
-			if byItself && isBrowser(req) && !allowed.signed(req) && lastEventID(req) == "" {
-				refuse(w, req, errNoSign)
-				return
-			}
-			next.ServeHTTP(w, req)
-		})
+func checkSign(allowed origins, open bool) check {
+	return func(_ http.ResponseWriter, req *http.Request) *chat.Error {
+		byItself := open || req.Header.Get("Cookie") != ""
+		if byItself && isBrowser(req) && !allowed.signed(req) && lastEventID(req) == "" {
+			return errNoSign
+		}
+		return nil
 	}
 }
 

@@ -152,6 +152,11 @@ func (rec *record) outcome(o stream.Outcome) {
 	}
 }
 
+// ended tells of a stream that is over. Its facts are many, and not in the frame of who waits for its end: see checked.
+//
+//go:noinline
+func (r *Relay) ended(rec *record) { r.telemetry.StreamEnded(rec.facts()) }
+
 // facts are what operators are told of a stream, which has ended and been paid for.
 func (rec *record) facts() *telemetry.Stream {
 	rec.charge.settle()

@@ -39,14 +39,22 @@ func visitOf(req *http.Request) *visit {
 func receive(dialects []Dialect, secrets telemetry.Redaction) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			v := &visit{id: req.Header.Get("X-Request-Id"), dialect: dialectOf(dialects, req.URL.Path)}
-			if !sane(v.id) || secrets.Replace(v.id) != v.id || isCredential(req, v.id) {
-				v.id = rand.Text()
-			}
+			v := newVisit(req, dialects, secrets)
 			w.Header().Set("X-Request-Id", v.id)
 			next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), visitKey{}, v)))
 		})
 	}
+}
+
+// newVisit is apart from receive for the sake of the stack, on which receive's frame stays: see checked.
+//
+//go:noinline
+func newVisit(req *http.Request, dialects []Dialect, secrets telemetry.Redaction) *visit {
+	v := &visit{id: req.Header.Get("X-Request-Id"), dialect: dialectOf(dialects, req.URL.Path)}
+	if !sane(v.id) || secrets.Replace(v.id) != v.id || isCredential(req, v.id) {
+		v.id = rand.Text()
+	}
+	return v
 }
 
 // isCredential tells whether an id is what the caller identifies itself with, or a part of that: perhaps it is a key

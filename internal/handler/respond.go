@@ -38,7 +38,7 @@ func (r *Relay) extendDeadline(w http.ResponseWriter, req *http.Request) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout)) // a recorder has none
 }
 
-// refusal answers a request with an error object and logs it; middlewares are given Relay.fail for it.
+// refusal answers a request with an error object and logs it: Relay.fail is one.
 type refusal func(w http.ResponseWriter, req *http.Request, e *chat.Error)
 
 // refuse answers every request with e.

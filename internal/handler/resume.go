@@ -145,6 +145,13 @@ func idempotencyKey(req *http.Request) (string, *chat.Error) {
 	return key, nil
 }
 
+// serveNew is serve from the beginning. It is apart from answer for the sake of the stack: see answerHere.
+//
+//go:noinline
+func (r *Relay) serveNew(w http.ResponseWriter, req *http.Request, f *stream.Follower, rec *record) {
+	r.serve(w, req, f, dialect.Response{}, rec)
+}
+
 // serve follows a resumable stream for one client, from its beginning or from where f stands.
 func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follower, of dialect.Response, rec *record) {
 	defer f.Close()
@@ -158,7 +165,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	of.Grace, of.Retention = r.Streams.Keeps()
 	r.stream(cancel, w, req, f.Chunks(ctx), r.encoder(req, of), rec)
 	r.noteRead(req, rec)
-	r.telemetry.StreamEnded(rec.facts())
+	r.ended(rec)
 	rec.abort()
 }
 
@@ -169,7 +176,7 @@ func (r *Relay) serveWhole(w http.ResponseWriter, req *http.Request, f *stream.F
 	rec.id = f.ID()
 	w.Header().Set("X-Stream-Id", f.ID())
 	r.whole(w, req, f.Head(), f.Chunks(req.Context()), rec)
-	r.telemetry.StreamEnded(rec.facts())
+	r.ended(rec)
 	rec.abort()
 }
 

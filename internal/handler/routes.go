@@ -123,10 +123,8 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.S
 
 func (r *Relay) newRoutes() http.Handler {
 	mux := chi.NewRouter()
-	mux.Use(
-		receive(r.Dialects, r.Redact), address(r.TrustedProxies), recoverPanics(r.bugs, r.fail),
-		bodyDeadline(r.BodyTimeout), markOrigins(r.CORSOrigins),
-	)
+	mux.Use(receive(r.Dialects, r.Redact), recoverPanics(r.bugs, r.fail))
+	mux.Use(checked(r.fail, address(r.TrustedProxies), bodyDeadline(r.BodyTimeout)), markOrigins(r.CORSOrigins))
 	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
@@ -135,13 +133,9 @@ func (r *Relay) newRoutes() http.Handler {
 		ask("/readyz", r.readyz)
 	}
 	accepted := credentials{keys: r.Keys, tokens: r.Tokens, cookie: r.Cookie}
-	mux.Group(func(mux chi.Router) {
-		if accepted.none() {
-			mux.Use(checkHost(r.Hosts, r.fail))
-		}
-		r.routePages(mux)
-		r.routeStreams(mux, accepted)
-	})
+	host := checkHost(r.Hosts, accepted)
+	r.routePages(mux.With(checked(r.fail, host)))
+	r.routeStreams(mux, host, accepted)
 	return mux
 }
 
@@ -155,11 +149,17 @@ func (r *Relay) routePages(mux chi.Router) {
 	}
 }
 
-func (r *Relay) routeStreams(mux chi.Router, accepted credentials) {
+func (r *Relay) routeStreams(mux chi.Router, host check, accepted credentials) {
+	refuse := func(w http.ResponseWriter, req *http.Request, e *chat.Error) {
+		if e == errNoKeys { // that may be different in a moment
+			r.turnAway(w, req, e)
+			return
+		}
+		r.fail(w, req, e)
+	}
 	mux.Group(func(mux chi.Router) {
-		mux.Use(
-			checkOrigin(r.CORSOrigins, r.fail), authenticate(accepted, r.CORSOrigins, r.fail, r.turnAway), discardBody(r.fail),
-		)
+		mux.Use(checked(refuse,
+			host, checkOrigin(r.CORSOrigins), authenticate(accepted, r.CORSOrigins), discardBody))
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", uiPath} {
 			mux.Post(path, r.postStream)
 		}
@@ -170,7 +170,7 @@ func (r *Relay) routeStreams(mux chi.Router, accepted credentials) {
 		}
 		mux.Get(uiPath+"/{chatId}/stream", r.resumeChat)
 		mux.Post(uiPath+"/{chatId}/stop", r.stopChat)
-		sign := checkSign(r.CORSOrigins, accepted.none(), r.fail)
+		sign := checked(r.fail, checkSign(r.CORSOrigins, accepted.none()))
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
 			mux.With(sign).Get(path, r.getStream)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
+	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/upstream/trace"
 )
 
@@ -122,7 +123,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 			r.serveWhole(w, req, f, rec)
 			return
 		case f != nil:
-			r.serve(w, req, f, dialect.Response{}, rec) // and then nothing more: while the answer is sent nobody needs ask
+			r.serveNew(w, req, f, rec) // and then nothing more: while the answer is sent nobody needs ask
 			return
 		case refused:
 			return
@@ -134,6 +135,14 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 		r.turnAway(w, req, chat.AsError(noPlace(full)))
 		return
 	}
+	r.answerHere(w, req, ask, place, charge)
+}
+
+// answerHere runs the upstream for an answer that ends with its connection, and counts what came of it. It is apart from
+// answer for the sake of the stack: with more than a few defers and returns in one function each defer takes 48 bytes.
+func (r *Relay) answerHere(
+	w http.ResponseWriter, req *http.Request, ask *dialect.Ask, place limit.Place, charge *charge,
+) {
 	defer place.Give()
 	defer charge.settle() // for when there is a bug
 
@@ -148,12 +157,11 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	rec.charge = charge
 	ctx = trace.With(ctx, &rec.trace)
 	if ask.Stream {
-		encoder := r.encoder(req, dialect.Response{Head: r.head(req, ask)})
-		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), encoder, rec)
+		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), r.encoderHere(req, ask), rec)
 	} else {
 		r.whole(w, req, r.head(req, ask), r.Upstream.Stream(ctx, &ask.Request), rec)
 	}
-	r.telemetry.StreamEnded(rec.facts())
+	r.ended(rec)
 	rec.abort()
 }
 
@@ -166,6 +174,13 @@ var (
 // head is what is known of the answer to a question before its first chunk.
 func (r *Relay) head(req *http.Request, ask *dialect.Ask) chat.Head {
 	return chat.Head{Model: ask.Model, Created: time.Now(), Dialect: visitOf(req).dialect.Name(), Note: ask.Note}
+}
+
+// encoderHere makes the frames of an answer that ends with its connection.
+//
+//go:noinline
+func (r *Relay) encoderHere(req *http.Request, ask *dialect.Ask) dialect.Encoder {
+	return r.encoder(req, dialect.Response{Head: r.head(req, ask)})
 }
 
 // encoder makes the frames of a response, in the dialect of its request.

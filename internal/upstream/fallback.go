@@ -70,7 +70,7 @@ func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[c
 			ask = s.race
 		}
 		if !ask(ctx, yield) {
-			yield(s.outcome(ctx))
+			s.conclude(ctx, yield)
 		}
 	}
 }
@@ -296,6 +296,13 @@ func weight(e *chat.Error) int {
 		return weightSkipped
 	}
 	return weightFailed
+}
+
+// conclude passes on how the search ended. It is apart from Stream, whose frame is on the stack during the answer.
+//
+//go:noinline
+func (s *search) conclude(ctx context.Context, yield func(chat.Chunk, error) bool) {
+	yield(s.outcome(ctx))
 }
 
 // outcome is what is yielded when nobody answered.

@@ -49,10 +49,8 @@ type anthropicBlock struct {
 // end takes OpenRouter's [DONE], which says nothing.
 func (d *anthropicDecoder) End(*Answer) error { return nil }
 
-func (d *anthropicDecoder) Decode(object, typ []byte, out *Answer) error {
-	if err := d.parse(object, typ); err != nil {
-		return err
-	}
+// Pass implements Decoder.
+func (d *anthropicDecoder) Pass(object, typ []byte, out *Answer) error {
 	e := &d.event
 	if e.failed || string(e.typ) == "error" || string(typ) == "error" {
 		return report.In(object)
@@ -82,15 +80,21 @@ func (d *anthropicDecoder) Decode(object, typ []byte, out *Answer) error {
 	return nil
 }
 
-// parse reads an object into d.event. See openaiDecoder.parse.
+// reset empties d.event, and keeps its memory. Its frame is not below the reading: see Decoder.
 //
 //go:noinline
-func (d *anthropicDecoder) parse(object, typ []byte) error {
+func (d *anthropicDecoder) reset() {
 	e := &d.event
 	*e = anthropicEvent{
 		typ: e.typ[:0], model: e.model[:0], text: e.text[:0], thinking: e.thinking[:0], signature: e.signature[:0], partialJSON: e.partialJSON[:0],
 		stopReason: e.stopReason[:0], index: noIndex,
 	}
+}
+
+// Parse implements Decoder: it reads an object into d.event.
+func (d *anthropicDecoder) Parse(object, typ []byte) error {
+	d.reset()
+	e := &d.event
 	d.jx.ResetBytes(object)
 	if err := d.jx.ObjBytes(d.field); err != nil {
 		return err

@@ -50,14 +50,8 @@ func (d *bedrockDecoder) End(out *Answer) error {
 	return nil
 }
 
-// Decode implements Decoder.
-func (d *bedrockDecoder) Decode(object, typ []byte, out *Answer) error {
-	if string(typ) == "error" {
-		return report.In(object)
-	}
-	if err := d.parse(object); err != nil {
-		return err
-	}
+// Pass implements Decoder.
+func (d *bedrockDecoder) Pass(object, typ []byte, out *Answer) error {
 	e := &d.event
 	switch string(typ) {
 	case "contentBlockStart":
@@ -90,14 +84,22 @@ func orElse(word []byte, other string) []byte {
 	return word
 }
 
-// parse reads an object into d.event. See openaiDecoder.parse.
-//
-//go:noinline
-func (d *bedrockDecoder) parse(object []byte) error {
-	e := &d.event
-	*e = bedrockEvent{delta: e.delta.emptied(), stopReason: e.stopReason[:0]}
+// Parse implements Decoder: it reads an object into d.event.
+func (d *bedrockDecoder) Parse(object, typ []byte) error {
+	if string(typ) == "error" {
+		return report.In(object)
+	}
+	d.reset()
 	d.jx.ResetBytes(object)
 	return d.jx.ObjBytes(d.field)
+}
+
+// reset empties d.event, and keeps its memory. Its frame is not below the reading: see Decoder.
+//
+//go:noinline
+func (d *bedrockDecoder) reset() {
+	e := &d.event
+	*e = bedrockEvent{delta: e.delta.emptied(), stopReason: e.stopReason[:0]}
 }
 
 func (b *bedrockBlock) emptied() bedrockBlock {

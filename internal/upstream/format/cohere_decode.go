@@ -34,10 +34,8 @@ type cohereEvent struct {
 // end takes a [DONE], which some gateways add.
 func (d *cohereDecoder) End(*Answer) error { return nil }
 
-func (d *cohereDecoder) Decode(object, typ []byte, out *Answer) error {
-	if err := d.parse(object, typ); err != nil {
-		return err
-	}
+// Pass implements Decoder.
+func (d *cohereDecoder) Pass(object, typ []byte, out *Answer) error {
 	e := &d.event
 	if e.failed || e.message && len(e.typ) == 0 || string(typ) == "error" {
 		return report.In(object)
@@ -78,12 +76,18 @@ func (d *cohereDecoder) Decode(object, typ []byte, out *Answer) error {
 	return nil
 }
 
-// parse reads an object into d.event. See openaiDecoder.parse.
+// reset empties d.event, and keeps its memory. Its frame is not below the reading: see Decoder.
 //
 //go:noinline
-func (d *cohereDecoder) parse(object, typ []byte) error {
+func (d *cohereDecoder) reset() {
 	e := &d.event
 	*e = cohereEvent{typ: e.typ[:0], text: e.text[:0], thinking: e.thinking[:0], finish: e.finish[:0], index: noIndex}
+}
+
+// Parse implements Decoder: it reads an object into d.event.
+func (d *cohereDecoder) Parse(object, typ []byte) error {
+	d.reset()
+	e := &d.event
 	d.calls.clear()
 	d.jx.ResetBytes(object)
 	if err := d.jx.ObjBytes(d.field); err != nil {

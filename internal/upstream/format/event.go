@@ -56,25 +56,43 @@ var doneMarker = []byte("[DONE]")
 
 // value reads the first thing in an event's data, and returns what follows it.
 func (o *Answer) value(dec Decoder, data, typ []byte) (rest []byte, err error) {
+	if data[0] != '{' {
+		return o.word(dec, data, typ)
+	}
+	end := len(data)
+	if !isOne(data) {
+		if end = jsonscan.End(data); end < 0 {
+			return nil, garbled(data)
+		}
+	}
+	if rest = trimSeparators(data[end:]); len(rest) > 0 && string(typ) == "error" {
+		typ = nil // an event's name is that of the last value in it
+	}
+	if err = dec.Parse(data[:end], typ); err == nil {
+		err = dec.Pass(data[:end], typ, o)
+	}
+	if err != nil {
+		err = unreadable(err, data)
+	}
+	return rest, err
+}
+
+// unreadable is the error for a value that a decoder failed at: what the provider says in it, if anything.
+func unreadable(err error, data []byte) error {
+	if !report.IsReported(err) {
+		if failure := garbled(data); report.IsReported(failure) {
+			return failure
+		}
+	}
+	return err
+}
+
+// word reads what is no object at the beginning of an event's data, and returns what follows it. It is apart from value
+// for the sake of the stack: see Decoder.
+//
+//go:noinline
+func (o *Answer) word(dec Decoder, data, typ []byte) (rest []byte, err error) {
 	switch c := data[0]; {
-	case c == '{':
-		end := len(data)
-		if !isOne(data) {
-			if end = jsonscan.End(data); end < 0 {
-				return nil, garbled(data)
-			}
-		}
-		value := data[:end]
-		if rest = trimSeparators(data[end:]); len(rest) > 0 && string(typ) == "error" {
-			typ = nil // an event's name is that of the last value in it
-		}
-		err := dec.Decode(value, typ, o)
-		if err != nil && !report.IsReported(err) {
-			if failure := garbled(data); report.IsReported(failure) {
-				err = failure
-			}
-		}
-		return rest, err
 	case isDoneMarker(data):
 		return trimSeparators(data[len(doneMarker):]), dec.End(o)
 	case c == '[' || c == ']' || c == ',': // a list of values is as good as the values

@@ -15,12 +15,14 @@ type Format interface {
 	NewDecoder() Decoder
 }
 
-// A Decoder reads one answer.
+// A Decoder reads one answer, object by object. An object is parsed, and then what it says is passed on, in two steps: the
+// frames of both together would not fit into 8 KiB of stack, and every stream would take 16.
 type Decoder interface {
-	// Decode puts into out what a JSON object says, which came in an event of a type (empty: none). Both are valid
-	// until it returns. The error is a *chat.Error when the object is the provider's report of a failure, any other
-	// when it can't be read.
-	Decode(object, typ []byte, out *Answer) error
+	// Parse reads a JSON object, which came in an event of a type (empty: none). Both are valid until Pass returns. The
+	// error is a *chat.Error when the object is the provider's report of a failure, any other when it can't be read.
+	Parse(object, typ []byte) error
+	// Pass puts into out what the object says that was parsed last. Its errors are those of Parse.
+	Pass(object, typ []byte, out *Answer) error
 	// End takes the marker [DONE].
 	End(out *Answer) error
 }

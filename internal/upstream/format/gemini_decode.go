@@ -14,10 +14,11 @@ func (Gemini) NewDecoder() Decoder { return new(geminiDecoder) }
 
 // geminiDecoder reads GenerateContentResponse objects. Its buffers are used again for every event.
 type geminiDecoder struct {
-	jx    jx.Decoder
-	event geminiEvent
-	parts []geminiPart
-	call  partialCall
+	jx     jx.Decoder
+	event  geminiEvent
+	before geminiEvent // event, before a candidate that may be another than 0
+	parts  []geminiPart
+	call   partialCall
 }
 
 // geminiEvent is what one event says about candidate 0.
@@ -48,10 +49,8 @@ type geminiPart struct {
 // end takes a [DONE], which some gateways add.
 func (d *geminiDecoder) End(*Answer) error { return nil }
 
-func (d *geminiDecoder) Decode(object, typ []byte, out *Answer) error {
-	if err := d.parse(object); err != nil {
-		return err
-	}
+// Pass implements Decoder.
+func (d *geminiDecoder) Pass(object, typ []byte, out *Answer) error {
 	e := &d.event
 	if e.failed || string(typ) == "error" {
 		return report.In(object)
@@ -82,7 +81,7 @@ func (d *geminiDecoder) part(p *geminiPart, out *Answer) error {
 	case !p.call && p.thought:
 		out.Text(chat.Reasoning, p.text)
 		if len(p.seal) > 0 {
-			out.keep.hidden(item{kind: itemThinking, text: string(p.text), seal: string(p.seal)})
+			out.keep.hiddenThought(p.text, p.seal)
 		}
 		return nil
 	case !p.call:
@@ -115,14 +114,19 @@ func (d *geminiDecoder) part(p *geminiPart, out *Answer) error {
 	return d.call.end(out)
 }
 
-// parse reads an object into d.event. See openaiDecoder.parse.
-//
-//go:noinline
-func (d *geminiDecoder) parse(object []byte) error {
-	e := &d.event
-	*e = geminiEvent{model: e.model[:0], finish: e.finish[:0], blocked: e.blocked[:0]}
+// Parse implements Decoder: it reads an object into d.event.
+func (d *geminiDecoder) Parse(object, _ []byte) error {
+	d.reset()
 	d.jx.ResetBytes(object)
 	return d.jx.ObjBytes(d.field)
+}
+
+// reset empties d.event, and keeps its memory. Its frame is not below the reading: see Decoder.
+//
+//go:noinline
+func (d *geminiDecoder) reset() {
+	e := &d.event
+	*e = geminiEvent{model: e.model[:0], finish: e.finish[:0], blocked: e.blocked[:0]}
 }
 
 // finish notes the finish reason, which old models give with every event.
@@ -164,7 +168,7 @@ func (d *geminiDecoder) candidate(j *jx.Decoder) error {
 	if j.Next() != jx.Object {
 		return j.Skip()
 	}
-	before := d.event
+	d.before = d.event
 	index := 0
 	err := j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		switch string(key) {
@@ -178,7 +182,7 @@ func (d *geminiDecoder) candidate(j *jx.Decoder) error {
 		return j.Skip()
 	})
 	if index != 0 {
-		d.event = before
+		d.event = d.before
 	}
 	return err
 }
@@ -197,12 +201,7 @@ func (d *geminiDecoder) readPart(j *jx.Decoder) error {
 	if d.event.parts == maxListed {
 		return errListed
 	}
-	if d.event.parts == len(d.parts) {
-		d.parts = append(d.parts, geminiPart{})
-	}
-	p := &d.parts[d.event.parts]
-	d.event.parts++
-	*p = geminiPart{text: p.text[:0], seal: p.seal[:0], id: p.id[:0], name: p.name[:0], args: p.args[:0], partial: p.partial[:0]}
+	p := d.nextPart()
 	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		switch string(key) {
 		case "text":
@@ -217,6 +216,21 @@ func (d *geminiDecoder) readPart(j *jx.Decoder) error {
 		}
 		return j.Skip() // what the provider ran itself, images, signatures
 	})
+}
+
+// nextPart is an empty part of the event. Its frame is not below the reading: see Decoder.
+//
+//go:noinline
+func (d *geminiDecoder) nextPart() *geminiPart {
+	if d.event.parts == len(d.parts) {
+		d.parts = append(d.parts, geminiPart{})
+	}
+	p := &d.parts[d.event.parts]
+	d.event.parts++
+	*p = geminiPart{
+		text: p.text[:0], seal: p.seal[:0], id: p.id[:0], name: p.name[:0], args: p.args[:0], partial: p.partial[:0],
+	}
+	return p
 }
 
 func (p *geminiPart) functionCall(j *jx.Decoder, key []byte) error {

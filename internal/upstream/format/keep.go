@@ -39,11 +39,19 @@ func (k *keeper) room(n int) bool {
 	}
 	k.size += n
 	if k.size > chat.MaxState || len(k.items) == maxStateItems-2 {
-		*k = keeper{binding: k.binding, rules: k.rules, place: k.place, as: k.as, over: true}
+		k.giveUp()
 		return false
 	}
 	k.worth = k.worth || n > 0
 	return true
+}
+
+// giveUp forgets what was kept. It is apart from room for the sake of the stack: inlined, it puts a second keeper into the
+// frame of each function on a chunk's way, and every stream takes 16 KiB of stack where 8 are enough.
+//
+//go:noinline
+func (k *keeper) giveUp() {
+	*k = keeper{binding: k.binding, rules: k.rules, place: k.place, as: k.as, over: true}
 }
 
 // mark ends what came so far: an open thinking item, and the content behind it.
@@ -83,6 +91,13 @@ func (k *keeper) sign(seal []byte) {
 // has reports whether there is a reasoning item of this id: providers tell of an item again at the end.
 func (k *keeper) has(id []byte) bool {
 	return slices.ContainsFunc(k.items, func(it item) bool { return it.kind == itemReasoning && it.text == string(id) })
+}
+
+// hiddenThought adds a thought that came whole. It is apart from who passes text on for the sake of the stack: see Decoder.
+//
+//go:noinline
+func (k *keeper) hiddenThought(text, seal []byte) {
+	k.hidden(item{kind: itemThinking, text: string(text), seal: string(seal)})
 }
 
 // hidden adds an item that came whole.

@@ -27,10 +27,8 @@ type ollamaLine struct {
 // end takes a [DONE], which some gateways add.
 func (d *ollamaDecoder) End(*Answer) error { return nil }
 
-func (d *ollamaDecoder) Decode(object, typ []byte, out *Answer) error {
-	if err := d.parse(object); err != nil {
-		return err
-	}
+// Pass implements Decoder.
+func (d *ollamaDecoder) Pass(object, typ []byte, out *Answer) error {
 	l := &d.line
 	if l.failed || string(typ) == "error" {
 		return report.In(object)
@@ -59,12 +57,17 @@ func (d *ollamaDecoder) Decode(object, typ []byte, out *Answer) error {
 	return nil
 }
 
-// parse reads an object into d.line. See openaiDecoder.parse.
+// reset empties d.line, and keeps its memory. Its frame is not below the reading: see Decoder.
 //
 //go:noinline
-func (d *ollamaDecoder) parse(object []byte) error {
+func (d *ollamaDecoder) reset() {
 	l := &d.line
 	*l = ollamaLine{model: l.model[:0], text: l.text[:0], thinking: l.thinking[:0], reason: l.reason[:0]}
+}
+
+// Parse implements Decoder: it reads an object into d.line.
+func (d *ollamaDecoder) Parse(object, _ []byte) error {
+	d.reset()
 	d.calls.clear()
 	d.jx.ResetBytes(object)
 	return d.jx.ObjBytes(d.field)

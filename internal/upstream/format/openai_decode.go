@@ -18,6 +18,7 @@ type openaiDecoder struct {
 	jx        jx.Decoder
 	message   jx.Decoder // reads a message after the rest of its choice
 	chunk     openaiChunk
+	before    openaiChunk // chunk, before a choice that may be another than 0
 	fragments fragments
 
 	deltas bool // there was one
@@ -55,10 +56,8 @@ func (d *openaiDecoder) End(out *Answer) error {
 	return nil
 }
 
-func (d *openaiDecoder) Decode(object, typ []byte, out *Answer) error {
-	if err := d.parse(object, typ); err != nil {
-		return err
-	}
+// Pass implements Decoder.
+func (d *openaiDecoder) Pass(_, _ []byte, out *Answer) error {
 	c := &d.chunk
 	out.Model(c.model)
 	if c.usage.known {
@@ -72,15 +71,22 @@ func (d *openaiDecoder) Decode(object, typ []byte, out *Answer) error {
 	if err := out.refusal(c.refusal); err != nil {
 		return err
 	}
-	for _, f := range d.fragments.list() {
-		if err := out.toolFragment(f); err != nil {
-			return err
-		}
+	if err := d.passCalls(out); err != nil {
+		return err
 	}
 	if c.whole && len(c.finish) == 0 {
 		c.finish = append(c.finish, "stop"...)
 	}
 	return out.FinishWith(c.finish)
+}
+
+func (d *openaiDecoder) passCalls(out *Answer) error {
+	for _, f := range d.fragments.list() {
+		if err := out.toolFragment(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // text passes on what the chunk has of it. An event with nothing else is what the next ones are likely to look like.
@@ -90,10 +96,8 @@ func (d *openaiDecoder) text(out *Answer) {
 	if len(reasoning) > 0 {
 		out.keep.as = c.reasoningName()
 	}
-	for raw := range bytes.SplitSeq(c.rawDetails, []byte("\n")) {
-		if len(raw) > 0 {
-			out.keep.detail(raw)
-		}
+	if len(c.rawDetails) > 0 {
+		c.keepDetails(out)
 	}
 	plain := len(c.refusal)+len(c.finish)+len(c.rawDetails)+len(c.seal)+len(c.opaque)+d.fragments.n == 0 && !c.usage.known && !c.whole && c.progress == 0
 	d.begun = d.begun || len(c.content)+len(reasoning)+len(c.refusal)+d.fragments.n > 0
@@ -108,6 +112,17 @@ func (d *openaiDecoder) text(out *Answer) {
 	}
 	out.keep.sealText(c.seal)
 	out.keep.opaque(c.opaque)
+}
+
+// keepDetails keeps the entries of reasoning_details for the next turn. It is rare and has a large frame: see Decoder.
+//
+//go:noinline
+func (c *openaiChunk) keepDetails(out *Answer) {
+	for raw := range bytes.SplitSeq(c.rawDetails, []byte("\n")) {
+		if len(raw) > 0 {
+			out.keep.detail(raw)
+		}
+	}
 }
 
 // reasoningName is the name under which the reasoning goes back that anyReasoning picks. Details have their own.
@@ -127,6 +142,8 @@ func (c *openaiChunk) reasoningName() string {
 
 // anyReasoning picks one of the names that reasoning goes by. Where several are used, they say the same, and there is
 // no one key that it stands under.
+//
+//go:noinline
 func (c *openaiChunk) anyReasoning() (reasoning []byte, key string) {
 	used := 0
 	for _, b := range []struct {
@@ -149,11 +166,8 @@ func (c *openaiChunk) anyReasoning() (reasoning []byte, key string) {
 	return reasoning, key
 }
 
-// parse reads an object into d.chunk. It is apart from decode, which calls the writer: their frames together would not
-// fit into 8 KiB of stack, and every stream would take 16.
-//
-//go:noinline
-func (d *openaiDecoder) parse(object, typ []byte) error {
+// Parse implements Decoder: it reads an object into d.chunk.
+func (d *openaiDecoder) Parse(object, typ []byte) error {
 	d.reset()
 	d.jx.ResetBytes(object)
 	if err := d.jx.ObjBytes(d.field); err != nil {
@@ -168,6 +182,9 @@ func (d *openaiDecoder) parse(object, typ []byte) error {
 	return nil
 }
 
+// reset empties d.chunk, and keeps its memory. Its frame is not below the reading: see Decoder.
+//
+//go:noinline
 func (d *openaiDecoder) reset() {
 	d.fragments.clear()
 	c := &d.chunk
@@ -221,7 +238,8 @@ func (d *openaiDecoder) choice(j *jx.Decoder) error {
 	if j.Next() != jx.Object {
 		return j.Skip()
 	}
-	before, calls := d.chunk, d.fragments.n
+	d.before = d.chunk
+	calls := d.fragments.n
 	index, delta := 0, false
 	var message, text jx.Raw
 	err := j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
@@ -245,7 +263,7 @@ func (d *openaiDecoder) choice(j *jx.Decoder) error {
 		return j.Skip()
 	})
 	if index != 0 {
-		d.chunk, d.fragments.n = before, calls
+		d.chunk, d.fragments.n = d.before, calls
 		return err
 	}
 	d.deltas = d.deltas || delta

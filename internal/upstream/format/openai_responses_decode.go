@@ -54,10 +54,8 @@ type responsesItem struct {
 // end takes OpenRouter's [DONE], which says nothing.
 func (d *responsesDecoder) End(*Answer) error { return nil }
 
-func (d *responsesDecoder) Decode(object, typ []byte, out *Answer) error {
-	if err := d.parse(object, typ); err != nil {
-		return err
-	}
+// Pass implements Decoder.
+func (d *responsesDecoder) Pass(object, typ []byte, out *Answer) error {
 	e := &d.event
 	out.Model(e.model)
 	name, _ := bytes.CutPrefix(e.typ, []byte("response."))
@@ -100,15 +98,21 @@ func (d *responsesDecoder) Decode(object, typ []byte, out *Answer) error {
 	return nil
 }
 
-// parse reads an object into d.event. See openaiDecoder.parse.
+// reset empties d.event, and keeps its memory. Its frame is not below the reading: see Decoder.
 //
 //go:noinline
-func (d *responsesDecoder) parse(object, typ []byte) error {
+func (d *responsesDecoder) reset() {
 	e := &d.event
 	*e = responsesEvent{
 		typ: e.typ[:0], delta: e.delta[:0], text: e.text[:0], arguments: e.arguments[:0], model: e.model[:0], status: e.status[:0],
 		incomplete: e.incomplete[:0], failure: e.failure[:0], output: noIndex,
 	}
+}
+
+// Parse implements Decoder: it reads an object into d.event.
+func (d *responsesDecoder) Parse(object, typ []byte) error {
+	d.reset()
+	e := &d.event
 	d.jx.ResetBytes(object)
 	if err := d.jx.ObjBytes(d.field); err != nil {
 		return err

@@ -108,15 +108,25 @@ func (d *websopyDecoder) End(out *Answer) error {
 	return nil
 }
 
-func (d *websopyDecoder) Decode(object, typ []byte, out *Answer) error {
+// Parse implements Decoder: it reads an object into d.
+func (d *websopyDecoder) Parse(object, _ []byte) error {
+	d.reset()
+	d.jx.ResetBytes(object)
+	return d.jx.ObjBytes(d.field)
+}
+
+// reset empties d, and keeps its memory. Its frame is not below the reading: see Decoder.
+//
+//go:noinline
+func (d *websopyDecoder) reset() {
 	*d = websopyDecoder{
 		typ: d.typ[:0], content: d.content[:0], model: d.model[:0], finish: d.finish[:0], id: d.id[:0],
 		name: d.name[:0], args: d.args[:0], state: d.state[:0], message: d.message[:0], code: d.code[:0], phase: d.phase[:0],
 	}
-	d.jx.ResetBytes(object)
-	if err := d.jx.ObjBytes(d.field); err != nil {
-		return err
-	}
+}
+
+// Pass implements Decoder.
+func (d *websopyDecoder) Pass(object, typ []byte, out *Answer) error {
 	switch string(d.typ) {
 	case "content":
 		out.only(chat.Content, d.content, `"content":`)

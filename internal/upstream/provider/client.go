@@ -102,7 +102,7 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 		model := cmp.Or(req.Model, c.Model) // before: whoever needs req later keeps the question while the answer comes
 		err := c.stream(ctx, req, yield)
 		if err != nil {
-			err = c.teller(model).Explain(err)
+			err = c.explain(model, err)
 		}
 		trace.Note(ctx, c.Name, err)
 		if err != nil {
@@ -110,6 +110,11 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 		}
 	}
 }
+
+// explain makes of err what the client is told. It is apart from Stream, whose frame stays on the stack during the answer.
+//
+//go:noinline
+func (c *client) explain(model string, err error) error { return c.teller(model).Explain(err) }
 
 // stream is one attempt: it returns nil when the answer is complete or nobody wants it any more.
 func (c *client) stream(parent context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) error {
