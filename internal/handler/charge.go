@@ -101,8 +101,8 @@ func (c *charge) settle() {
 		c.usage = chat.Usage{PromptTokens: c.prompt, CompletionTokens: c.sent.Tokens()}
 	}
 	tokens := c.usage.PromptTokens + c.usage.CompletionTokens
+	c.metrics.Charged(tokens, c.estimated) // first: who sees that it is settled finds it counted
 	c.reservation.Settle(tokens)
-	c.metrics.Charged(tokens, c.estimated)
 }
 
 // cancel is for an answer that no provider is asked for.
