@@ -116,6 +116,7 @@ type Error struct {
 	Phase      Phase         // UpstreamTimeout only
 	RetryAfter time.Duration // zero when unknown
 	Limit      string        // RateLimited only: what there is only so much of
+	NoCredit   bool          // UpstreamAuth only: the account has no credit left
 	Err        error         // cause, may be nil
 }
 

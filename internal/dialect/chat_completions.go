@@ -167,8 +167,16 @@ func appendOpenAIError(dst []byte, e *chat.Error) []byte {
 func appendOpenAIErrorObject(dst []byte, e *chat.Error) []byte {
 	dst = appendString(append(dst, `{"message":`...), e.Message)
 	dst = append(append(dst, `,"type":"`...), openAIErrorType(e.Code)...)
-	dst = append(append(dst, `","param":null,"code":"`...), e.Code...)
+	dst = append(append(dst, `","param":null,"code":"`...), openAICode(e)...)
 	return append(dst, `"}`...)
+}
+
+// openAICode is the code of an error: ours, but for what clients of OpenAI's know by its own name and act on.
+func openAICode(e *chat.Error) chat.Code {
+	if e.NoCredit {
+		return "insufficient_quota"
+	}
+	return e.Code
 }
 
 // openAIErrorType is the coarse kind of an error. Some clients guess a status from it, and retry by that.

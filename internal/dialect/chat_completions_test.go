@@ -141,6 +141,14 @@ func TestErrorTypesSayWhatToDo(t *testing.T) {
 	}
 }
 
+func TestAnAccountWithoutCreditIsNamedAsClientsKnowIt(t *testing.T) {
+	e := &chat.Error{Code: chat.UpstreamAuth, NoCredit: true, Message: "m"}
+	const want = `"message":"m","type":"invalid_request_error","param":null,"code":"insufficient_quota"`
+	require.Equal(t, `{"error":{`+want+`}}`, string(completions.AppendRefusal(nil, e, "r1")))
+	failed := string(responses.Encoder(dialect.Response{Head: completionsHead}).Fail(nil, e, 0))
+	require.Equal(t, 3, strings.Count(failed, `"code":"insufficient_quota"`), "in the response, in the event and in its object")
+}
+
 func TestChatCompletionTextDoesNotAllocate(t *testing.T) {
 	buf := make([]byte, 0, 4096)
 	for _, typ := range []chat.Type{chat.Content, chat.Reasoning} {

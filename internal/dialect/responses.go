@@ -276,7 +276,7 @@ func (e *responsesEncoder) appendResponse(dst []byte, status string, c *chat.Com
 	if failure == nil {
 		dst = append(dst, `null`...)
 	} else {
-		dst = append(append(append(dst, `{"code":"`...), failure.Code...), `","message":`...)
+		dst = append(append(append(dst, `{"code":"`...), openAICode(failure)...), `","message":`...)
 		dst = append(appendString(dst, failure.Message), '}')
 	}
 	dst = append(dst, `,"incomplete_details":`...)
@@ -319,7 +319,7 @@ func (e *responsesEncoder) Reconnect(dst []byte, _ time.Duration) []byte { retur
 func (e *responsesEncoder) Fail(dst []byte, err *chat.Error, seq uint64) []byte {
 	dst = append(e.event(e.begin(dst), "response.failed"), `,"response":`...)
 	dst = append(e.appendResponse(dst, "failed", nil, err), '}')
-	dst = append(append(append(e.event(dst, "error"), `,"code":"`...), err.Code...), `","message":`...)
+	dst = append(append(append(e.event(dst, "error"), `,"code":"`...), openAICode(err)...), `","message":`...)
 	dst = append(appendString(dst, err.Message), `,"param":null,"error":`...)
 	return e.end(append(appendOpenAIErrorObject(dst, err), '}'), seq)
 }

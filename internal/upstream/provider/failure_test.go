@@ -179,6 +179,7 @@ func TestWhatProvidersSayOfFailuresIsUnderstood(t *testing.T) {
 		e := reported(t, host, tc.status, nil, tc.body)
 		require.Equal(t, tc.code, e.Code, "%d %s: %s", tc.status, tc.body, e.Message)
 		require.Contains(t, e.Message, tc.says, tc.body)
+		require.Equal(t, tc.says == "no credit", e.NoCredit, tc.body)
 	}
 }
 

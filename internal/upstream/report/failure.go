@@ -25,6 +25,7 @@ type failureClass struct {
 	kind, says   *regexp.Regexp
 	unless       *regexp.Regexp
 	at, saysAt   func(status int) bool // at which status codes and sentences count, and sentences alone; nil: at any
+	noCredit     bool                  // of the account
 	withoutAWait bool                  // the status counts only if the provider does not say how long to wait
 }
 
@@ -91,7 +92,7 @@ var failureClasses = []failureClass{
 	},
 	{
 		code: chat.UpstreamAuth, message: "the relay's account at the provider has no credit left",
-		statuses: []int{402}, withoutAWait: true,
+		statuses: []int{402}, withoutAWait: true, noCredit: true,
 		kind: anyOf(`insufficient.?(user.?)?(quota|balance|credit|fund)`, `billing`, `payment.?required`,
 			`exceeded_current_quota`, `arrear`,
 			`\bout_of_credit`, `no_credit`, `credits?_(exhausted|depleted|required)`, `accountoverdue`,
@@ -286,7 +287,7 @@ func (r *providerReport) errFrom(t Teller) *chat.Error {
 	said := strings.Join(r.messages, "\n")
 	class := classOf(r.status, kind, said, r.retryAfter > 0)
 	f := &providerFailure{report: *r, elsewhere: class.elsewhere || r.status == 404 || r.status == 413}
-	e := &chat.Error{Code: class.code, Message: class.message, RetryAfter: r.retryAfter, Err: f}
+	e := &chat.Error{Code: class.code, Message: class.message, RetryAfter: r.retryAfter, NoCredit: class.noCredit, Err: f}
 	if e.RetryAfter == 0 && e.Code.Retryable() {
 		e.RetryAfter = r.toldWait()
 	}
