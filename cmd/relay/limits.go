@@ -23,17 +23,15 @@ func newLimiter(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metri
 		},
 		Away: limit.Away(cfg.LimitFallback), Longest: cfg.MaxDuration,
 	}
-	up := func() bool { return true }
 	stop = func() {}
 	if cfg.RedisURL != "" {
 		if o.Redis, err = openLimits(cfg, log); err != nil {
 			return nil, nil, err
 		}
-		up = func() bool { return o.Redis.States()[redisconn.Up] == len(o.Redis.Nodes()) }
 		stop = o.Redis.Close
 	}
 	l = limit.NewLimiter(o)
-	metrics.ObserveLimits(l, up)
+	metrics.ObserveLimits(l)
 	return l, func() {
 		l.Close()
 		stop()

@@ -19,6 +19,7 @@ import (
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/limit"
+	"github.com/websopy/relay/internal/redisconn"
 	"github.com/websopy/relay/internal/stream"
 )
 
@@ -222,4 +223,116 @@ func TestWhateverTheOrderOfEndsAllIsSettled(t *testing.T) {
 	}
 	all.Wait()
 	require.Equal(t, want, l.used(t))
+}
+
+func TestARefusalForALimitInEachShape(t *testing.T) {
+	l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 60, Window: time.Minute, Burst: 1}}, func(o *handler.Options) {
+		o.CORSOrigins = []string{"https://app.example"}
+	})
+	auth := []string{"Authorization", "Bearer " + callersKey}
+	res, body := fetch(t, http.MethodPost, l.url+"/api/chat/stream", question, append(auth, "Origin", "https://app.example")...)
+	require.Equal(t, http.StatusOK, res.StatusCode, body)
+	require.Equal(t, `"requests";q=60;w=60`, res.Header.Get("RateLimit-Policy"))
+	require.Equal(t, `"requests";r=0;t=1`, res.Header.Get("RateLimit"))
+	require.Equal(t, "60", res.Header.Get("x-ratelimit-limit-requests"))
+	require.Equal(t, "0", res.Header.Get("x-ratelimit-remaining-requests"))
+	require.Equal(t, "1s", res.Header.Get("x-ratelimit-reset-requests"))
+	require.Empty(t, res.Header.Get("x-ratelimit-limit-tokens"))
+	exposed := strings.Join(res.Header.Values("Access-Control-Expose-Headers"), ", ")
+	for _, name := range []string{"Retry-After", "Ratelimit", "Ratelimit-Policy", "X-Ratelimit-Remaining-Tokens"} {
+		require.Contains(t, strings.ToLower(exposed), strings.ToLower(name))
+	}
+
+	drain := func() { // whatever came back meanwhile
+		require.Eventually(t, func() bool {
+			r, err := l.limiter.Reserve("name me", "", 0)
+			if err == nil {
+				r.Settle(0)
+			}
+			return err != nil
+		}, patience, time.Millisecond)
+	}
+	drain()
+	res, body = fetch(t, http.MethodPost, l.url+"/api/chat/stream", question, auth...)
+	require.Equal(t, http.StatusTooManyRequests, res.StatusCode)
+	require.Equal(t, "1", res.Header.Get("Retry-After"))
+	require.Equal(t, `"requests";r=0;t=1`, res.Header.Get("RateLimit"))
+	e := lastError(t, body)
+	require.Equal(t, chat.RateLimited, e.Code)
+	require.Equal(t, 1, e.RetryAfter)
+	require.Contains(t, body, `"limit":"requests"`)
+	require.True(t, e.Retryable)
+
+	drain()
+	res, body = fetch(t, http.MethodPost, l.url+"/v1/chat/completions", `{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true}`, auth...)
+	require.Equal(t, http.StatusTooManyRequests, res.StatusCode)
+	require.Contains(t, body, `"type":"rate_limit_error"`)
+	require.Equal(t, "0", res.Header.Get("x-ratelimit-remaining-requests"))
+
+	drain()
+	res = ask(t, http.DefaultClient, http.MethodGet, l.url+"/v1/ai/chat?message=hi", "", append(auth, "Accept", "text/event-stream")...)
+	require.Equal(t, http.StatusOK, res.StatusCode, "any other status ends an EventSource for good")
+	frame, _ := io.ReadAll(res.Body) // and the connection is cut
+	require.Regexp(t, "^data: {\"type\":\"ping\"}\nretry: [123][0-9]{3}\n\n$", string(frame))
+	require.Equal(t, float64(3), l.counted(t, "relay_limited_total")["requests"])
+	require.Equal(t, float64(3), l.counted(t, "relay_requests_refused_total")["rate_limited"])
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// A retry finds the answer that runs already, although the caller may not ask for another.
+func TestARetryIsNoFurtherRequest(t *testing.T) {
+	l := newLimited(t, limit.Limits{Streams: 1, Requests: limit.Rate{Count: 1, Window: time.Hour}})
+	res, err := l.ask(t.Context(), "hang", true, "Idempotency-Key", "a-key")
+	require.NoError(t, err)
+	id := res.Header.Get("X-Stream-Id")
+	res.Body.Close()
+	res, err = l.ask(t.Context(), "hang", true, "Idempotency-Key", "a-key")
+	require.NoError(t, err)
+	defer res.Body.Close()
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	require.Equal(t, "true", res.Header.Get("Idempotency-Replayed"))
+	require.Equal(t, id, res.Header.Get("X-Stream-Id"))
+
+	for _, other := range []string{"another-key", ""} {
+		refused, err := l.ask(t.Context(), "hang", true, "Idempotency-Key", other)
+		require.NoError(t, err)
+		refused.Body.Close()
+		require.Equal(t, http.StatusTooManyRequests, refused.StatusCode)
+	}
+	changed, err := l.ask(t.Context(), "done", true, "Idempotency-Key", "a-key")
+	require.NoError(t, err)
+	changed.Body.Close()
+	require.Equal(t, http.StatusTooManyRequests, changed.StatusCode)
+}
+
+// Who finds no place has not asked.
+func TestWhoFindsNoPlaceHasUsedNothing(t *testing.T) {
+	places := limit.NewPlaces(limit.PlacesOptions{Places: 1})
+	taken, err := places.Take(t.Context(), "other")
+	require.NoError(t, err)
+	defer taken.Give()
+	l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 1, Window: time.Hour}, TokensPerDay: 5000}, func(o *handler.Options) {
+		o.Generations = places
+	})
+	for range 3 {
+		res, err := l.ask(t.Context(), "done", false)
+		require.NoError(t, err)
+		res.Body.Close()
+		require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+	}
+	require.Zero(t, l.used(t))
+}
+
+func TestLimitsThatCanNotBeLookedUp(t *testing.T) {
+	conn, err := redisconn.Open(redisconn.Options{URL: "redis://127.0.0.1:1", Probe: time.Hour})
+	require.NoError(t, err)
+	t.Cleanup(conn.Close)
+	limiter := limit.NewLimiter(limit.LimiterOptions{Limits: limit.Limits{Streams: 1}, Redis: conn, Away: limit.AwayClosed})
+	t.Cleanup(limiter.Close)
+	r := start(t, handler.Options{Upstream: hello, Limiter: limiter, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
+	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Authorization", "Bearer k")
+	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+	require.Equal(t, "1", res.Header.Get("Retry-After"))
+	require.Equal(t, chat.Overloaded, lastError(t, body).Code)
+	require.Contains(t, lastError(t, body).Error, "RELAY_LIMIT_FALLBACK")
 }

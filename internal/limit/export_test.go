@@ -34,3 +34,6 @@ func Callers(l *Limiter) int {
 	defer l.here.mu.Unlock()
 	return len(l.here.callers)
 }
+
+// IsShared tells whether a reservation is in Redis.
+func IsShared(r *Reservation) bool { return r != nil && r.id != "" }

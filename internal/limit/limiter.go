@@ -60,6 +60,9 @@ func (l *Limiter) Close() {
 // Reserved is how many tokens are reserved for answers that run now.
 func (l *Limiter) Reserved() int64 { return l.reserved.Load() }
 
+// Up tells whether limits are kept where they are meant to be: in Redis, where there is one.
+func (l *Limiter) Up() bool { return l.shared == nil || l.shared.up() }
+
 // Lost is how many settlements were given up, because Redis was away for too long.
 func (l *Limiter) Lost() uint64 {
 	if l.shared == nil {

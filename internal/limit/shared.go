@@ -22,6 +22,7 @@ const Probe = 500 * time.Millisecond
 
 const (
 	reserveTime = 250 * time.Millisecond // for Redis to answer whoever waits, once: then it is away
+	tries       = 4                      // while others are answered, and this process gets too little of the CPU
 	streamLease = 15 * time.Second
 	askAgain    = Probe
 	afterLong   = 10 * time.Minute // that a reservation is kept beyond the longest answer
@@ -54,6 +55,7 @@ type shared struct {
 	name  string        // of this process, in ids
 	last  atomic.Uint64
 
+	health  health
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	wake    chan struct{}
@@ -85,7 +87,7 @@ func newShared(conn *redisconn.Conn, longest, lease time.Duration) *shared {
 	}
 	s := &shared{
 		conn: conn, lease: lease, life: millis(life), name: rand.Text()[:10],
-		wake: make(chan struct{}, 1), open: make(map[*Reservation]struct{}),
+		health: health{start: time.Now()}, wake: make(chan struct{}, 1), open: make(map[*Reservation]struct{}),
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -128,12 +130,10 @@ func (s *shared) reserve(r *Reservation) error {
 		strconv.FormatInt(l.TokensPerDay, 10), strconv.Itoa(l.Streams),
 		r.id, millis(s.lease), s.life,
 	}}
-	ctx, cancel := context.WithTimeout(context.Background(), reserveTime)
-	defer cancel()
-	answer, err := s.conn.Run(ctx, s.conn.Node(r.key.reservation), reserveScript, run)[0].AsIntSlice()
+	answer, err := s.ask(run, r.key.reservation)
 	if err != nil || len(answer) < 8 {
 		if !errors.Is(err, redisconn.ErrAway) {
-			s.settle(r, -r.tokens, true) // it may be there all the same
+			s.end(r, -r.tokens, true, true) // it may be there all the same
 		}
 		return errors.Join(errAsking, err)
 	}
@@ -156,6 +156,43 @@ func (s *shared) reserve(r *Reservation) error {
 
 var errAsking = errors.New("asking Redis for a reservation")
 
+// ask runs the script that reserves. It may be run again: what it has done once it does not do twice.
+func (s *shared) ask(run redisconn.Run, key string) ([]int64, error) {
+	node := s.conn.Node(key)
+	pulse := s.health.of(node)
+	var err error
+	for range tries {
+		began := s.health.now()
+		if !pulse.asks(began) {
+			return nil, redisconn.ErrAway
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), reserveTime)
+		var answer []int64
+		answer, err = s.conn.Run(ctx, node, reserveScript, run)[0].AsIntSlice()
+		late := ctx.Err() != nil
+		cancel()
+		now := s.health.now()
+		if err == nil {
+			pulse.alive(now)
+			return answer, nil
+		}
+		if !late || pulse.silent(began, now) {
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+// up tells whether Redis can be asked, as far as is known.
+func (s *shared) up() bool {
+	for _, n := range s.conn.Nodes() {
+		if n.State() != redisconn.Up {
+			return false
+		}
+	}
+	return s.health.up()
+}
+
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 func decimal(us float64) string { return strconv.FormatFloat(us, 'f', -1, 64) }
@@ -172,11 +209,16 @@ func (s *shared) watch(r *Reservation) {
 
 // settle has Redis told of the end of r. It does not wait for it.
 func (s *shared) settle(r *Reservation, tokens int64, cancelled bool) {
+	s.end(r, tokens, cancelled, false)
+}
+
+// end is settle, also for a reservation that may come to Redis later than this, or never.
+func (s *shared) end(r *Reservation, tokens int64, cancelled, unsure bool) {
 	each1, _ := r.limits.Requests.each()
 	each2, _ := r.limits.Tokens.each()
 	told := settlement{key: r.key.reservation, since: time.Now(), run: redisconn.Run{Keys: r.key.all(), Args: []string{
 		decimal(each1), decimal(each2), strconv.FormatInt(tokens, 10), flag(r.limits.TokensPerDay > 0),
-		flag(cancelled && r.limits.Requests.Count > 0), r.id,
+		flag(cancelled && r.limits.Requests.Count > 0), r.id, flag(unsure),
 	}}}
 	s.mu.Lock()
 	delete(s.open, r)
@@ -222,7 +264,6 @@ func (s *shared) work(ctx context.Context) {
 func (s *shared) flush(ctx context.Context) {
 	s.mu.Lock()
 	all := s.unsaid
-	s.unsaid = nil
 	s.mu.Unlock()
 	if len(all) == 0 {
 		return
@@ -230,7 +271,7 @@ func (s *shared) flush(ctx context.Context) {
 	kept := s.tell(ctx, all)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unsaid = append(kept, s.unsaid...)
+	s.unsaid = append(kept, s.unsaid[len(all):]...) // others came meanwhile
 }
 
 // tell gives those of which Redis did not hear.

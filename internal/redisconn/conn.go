@@ -91,22 +91,22 @@ func (c *Conn) Client() (rueidis.Client, error) {
 type Build func(b rueidis.Builder) rueidis.Commands
 
 // Do sends commands about keys of node n in one round trip, within CallTimeout, and learns from the results how n
-// is. When n is away, nothing is sent and the error is ErrAway.
+// is, unless ctx has ended meanwhile. When n is away, nothing is sent and the error is ErrAway.
 func (c *Conn) Do(ctx context.Context, n *Node, build Build) ([]rueidis.RedisResult, error) {
 	client := c.client.Load()
 	if client == nil || n.State() == Away {
 		return nil, ErrAway
 	}
-	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	timed, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
-	results := (*client).DoMulti(ctx, build((*client).B())...)
+	results := (*client).DoMulti(timed, build((*client).B())...)
 	c.learn(ctx, client, n, results)
 	return results, nil
 }
 
 func (c *Conn) learn(ctx context.Context, used *rueidis.Client, n *Node, results []rueidis.RedisResult) {
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return // whoever asked has left
+	if ctx.Err() != nil {
+		return // whoever asked has left, or had less patience than CallTimeout
 	}
 	for _, r := range results {
 		err := r.Error()

@@ -31,9 +31,9 @@ func (c *Conn) Run(ctx context.Context, n *Node, s Script, runs ...Run) []rueidi
 		}
 		return results
 	}
-	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	timed, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
-	results := s.do(ctx, *client, runs)
+	results := s.do(timed, *client, runs)
 	c.learn(ctx, client, n, results)
 	return results
 }

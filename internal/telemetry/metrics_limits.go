@@ -26,8 +26,8 @@ func (m *Metrics) Charged(tokens int64, estimated bool) {
 	m.charged.WithLabelValues(strconv.FormatBool(estimated)).Add(float64(tokens))
 }
 
-// ObserveLimits exposes what is kept of callers' limits. up tells whether Redis is there to keep them.
-func (m *Metrics) ObserveLimits(limiter *limit.Limiter, up func() bool) {
+// ObserveLimits exposes what is kept of callers' limits.
+func (m *Metrics) ObserveLimits(limiter *limit.Limiter) {
 	m.reg.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "relay_limit_reserved_tokens",
 			Help: "Tokens that are reserved for answers that run here."}, func() float64 { return float64(limiter.Reserved()) }),
@@ -35,7 +35,7 @@ func (m *Metrics) ObserveLimits(limiter *limit.Limiter, up func() bool) {
 			Help: "Answers whose real cost Redis was never told, because it was away for too long."}, func() float64 { return float64(limiter.Lost()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "relay_limit_store_up",
 			Help: "0 while Redis, where limits are kept for all replicas, is away, otherwise 1."}, func() float64 {
-			if up() {
+			if limiter.Up() {
 				return 1
 			}
 			return 0

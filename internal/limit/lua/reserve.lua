@@ -30,6 +30,10 @@ if budget > 0 then
   if used + math.min(tokens, budget) > budget then spent = 1 end
 end
 
+if redis.call('EXISTS', KEYS[5]) == 1 then -- it was done and its answer came too late, or was given up
+  return {1, 0, 0, 0, 0, math.max(0, has1 - now), math.max(0, has2 - now), used}
+end
+
 local most, full = tonumber(ARGV[7]), 0
 if most > 0 then
   redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', now))

@@ -1,9 +1,16 @@
 -- Ends an answer, once: gives its stream back and uses further tokens, or gives some back, whether there are enough or
 -- not. See Rate.settle for the arithmetic.
 -- KEYS requests, tokens, tokens of the day, streams, reservation
--- ARGV each request us, each token us, tokens, whether the day is counted, whether the request is given back, id
+-- ARGV each request us, each token us, tokens, whether the day is counted, whether the request is given back, id,
+--      whether the reservation may still be on its way
 -- -> 1, or 0 when there is nothing to settle: it was done before, or the reservation never came here, or is lost
-if redis.call('DEL', KEYS[5]) == 0 then return 0 end
+local reserved = redis.call('GET', KEYS[5]) == '1'
+if ARGV[7] == '1' then
+  redis.call('SET', KEYS[5], '0', 'PX', 600000) -- it is in the way of the reservation, should that come after all
+else
+  redis.call('DEL', KEYS[5])
+end
+if not reserved then return 0 end
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 
