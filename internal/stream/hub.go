@@ -132,7 +132,7 @@ func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool,
 			return f, replayed, err
 		}
 	} else if h.store != nil {
-		if f, err = h.keepHere(g); f != nil || err != nil {
+		if f, err = h.keepHere(ctx, g); f != nil || err != nil {
 			return f, f != nil, err
 		}
 	}
@@ -163,13 +163,21 @@ func (h *Hub) create(ctx context.Context, g *generation) (f *Follower, replayed 
 	}
 	g.mirror.former = g.id // Redis may have taken it after all
 	h.rename(g, newHereID())
-	f, err = h.keepHere(g)
+	f, err = h.keepHere(ctx, g)
 	return f, f != nil, err
 }
 
-// keepHere has g begin in memory, and be published when Redis is back. It gives a Follower of the stream here that has
-// g's key already, if there is one; g is none then.
-func (h *Hub) keepHere(g *generation) (f *Follower, err error) {
+// keepHere has g begin in memory, and be published when Redis is back. It gives a Follower of the stream that has g's
+// key already, if there is one; g is none then. A Redis that takes no writes may still say who has the key.
+func (h *Hub) keepHere(ctx context.Context, g *generation) (f *Follower, err error) {
+	if g.key != "" {
+		if first := h.store.holder(ctx, g.key, g.body); first != "" {
+			if f, err = h.Attach(ctx, g.owner, first, 0); err == nil {
+				h.withdraw(g)
+				return f, nil
+			}
+		}
+	}
 	if f, err = h.holdKeyHere(g); f != nil || err != nil {
 		h.withdraw(g)
 		return f, err

@@ -39,6 +39,9 @@ func TestARedisThatRefusesWritesEndsNoAnswer(t *testing.T) {
 				a.becomes(t, "relay_resume_store_up", "0")
 				a.becomes(t, `relay_resume_store_nodes{state="refuses_writes"}`, "1")
 				inMemory(t, p, a)
+				again := newClient(t, w.here[0].question) // a retry on the other replica, which can read whose key it is
+				again.words(t, b, 1)
+				require.Equal(t, w.here[0].id, again.id)
 				time.Sleep(18 * time.Second)
 				configure(t, redis, name, "0")
 				w.whole()
