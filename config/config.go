@@ -76,6 +76,8 @@ type Config struct {
 	ResumeBytes      ByteSize      `env:"RELAY_RESUME_BYTES" envDefault:"256MiB" help:"memory for all streams of this process; beyond it ended ones give way, then growing ones of the caller with most, and new ones get 503 overloaded; 0: no cap"`
 	ResumePerStream  ByteSize      `env:"RELAY_RESUME_BYTES_PER_STREAM" envDefault:"8MiB" help:"one stream's log, beyond it the stream ends; 0: no cap"`
 
+	TraceInbound string `env:"RELAY_TRACE_INBOUND" envDefault:"auto" group:"Traces (OTEL_EXPORTER_OTLP_ENDPOINT and the rest of OpenTelemetry's variables say where they go)" help:"what a traceparent of a request means: parent, its trace goes on here; link, the relay's own trace points to it; ignore; auto: parent where callers need a key or token, otherwise link, because whether a parent is sampled is the caller's choice"`
+
 	LogLevel  string `env:"RELAY_LOG_LEVEL" envDefault:"info" group:"Logging" help:"trace, debug, info, warn or error"`
 	LogFormat string `env:"RELAY_LOG_FORMAT" envDefault:"auto" help:"json, console or auto: console on a terminal, JSON otherwise"`
 

@@ -38,7 +38,7 @@ func TestWithoutAnySettingTheDemoServesWithTheDocumentedDefaults(t *testing.T) {
 
 		Store: "memory", ResumeGrace: time.Minute, ResumeRetention: 10 * time.Minute,
 		ResumeBytes: 256 << 20, ResumePerStream: 8 << 20,
-		JWTAlgorithms: []string{"RS256", "ES256", "EdDSA"}, LimitFallback: "local",
+		JWTAlgorithms: []string{"RS256", "ES256", "EdDSA"}, LimitFallback: "local", TraceInbound: "link",
 
 		LogLevel: "info", LogFormat: "auto",
 		Upstreams: []config.Upstream{{
@@ -67,7 +67,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"RELAY_LIMIT_REQUESTS=60/m:10", "RELAY_LIMIT_TOKENS=100000/h", "RELAY_BUDGET_TOKENS=2000000/d", "RELAY_LIMIT_FALLBACK=Closed",
 		"RELAY_JWT_ISSUER=https://login.example.com/", "RELAY_JWT_JWKS="+certFile, "RELAY_JWT_AUDIENCE=relay,chat", "RELAY_JWT_ALGORITHMS=ps256,EDDSA",
 		"RELAY_JWT_REQUIRE=groups=chat,a.b=c=d", "RELAY_JWT_NAME_CLAIM=email", "RELAY_JWT_TIER_CLAIM=plan", "RELAY_JWT_COOKIE=__Host-session", "RELAY_JWT_CA_FILE="+certFile,
-		"RELAY_LOG_LEVEL=DEBUG", "RELAY_LOG_FORMAT=json",
+		"RELAY_TRACE_INBOUND=Ignore", "RELAY_LOG_LEVEL=DEBUG", "RELAY_LOG_FORMAT=json",
 		"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/", "UPSTREAM_API_KEY=az-key",
 		"UPSTREAM_MODEL=gpt-4o", "UPSTREAM_MODELS=gpt-4*,o3", "UPSTREAM_API_VERSION=2025-01-01-preview",
 		"UPSTREAM_FAMILY=my-*=gpt-5.5,none", "UPSTREAM_DROP_FIELDS=user,a.b", "UPSTREAM_RENAME_FIELDS=seed=random_seed",
@@ -87,7 +87,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		RedisCAFile: certFile, SentinelUser: "su", SentinelPassword: "sp", ResumeGrace: 5 * time.Second, ResumeRetention: time.Second,
 		ResumeBytes: 1 << 30, LimitStreams: 9,
 		LimitRequests: config.Rate{Count: 60, Window: time.Minute, Burst: 10}, LimitTokens: config.Rate{Count: 100_000, Window: time.Hour},
-		BudgetTokens: config.Rate{Count: 2_000_000, Window: 24 * time.Hour}, LimitFallback: "closed",
+		BudgetTokens: config.Rate{Count: 2_000_000, Window: 24 * time.Hour}, LimitFallback: "closed", TraceInbound: "ignore",
 		JWTIssuer: "https://login.example.com/", JWTKeys: certFile, JWTAudience: []string{"relay", "chat"}, JWTAlgorithms: []string{"PS256", "EdDSA"},
 		JWTRequire: []string{"groups=chat", "a.b=c=d"}, JWTNameClaim: "email", JWTTierClaim: "plan", JWTCookie: "__Host-session", JWTCAFile: certFile,
 		LogLevel: "debug", LogFormat: "json",

@@ -118,6 +118,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"a setting of former times":                  {"RELAY_RESUME_PER_CALLER=3", "RELAY_RESUME_PER_CALLER: is not a setting any more; use RELAY_LIMIT_STREAMS, which counts all answers of a caller that are being generated"},
 
 		"a log level zerolog lacks": {"RELAY_LOG_LEVEL=loud", `RELAY_LOG_LEVEL: "loud" is not one of trace, debug, info, warn, error`},
+		"a trace that is kept":      {"RELAY_TRACE_INBOUND=keep", `RELAY_TRACE_INBOUND: "keep" is not one of auto, parent, link, ignore`},
 		"an unknown log format":     {"RELAY_LOG_FORMAT=xml", `RELAY_LOG_FORMAT: "xml" is not one of auto, json, console`},
 
 		"an address without a port":       {"RELAY_ADDR=localhost", `RELAY_ADDR: "localhost" ` + noAddress},

@@ -72,6 +72,12 @@ func (c *Config) validate(r *report) {
 	}
 
 	c.checkResume(r)
+	c.TraceInbound = r.oneOf("trace_inbound", c.TraceInbound, "auto", "parent", "link", "ignore")
+	if c.TraceInbound == "auto" && c.Open() {
+		c.TraceInbound = "link"
+	} else if c.TraceInbound == "auto" {
+		c.TraceInbound = "parent"
+	}
 	c.LogLevel = r.oneOf("log_level", c.LogLevel, "trace", "debug", "info", "warn", "error")
 	c.LogFormat = r.oneOf("log_format", c.LogFormat, "auto", "json", "console")
 }

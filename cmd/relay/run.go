@@ -81,7 +81,12 @@ func serve(
 	if err != nil {
 		return err
 	}
-	relay := newRelay(cfg, log, metrics, hub, generations, limiter, tokens, upstreams, redact)
+	tracer, stopTraces, err := newTracer(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer stopTraces()
+	relay := newRelay(cfg, log, metrics, hub, generations, limiter, tokens, upstreams, redact, tracer)
 	if cfg.File != "" {
 		r := &reloader{environ: environ, cfg: cfg, log: log, metrics: metrics, redact: redact, secrets: secrets, routes: upstreams}
 		defer r.start()()
@@ -130,7 +135,7 @@ func serve(
 
 func newRelay(
 	cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics, hub *stream.Hub, generations *limit.Places,
-	limiter *limit.Limiter, tokens *identity.Tokens, upstreams *routes, redact telemetry.Redaction,
+	limiter *limit.Limiter, tokens *identity.Tokens, upstreams *routes, redact telemetry.Redaction, tracer *telemetry.Tracer,
 ) *handler.Relay {
 	var keys []identity.APIKey
 	for _, k := range cfg.APIKeys {
@@ -144,7 +149,7 @@ func newRelay(
 		MaxBody: int64(cfg.MaxBody), APIMaxBody: int64(cfg.V1MaxBody), BodyBytes: int64(cfg.BodyBytes), BodyTimeout: cfg.BodyTimeout,
 		MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
 		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI, Dialects: dialects,
-		Log: log, Metrics: metrics, Redact: redact,
+		Log: log, Metrics: metrics, Tracer: tracer, Redact: redact,
 	})
 }
 

@@ -54,6 +54,9 @@ type Head struct {
 	// Note is what that dialect has to remember of the request to tell the answer, in terms of its own. Other
 	// dialects don't read it. It is at most some hundred bytes, and empty when there is nothing.
 	Note string
+
+	// Trace tells who follows the answer in which trace it is generated, as a traceparent. Empty: in none.
+	Trace string
 }
 
 // Completion is what is known at the end of a complete answer.

@@ -31,6 +31,7 @@ type record struct {
 	id    string // of a resumable stream
 	start time.Time
 	trace trace.Trace
+	span  *telemetry.Span
 
 	tally
 	charge *charge // of who asked the provider; nil: there is none, or it is another record's
@@ -78,7 +79,7 @@ func (r *Relay) newRecord(req *http.Request, asked string) *record {
 	v := visitOf(req)
 	return &record{
 		visit: v, asked: asked, start: time.Now(), tally: tally{metrics: r.Metrics},
-		trace: trace.Trace{Caller: v.caller.Share},
+		trace: trace.Trace{Caller: v.caller.Share, RequestID: v.id},
 	}
 }
 
@@ -164,7 +165,7 @@ func (rec *record) facts() *telemetry.Stream {
 	s := &telemetry.Stream{
 		RequestID: v.id, Client: v.caller.Addr, Caller: v.caller.Name,
 		ID: rec.id, Model: rec.asked, Ignored: v.ignored,
-		Trace: &rec.trace, Done: rec.done,
+		Trace: &rec.trace, Span: rec.span, Done: rec.done,
 		Start: rec.start, First: rec.first, Chunks: rec.chunks, Bytes: rec.bytes,
 		Reason: rec.reason, Failure: rec.failure,
 	}

@@ -43,12 +43,17 @@ func (r *Relay) begin(
 	rec = r.newRecord(req, ask.Model)
 	generation := r.newRecord(req, ask.Model)
 	generation.charge = charge
+	rec.span = r.Tracer.Request(req, visitOf(req).id)
+	generation.span = rec.span.Generation()
+	head := r.head(req, ask)
+	head.Trace = generation.span.Traceparent()
 	question := visitOf(req).question
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
 		Owner: visitOf(req).caller.Owner, Share: visitOf(req).caller.Share, Key: key, Body: *body, Chat: visitOf(req).chat,
-		Head: r.head(req, ask), Question: questionSize(&ask.Request),
+		Head: head, Question: questionSize(&ask.Request),
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
-			return whenBegun(r.Upstream.Stream(trace.With(ctx, &generation.trace), &ask.Request), question.Release, charge)
+			ctx = trace.With(generation.span.In(ctx, &generation.trace), &generation.trace)
+			return whenBegun(r.Upstream.Stream(ctx, &ask.Request), question.Release, charge)
 		},
 		Ended: func(o stream.Outcome) {
 			question.Release()
@@ -69,6 +74,7 @@ func (r *Relay) begin(
 	}
 	if replayed {
 		w.Header().Set("Idempotency-Replayed", "true")
+		rec.span = nil // see follow
 	} else {
 		visitOf(req).question = nil // the generation's: this client may leave before the provider has answered
 	}
@@ -160,6 +166,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
 	rec.id, rec.resumed = f.ID(), of.Resumed
+	r.follow(req, f, rec)
 	w.Header().Set("X-Stream-Id", f.ID())
 	of.Head = f.Head()
 	of.Grace, of.Retention = r.Streams.Keeps()
@@ -169,11 +176,20 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	rec.abort()
 }
 
+// follow begins the trace of who reads an answer that another request began.
+func (r *Relay) follow(req *http.Request, f *stream.Follower, rec *record) {
+	if rec.span == nil {
+		rec.span = r.Tracer.Request(req, visitOf(req).id)
+		rec.span.LinkTo(f.Head().Trace)
+	}
+}
+
 // serveWhole follows a resumable stream to its end, for a client that wants one JSON object. The answer is generated
 // on when the client, or a proxy in front, has lost its patience, and the same request again waits for the rest.
 func (r *Relay) serveWhole(w http.ResponseWriter, req *http.Request, f *stream.Follower, rec *record) {
 	defer f.Close()
 	rec.id = f.ID()
+	r.follow(req, f, rec)
 	w.Header().Set("X-Stream-Id", f.ID())
 	r.whole(w, req, f.Head(), f.Chunks(req.Context()), rec)
 	r.ended(rec)

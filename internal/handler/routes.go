@@ -88,6 +88,7 @@ type Options struct {
 
 	Log     zerolog.Logger
 	Metrics *telemetry.Metrics
+	Tracer  *telemetry.Tracer   // nil: no traces
 	Redact  telemetry.Redaction // takes out of logs and messages what must not appear there, whoever quotes it
 }
 

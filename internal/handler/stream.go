@@ -155,7 +155,8 @@ func (r *Relay) answerHere(
 
 	rec := r.newRecord(req, ask.Model)
 	rec.charge = charge
-	ctx = trace.With(ctx, &rec.trace)
+	rec.span = r.Tracer.Request(req, visitOf(req).id)
+	ctx = trace.With(rec.span.In(ctx, &rec.trace), &rec.trace)
 	if ask.Stream {
 		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), r.encoderHere(req, ask), rec)
 	} else {

@@ -52,6 +52,7 @@ const (
 	headCreated = 2 // a number, in milliseconds since 1970
 	headDialect = 3
 	headNote    = 4
+	headTrace   = 5
 )
 
 var errRecord = errors.New("not a record of a stream log")
@@ -108,6 +109,7 @@ func appendHead(dst []byte, h *chat.Head) []byte {
 	rest = appendNumber(rest, headCreated, h.Created.UnixMilli())
 	rest = appendText(rest, headDialect, h.Dialect)
 	rest = appendText(rest, headNote, h.Note)
+	rest = appendText(rest, headTrace, h.Trace)
 	return appendRecord(dst, kindHead, rest)
 }
 
@@ -253,6 +255,8 @@ func decodeHead(id string, data []byte) chat.Head {
 			h.Dialect = string(f.value)
 		case headNote:
 			h.Note = string(f.value)
+		case headTrace:
+			h.Trace = string(f.value)
 		}
 	}
 	return h

@@ -23,6 +23,7 @@ type Stream struct {
 	Ignored string // the fields of the request that did not reach the provider
 
 	Trace *trace.Trace
+	Span  *Span            // nil: there is none
 	Done  *chat.Completion // nil when it did not come so far
 
 	Estimated *chat.Usage // what its caller's limits are charged, where the provider did not say; nil: nothing
@@ -52,6 +53,7 @@ func (t *Telemetry) GenerationEnded(s *Stream) {
 
 func (t *Telemetry) tell(s *Stream, what string) {
 	t.countAttempts(s)
+	s.Span.end(s)
 	level := zerolog.InfoLevel
 	if s.Failure != nil {
 		level = zerolog.WarnLevel
@@ -93,6 +95,9 @@ func (t *Telemetry) lineOfRequest(e *zerolog.Event, s *Stream, what string) {
 	e.Str("request_id", s.RequestID).Str("reason", s.Reason).Stringer("client", s.Client)
 	if s.Caller != "" {
 		e.Str("caller", s.Caller)
+	}
+	if s.Span != nil {
+		e.Str("trace_id", s.Span.traceID())
 	}
 	if s.ID != "" {
 		e.Str("stream", s.ID[:8]) // whole, it would let a reader of the log attach

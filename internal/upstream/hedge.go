@@ -24,7 +24,7 @@ type lane struct {
 
 // start runs a lane, which is sent to ready when it has its first chunk or will have none.
 func (s *search) start(ctx context.Context, ready chan<- *lane) *lane {
-	l := &lane{trace: trace.Trace{Caller: trace.Caller(ctx)}}
+	l := &lane{trace: trace.Lane(ctx)}
 	ctx, l.cancel = context.WithCancelCause(trace.With(ctx, &l.trace))
 	l.next, l.stop = iter.Pull2(func(yield func(chat.Chunk, error) bool) { s.ask(ctx, yield) })
 	go func() {

@@ -67,6 +67,9 @@ func (o *Answer) Begin(q *Query, thinkTags bool) {
 	}
 }
 
+// Completion is what is known of the end of the answer, and filled in while it comes.
+func (o *Answer) Completion() *chat.Completion { return &o.done }
+
 // TooMuch reports whether there is more to come back than a state may have.
 func (o *Answer) TooMuch() bool { return o.keep.over }
 

@@ -100,11 +100,12 @@ func newClient(o Options, k *Kind, w Wire) *client {
 func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
 		model := cmp.Or(req.Model, c.Model) // before: whoever needs req later keeps the question while the answer comes
+		ctx := trace.Begin(ctx, trace.Target{Upstream: c.Name, Kind: c.Kind, Address: c.BaseURL, Model: model})
 		err := c.stream(ctx, req, yield)
 		if err != nil {
 			err = c.explain(model, err)
 		}
-		trace.Note(ctx, c.Name, err)
+		trace.End(ctx, c.Name, err)
 		if err != nil {
 			yield(chat.Chunk{}, err)
 		}
@@ -142,6 +143,7 @@ func (c *client) try(parent context.Context, q *format.Query, yield func(chat.Ch
 		if chunk.Type != chat.Pause {
 			q.LetGo()
 			x.out.Yield = yield
+			trace.First(parent)
 		}
 		return yield(chunk, err)
 	}
@@ -161,6 +163,7 @@ func (c *client) try(parent context.Context, q *format.Query, yield func(chat.Ch
 	if err := c.read(ctx, &x, events); err != nil {
 		return waitAsTold(err, res.Header)
 	}
+	trace.Done(parent, x.out.Completion())
 	taken := x.out.End(c.Kind)
 	if x.out.TooMuch() {
 		trace.NoteTooMuch(parent)

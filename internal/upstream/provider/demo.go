@@ -55,8 +55,9 @@ To put a real model in this place, set OPENAI_API_KEY, or UPSTREAM_KIND and its 
 
 func (d demo) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
+		ctx := trace.Begin(ctx, trace.Target{Upstream: d.name, Kind: "demo", Model: req.Model})
 		err := d.stream(ctx, req, yield)
-		trace.Note(ctx, d.name, err)
+		trace.End(ctx, d.name, err)
 		if err != nil {
 			yield(chat.Chunk{}, err)
 		}
@@ -121,6 +122,7 @@ type demoStream struct {
 	model string
 	said  int
 	tools int
+	begun bool
 	ended bool
 	err   error
 }
@@ -145,9 +147,17 @@ func (s *demoStream) done(reason chat.FinishReason, prompt int) {
 }
 
 func (s *demoStream) emit(c chat.Chunk) {
-	if !s.ended {
-		s.ended = !s.yield(c, nil)
+	if s.ended {
+		return
 	}
+	if !s.begun {
+		s.begun = true
+		trace.First(s.ctx)
+	}
+	if c.Type == chat.Done {
+		trace.Done(s.ctx, c.Done)
+	}
+	s.ended = !s.yield(c, nil)
 }
 
 func (s *demoStream) fail(err error) {

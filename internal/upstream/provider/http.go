@@ -19,6 +19,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/upstream/format"
 	"github.com/websopy/relay/internal/upstream/report"
+	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 // newTransport returns a transport for many long answers at once. It follows no redirect: a
@@ -99,6 +100,7 @@ func (c *client) newRequest(ctx context.Context, asked *question, q *format.Quer
 			return nil, authorizeError(err)
 		}
 	}
+	hreq.Header = trace.Header(ctx, hreq.Header) // after the signature, if there is one, which covers none of it
 	return hreq, nil
 }
 

@@ -1,7 +1,13 @@
-// Package trace notes what it took to answer a request.
+// Package trace notes what it took to answer a request, and tells whoever watches.
 package trace
 
-import "context"
+import (
+	"context"
+	"maps"
+	"net/http"
+
+	"github.com/websopy/relay/internal/chat"
+)
 
 // Trace goes with one request. It says who asks, and is filled in with what it took to answer: that must only
 // be read when the sequence that runs with it has ended.
@@ -10,15 +16,43 @@ type Trace struct {
 	// empty when that is not known.
 	Caller string
 
+	RequestID string   // that upstreams are told, for their logs; empty: none
+	Observer  Observer // nil: nobody watches
+
 	Attempts []Attempt // of the upstream that answered come last
 	Hedged   bool      // a second upstream was asked beside a slow one
 	TooMuch  bool      // to come back: the answer has no state because it would be over the limit
+
+	now   Watch            // of the attempt that runs; nil: there is none, or nobody watches
+	model string           // that it asks for
+	done  *chat.Completion // that it came to
 }
 
 // Attempt is one request to one upstream.
 type Attempt struct {
 	Upstream string // its name
+	Model    string // that it was asked for; empty: its own choice
 	Err      error  // nil when it was answered, or nobody wanted the answer any more
+}
+
+// Target is what is about to be asked.
+type Target struct {
+	Upstream, Kind string
+	Address        string // base URL; empty: there is no network
+	Model          string // empty: the upstream's own choice
+}
+
+// Observer is told of the attempts of a request while they run.
+type Observer interface {
+	// Begin is told of each. What is asked of the upstream runs with the context that it returns.
+	Begin(ctx context.Context, t Target) (context.Context, Watch)
+}
+
+// Watch is told how one attempt goes, by the goroutine that makes it.
+type Watch interface {
+	Header(h http.Header)                 // adds to what the upstream is sent
+	First()                               // the first piece of the answer is there
+	End(err error, done *chat.Completion) // done is nil when it did not come so far, and only valid now
 }
 
 type traceKey struct{}
@@ -28,11 +62,70 @@ func With(ctx context.Context, t *Trace) context.Context {
 	return context.WithValue(ctx, traceKey{}, t)
 }
 
-// Note notes an attempt that is over: err is nil when it was answered, or nobody wanted the answer any more.
-func Note(ctx context.Context, name string, err error) {
-	if t := Of(ctx); t != nil {
-		t.Attempts = append(t.Attempts, Attempt{name, err})
+// Lane returns a trace of what is asked beside others for the same request.
+func Lane(ctx context.Context) Trace {
+	t := Of(ctx)
+	if t == nil {
+		return Trace{}
 	}
+	return Trace{Caller: t.Caller, RequestID: t.RequestID, Observer: t.Observer}
+}
+
+// Begin notes that an attempt begins. End must be called with the context that it returns.
+func Begin(ctx context.Context, target Target) context.Context {
+	t := Of(ctx)
+	if t == nil {
+		return ctx
+	}
+	t.model = target.Model
+	if t.Observer != nil {
+		ctx, t.now = t.Observer.Begin(ctx, target)
+	}
+	return ctx
+}
+
+// First tells that the first piece of an answer is there.
+func First(ctx context.Context) {
+	if t := Of(ctx); t != nil && t.now != nil {
+		t.now.First()
+	}
+}
+
+// Done tells what the end of an answer says, which is valid until End.
+func Done(ctx context.Context, done *chat.Completion) {
+	if t := Of(ctx); t != nil && t.now != nil {
+		t.done = done
+	}
+}
+
+// End notes that the attempt is over: err is nil when it was answered, or nobody wanted the answer any more.
+func End(ctx context.Context, name string, err error) {
+	t := Of(ctx)
+	if t == nil {
+		return
+	}
+	t.Attempts = append(t.Attempts, Attempt{name, t.model, err})
+	if t.now != nil {
+		t.now.End(err, t.done)
+		t.now, t.done = nil, nil
+	}
+}
+
+// Header returns what an upstream is sent: of, which is shared and not changed, and what the trace adds.
+func Header(ctx context.Context, of http.Header) http.Header {
+	t := Of(ctx)
+	if t == nil || t.RequestID == "" && t.now == nil {
+		return of
+	}
+	h := maps.Clone(of)
+	if t.RequestID != "" && len(h["X-Request-Id"]) == 0 {
+		h["X-Request-Id"] = []string{t.RequestID}
+		h["X-Client-Request-Id"] = h["X-Request-Id"] // what OpenAI has in its logs
+	}
+	if t.now != nil {
+		t.now.Header(h)
+	}
+	return h
 }
 
 // NoteTooMuch notes that an answer has more to come back than a state may have.

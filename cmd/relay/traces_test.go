@@ -1,0 +1,251 @@
+package main_test
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/websopy/relay/internal/redistest"
+	"github.com/websopy/relay/internal/upstream/upstreamtest"
+)
+
+// receiver is what traces are sent to.
+type receiver struct {
+	*httptest.Server
+	mu    sync.Mutex // guards spans
+	spans []*otlp.Span
+	more  chan struct{}
+}
+
+func newReceiver(t *testing.T) *receiver {
+	r := &receiver{more: make(chan struct{}, 100)}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		var sent collector.ExportTraceServiceRequest
+		if err != nil || req.URL.Path != "/v1/traces" || proto.Unmarshal(body, &sent) != nil {
+			return // and the test finds no span
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, resource := range sent.ResourceSpans {
+			for _, scope := range resource.ScopeSpans {
+				r.spans = append(r.spans, scope.Spans...)
+			}
+		}
+		r.more <- struct{}{}
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+// settings make a relay send to r, soon.
+func (r *receiver) settings(more ...string) []string {
+	return append([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + r.URL, "OTEL_BSP_SCHEDULE_DELAY=50"}, more...)
+}
+
+// wait returns the spans of a kind when there are n of them, in the order in which they began.
+func (r *receiver) wait(t *testing.T, kind otlp.Span_SpanKind, n int) []*otlp.Span {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		var found []*otlp.Span
+		r.mu.Lock()
+		for _, s := range r.spans {
+			if s.Kind == kind {
+				found = append(found, s)
+			}
+		}
+		r.mu.Unlock()
+		if len(found) >= n {
+			return found
+		}
+		select {
+		case <-r.more:
+		case <-timeout:
+			require.FailNow(t, "too few spans", "%d of kind %v", len(found), kind)
+		}
+	}
+}
+
+// attributes of a span, as text.
+func attributes(s *otlp.Span) map[string]string {
+	all := make(map[string]string)
+	for _, a := range s.Attributes {
+		switch v := a.Value.Value.(type) {
+		case *common.AnyValue_StringValue:
+			all[a.Key] = v.StringValue
+		case *common.AnyValue_ArrayValue:
+			all[a.Key] = v.ArrayValue.Values[0].GetStringValue()
+		case *common.AnyValue_DoubleValue:
+			all[a.Key] = "a number"
+		case *common.AnyValue_IntValue:
+			all[a.Key] = fmt.Sprint(v.IntValue)
+		case *common.AnyValue_BoolValue:
+			all[a.Key] = fmt.Sprint(v.BoolValue)
+		}
+	}
+	return all
+}
+
+const (
+	server   = otlp.Span_SPAN_KIND_SERVER
+	client   = otlp.Span_SPAN_KIND_CLIENT
+	internal = otlp.Span_SPAN_KIND_INTERNAL
+)
+
+func TestATraceHasEveryAttempt(t *testing.T) {
+	traces := newReceiver(t)
+	first := faulty(t, "openai", overloaded)
+	second := faulty(t, "anthropic", upstreamtest.Fault{What: upstreamtest.None})
+	told := make(chan http.Header, 1)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		told <- req.Header.Clone()
+		second.ServeHTTP(w, req)
+	}))
+	t.Cleanup(front.Close)
+	p := serve(t, traces.settings("RELAY_API_KEYS=web:0123456789abcdef",
+		"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+first.URL, "UPSTREAM_API_KEY=sk-1", "UPSTREAM_MODEL=gpt", "UPSTREAM_RETRIES=1",
+		"UPSTREAM_1_KIND=anthropic", "UPSTREAM_1_BASE_URL="+front.URL, "UPSTREAM_1_API_KEY=sk-2", "UPSTREAM_1_MODEL=claude")...)
+	const inbound, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	res := p.ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"do not tell"}]}`, "Authorization", "Bearer 0123456789abcdef",
+		"Traceparent", "00-"+inbound+"-"+parent+"-01", "Baggage", "secret=1", "X-Request-Id", "request-7")
+	_, last := read(t, res, true)
+	require.Equal(t, "done", last.Type)
+
+	stream := traces.wait(t, server, 1)[0]
+	require.Equal(t, inbound, hex.EncodeToString(stream.TraceId))
+	require.Equal(t, parent, hex.EncodeToString(stream.ParentSpanId))
+	require.Equal(t, "completed", attributes(stream)["relay.reason"])
+	require.Equal(t, "request-7", attributes(stream)["relay.request_id"])
+	require.Equal(t, inbound, p.wait(t, "stream")["trace_id"])
+
+	attempts := traces.wait(t, client, 3)
+	for i, want := range []string{"gpt", "gpt", "claude"} {
+		require.Equal(t, stream.SpanId, attempts[i].ParentSpanId)
+		require.Equal(t, "chat "+want, attempts[i].Name)
+	}
+	failed := attributes(attempts[0])
+	require.Equal(t, "upstream_error", failed["error.type"])
+	require.Equal(t, otlp.Status_STATUS_CODE_ERROR, attempts[0].Status.Code)
+	answered := attributes(attempts[2])
+	require.Equal(t, "anthropic", answered["gen_ai.provider.name"])
+	require.Equal(t, "chat", answered["gen_ai.operation.name"])
+	require.Equal(t, "stop", answered["gen_ai.response.finish_reasons"])
+	require.Equal(t, "127.0.0.1", answered["server.address"])
+	require.Equal(t, "a number", answered["gen_ai.response.time_to_first_chunk"])
+	require.NotEmpty(t, answered["gen_ai.usage.input_tokens"])
+	for _, s := range append(attempts, stream) {
+		require.NotContains(t, s.String(), "do not tell")
+	}
+
+	header := <-told
+	require.Equal(t, "00-"+inbound+"-"+hex.EncodeToString(attempts[2].SpanId)+"-01", header.Get("Traceparent"))
+	require.Equal(t, "request-7", header.Get("X-Request-Id"))
+	require.Empty(t, header.Get("Baggage"))
+}
+
+func TestAStrangersTraceIsPointedToOnly(t *testing.T) {
+	traces := newReceiver(t)
+	p := serve(t, traces.settings()...)
+	const inbound = "4bf92f3577b34da6a3ce929d0e0e4736"
+	read(t, p.ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`,
+		"Traceparent", "00-"+inbound+"-00f067aa0ba902b7-01"), true)
+	stream := traces.wait(t, server, 1)[0]
+	require.NotEqual(t, inbound, hex.EncodeToString(stream.TraceId))
+	require.Empty(t, stream.ParentSpanId)
+	require.Equal(t, inbound, hex.EncodeToString(stream.Links[0].TraceId))
+}
+
+func TestBothLanesOfAHedgeAreInTheTrace(t *testing.T) {
+	traces := newReceiver(t)
+	p := serve(t, traces.settings("UPSTREAM_KIND=demo", "UPSTREAM_MODEL=demo-slow", "RELAY_HEDGE_AFTER=50ms",
+		"UPSTREAM_1_KIND=demo", "UPSTREAM_1_MODEL=demo-fast")...)
+	read(t, p.ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hi"}]}`), true)
+	stream := traces.wait(t, server, 1)[0]
+	came := make(map[string]string)
+	for _, s := range traces.wait(t, client, 2) {
+		require.Equal(t, stream.SpanId, s.ParentSpanId)
+		came[s.Name] = attributes(s)["error.type"]
+	}
+	require.Equal(t, map[string]string{"chat demo-slow": "cancelled", "chat demo-fast": ""}, came)
+}
+
+func TestAReaderAtAnotherReplicaPointsToTheGeneration(t *testing.T) {
+	traces := newReceiver(t)
+	redis := redistest.Start(t)
+	settings := traces.settings("RELAY_STORE=redis", "RELAY_REDIS_URL="+redis.URL())
+	a, b := serve(t, settings...), serve(t, settings...)
+	res := a.ask(t, "/api/chat/stream", `{"model":"demo-fast","resumable":true,"messages":[{"role":"user","content":"Hi"}]}`)
+	id := res.Header.Get("X-Stream-Id")
+	read(t, res, true)
+	_, last := read(t, b.ask(t, "/api/chat/stream/"+id, ""), false)
+	require.Equal(t, "done", last.Type)
+
+	generation := traces.wait(t, internal, 1)[0]
+	attempt := traces.wait(t, client, 1)[0]
+	require.Equal(t, generation.SpanId, attempt.ParentSpanId)
+	var asked, reader *otlp.Span
+	for _, s := range traces.wait(t, server, 2) {
+		if len(s.Links) > 0 {
+			reader = s
+		} else {
+			asked = s
+		}
+	}
+	require.Equal(t, asked.SpanId, generation.ParentSpanId)
+	require.Equal(t, generation.SpanId, reader.Links[0].SpanId)
+	require.Equal(t, generation.TraceId, reader.Links[0].TraceId)
+	require.NotEqual(t, generation.TraceId, reader.TraceId)
+	require.Equal(t, hex.EncodeToString(generation.TraceId), a.wait(t, "generation")["trace_id"])
+}
+
+func TestWithoutAnEndpointThereAreNoTraces(t *testing.T) {
+	traces := newReceiver(t)
+	for _, off := range [][]string{
+		{"OTEL_SDK_DISABLED=true", "OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL},
+		{"OTEL_TRACES_EXPORTER=none", "OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL},
+		nil,
+	} {
+		p := serve(t, off...)
+		read(t, p.ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`), true)
+		require.NotContains(t, p.wait(t, "stream"), "trace_id")
+		p.signal(t)
+		require.Zero(t, p.exit(t))
+	}
+	require.Empty(t, traces.spans)
+
+	code, _, stderr := run(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "RELAY_ADDR=127.0.0.1:0"})
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "OTEL_EXPORTER_OTLP_PROTOCOL: \"grpc\" is not spoken")
+}
+
+// Nobody waits for a receiver of traces that is away, at the end either, and the log says so in its own form.
+func TestAReceiverThatIsAwayHarmsNobody(t *testing.T) {
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	p := serve(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+gone.URL, "OTEL_BSP_SCHEDULE_DELAY=10")
+	_, last := read(t, p.ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`), true)
+	require.Equal(t, "done", last.Type)
+	began := time.Now()
+	p.signal(t)
+	require.Zero(t, p.exit(t))
+	require.Less(t, time.Since(began), 10*time.Second)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range p.log {
+		require.Contains(t, line, "level", "no line that is not the log's: %v", line)
+		require.False(t, strings.HasPrefix(fmt.Sprint(line["message"]), "20"), "%v", line)
+	}
+}
