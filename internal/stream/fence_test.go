@@ -78,6 +78,7 @@ func TestAFencedProducerIsCancelledWhenItsLastReaderLeaves(t *testing.T) {
 		require.Fail(t, "cancelled, although somebody reads it")
 	default:
 	}
+	requireCode(t, chat.ProducerLost, read(t, attach(t, a, f.ID(), 0)).err) // what everybody gets who comes now
 	f.Close()
 	await(t, p.gone, "the end of the provider's context")
 }

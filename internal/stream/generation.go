@@ -440,8 +440,9 @@ func (g *generation) outlive() {
 	g.retention = time.AfterFunc(g.hub.o.Grace, g.discard)
 }
 
-// discard forgets an ended stream.
+// discard forgets an ended stream. If Redis lacks its end still, it will never have it.
 func (g *generation) discard() {
+	g.mirror.closed.Store(true)
 	g.stopRetention()
 	g.hub.forget(g)
 	g.settled()

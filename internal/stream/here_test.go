@@ -142,3 +142,37 @@ func TestWithoutRedisAndWithoutRoomInMemoryAStreamIsNotResumable(t *testing.T) {
 	}
 	require.Fail(t, "there is room for everything")
 }
+
+// How a stream ended is told when Redis has its end. One that gives way before that will never be there.
+func TestAStreamThatGivesWayBeforeRedisHasItsEndIsStillTold(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	way := redistest.Through(t, s.Addr)
+	o := options()
+	o.MaxBytes = 200 << 10 // three live streams
+	h := open(t, o, "redis://"+way.Addr)
+	away(t, h, false)
+	p := newProvider()
+	told := make(chan struct{})
+	f, _, err := h.Start(background(t), stream.Request{
+		Owner: "me", Produce: p.produce, Ended: func(stream.Outcome) { close(told) },
+	})
+	require.NoError(t, err)
+	way.Cut()
+	p.say <- strings.Repeat("x", 50<<10)
+	p.say <- stop
+	require.NotNil(t, read(t, f).done)
+	select {
+	case <-told:
+		require.Fail(t, "told, although Redis may say something else")
+	default:
+	}
+	for range 3 {
+		f, _, err := h.Start(background(t), stream.Request{Owner: "me", Produce: newProvider().produce})
+		if err == nil {
+			defer f.Close()
+		}
+	}
+	require.NotZero(t, h.Stats().Evicted)
+	await(t, told, "its outcome")
+}

@@ -83,6 +83,17 @@ func (s *store) beat() {
 		}
 		s.mu.Unlock()
 	}
+	s.sweep()
+}
+
+// sweep takes those out of the lanes that Redis will never have: nobody else holds them any more.
+func (s *store) sweep() {
+	over := func(g *generation) bool { return g.mirror.closed.Load() }
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lanes {
+		l.ready, l.beats = slices.DeleteFunc(l.ready, over), slices.DeleteFunc(l.beats, over)
+	}
 }
 
 // dispatch starts a round in each lane that has something to do and can do it. It says when to look again.

@@ -268,6 +268,10 @@ func (h *Hub) empty(g *generation) {
 		delete(h.streams, g.id)
 		h.loseChat(g)
 		h.evicted.Add(1)
+		if h.store != nil { // which can't have its end any more
+			g.mirror.closed.Store(true)
+			h.running.Go(g.settled)
+		}
 	}
 	h.count(g)
 }
