@@ -243,7 +243,7 @@ func (e *eventWriter) tick() {
 		return
 	}
 	switch {
-	case !e.begun && !(e.waits && e.beat > 0):
+	case !e.begun && (!e.waits || e.beat <= 0):
 		_ = e.flush()
 	case e.beat > 0 && e.silence() >= e.beat:
 		e.buf = e.encoder.Ping(e.buf)

@@ -3,6 +3,7 @@ package handler_test
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -162,7 +163,8 @@ func TestRefusalsHaveTheShapeOfTheirPath(t *testing.T) {
 		Upstream: hello, Dialects: ofProviders, MaxBody: 1 << 10, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
 	})
 	key := []string{"Authorization", "Bearer k"}
-	foreign, form := append(key, "Origin", "https://evil.example"), append(key, "Content-Type", "text/plain")
+	with := func(name, value string) []string { return slices.Concat(key, []string{name, value}) }
+	foreign, form := with("Origin", "https://evil.example"), with("Content-Type", "text/plain")
 	nobody := completionsPath + "/" + strings.Repeat("0", 32)
 	long := `{"messages":[{"role":"user","content":"` + strings.Repeat("x", 2<<10) + `"}]}`
 	for name, tc := range map[string]struct {
