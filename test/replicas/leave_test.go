@@ -15,6 +15,7 @@ func TestARelayThatStopsWhileRedisIsAwayKeepsItsReaders(t *testing.T) {
 	t.Parallel()
 	for name, out := range map[string]func(t *testing.T, s *redistest.Server){
 		"away":           func(_ *testing.T, s *redistest.Server) { s.Kill() },
+		"stalled":        func(_ *testing.T, s *redistest.Server) { s.Hang() },
 		"refuses writes": func(t *testing.T, s *redistest.Server) { configure(t, s, "maxmemory", "1") },
 	} {
 		t.Run(name, func(t *testing.T) {

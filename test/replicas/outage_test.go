@@ -2,6 +2,7 @@ package replicas_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,29 @@ func inMemory(t *testing.T, p *provider, a *relay) {
 	retry.words(t, a, 3)
 	require.Equal(t, fresh.id, retry.id)
 	require.Equal(t, 1, p.asked(fresh.question))
+}
+
+// Somebody stops an answer, on the other replica, while Redis can't keep that in mind: the producer hears of it all the same.
+func TestAStopIsHeardWhileRedisTakesNoWrites(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"maxmemory", "min-replicas-to-write"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := startProvider(t, 300, 100*time.Millisecond)
+			redis, a, b := pair(t, p)
+			c := newClient(t, "stopped")
+			c.words(t, a, 10)
+			configure(t, redis, name, "1")
+			b.becomes(t, "relay_resume_store_up", "0")
+			req, _ := http.NewRequest(http.MethodDelete, b.url()+"/api/chat/stream/"+c.id, nil)
+			res, err := http.DefaultClient.Do(req)
+			require.NoError(t, err)
+			res.Body.Close()
+			require.Equal(t, http.StatusAccepted, res.StatusCode)
+			c.rest(t, a)
+			require.Equal(t, "stopped", c.end.FinishReason)
+		})
+	}
 }
 
 // The retention is how long an ended answer is kept. A running one has nothing to do with it.
