@@ -165,6 +165,7 @@ func ownSecrets(cfg *config.Config) []string {
 // dialects are what clients may speak, beside the native one.
 var dialects = []handler.Dialect{
 	{Path: "/v1/chat/completions", Dialect: dialect.ChatCompletions{}, OfProvider: true, FromBeginning: true},
+	{Path: "/v1/messages", Dialect: dialect.Messages{}, OfProvider: true, FromBeginning: true},
 	{Path: "/v1/responses", Dialect: dialect.Responses{}, OfProvider: true, FromBeginning: true},
 	{Path: "/api/agui", Dialect: dialect.AGUI{}, FromBeginning: true},
 }

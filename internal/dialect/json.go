@@ -61,6 +61,9 @@ func object(d *jx.Decoder, field func(d *jx.Decoder, key []byte) error) error {
 	return iter.Err()
 }
 
+// index is the place of an element, for at.
+func index(i int) string { return "[" + strconv.Itoa(i) + "]" }
+
 func array(d *jx.Decoder, elem func(d *jx.Decoder, i int) error) error {
 	if d.Next() != jx.Array {
 		return wrongType(d, "an array")
@@ -71,7 +74,7 @@ func array(d *jx.Decoder, elem func(d *jx.Decoder, i int) error) error {
 	}
 	for i := 0; iter.Next(); i++ {
 		if err := elem(d, i); err != nil {
-			return at("["+strconv.Itoa(i)+"]", err)
+			return at(index(i), err)
 		}
 	}
 	return iter.Err()

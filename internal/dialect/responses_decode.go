@@ -3,7 +3,6 @@ package dialect
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/go-faster/jx"
 
@@ -376,8 +375,7 @@ func (c *conversation) output(it *inputItem) error {
 // reasoning takes the state of an answer. The relay sends it behind the other items, because only then it is known;
 // some clients put it first. What is sealed by others is of no use to any provider that may be asked here.
 func (c *conversation) reasoning(sealed string) {
-	version, _, ok := strings.Cut(sealed, ".")
-	if !ok || strings.Trim(version, "0123456789") != "" {
+	if !isState(sealed) {
 		return
 	}
 	if c.answer && c.assistant().State == "" {

@@ -164,7 +164,7 @@ func TestAFailedResponseEndsInTwoEvents(t *testing.T) {
 
 // The ids of items, their indexes and the numbers of events go on where the client stopped.
 func TestEachPrefixOfAStreamAndTheRestAreTheStream(t *testing.T) {
-	for _, d := range []dialect.Dialect{responses, completions} {
+	for _, d := range []dialect.Dialect{responses, completions, messages} {
 		read := func(after uint64) (frames []string) {
 			e := d.Encoder(dialect.Response{Head: completionsHead, Resumed: after > 0, After: after})
 			for i, c := range answerWithAll("1.abc") {

@@ -44,6 +44,9 @@ func authenticate(accepted credentials, allowed origins) check {
 func (c credentials) callerOf(req *http.Request, allowed origins) (identity.Caller, error) {
 	scheme, shown, _ := strings.Cut(req.Header.Get("Authorization"), " ")
 	shown = strings.TrimSpace(shown)
+	if key := req.Header.Get("X-Api-Key"); scheme == "" && key != "" && visitOf(req).dialect.OfProvider {
+		scheme, shown = "Bearer", key // Anthropic's SDKs show it so
+	}
 	switch {
 	case scheme == "":
 		return c.cookieCaller(req, allowed)

@@ -98,6 +98,22 @@ func responseEvent(o *outcome, e map[string]any) {
 	}
 }
 
+func messageEvent(o *outcome, e map[string]any) {
+	switch textIn(e, "type") {
+	case "content_block_delta":
+		o.text += textIn(e["delta"].(map[string]any), "text")
+	case "message_stop":
+		o.end = "complete"
+	case "error":
+		errorIn(o, e)
+	case "message": // a whole answer
+		o.end = "complete"
+		for _, block := range e["content"].([]any) {
+			o.text += textIn(block.(map[string]any), "text")
+		}
+	}
+}
+
 func runEvent(o *outcome, e map[string]any) {
 	switch textIn(e, "type") {
 	case "TEXT_MESSAGE_CONTENT":
@@ -131,6 +147,7 @@ func spokenBy() (native spoken, others map[string]spoken) {
 		"Responses": {
 			path: responsesPath, ask: `{"input":"hi","stream":true}`, whole: `{"input":"hi"}`, ofAPI: true, event: responseEvent,
 		},
+		"Messages": {path: messagesPath, ask: streamed, whole: question, ofAPI: true, event: messageEvent},
 		"AG-UI": {
 			path: aguiAt.Path, ask: strings.Replace(aguiQuestion, `{"resumable":true}`, `{}`, 1), event: runEvent,
 		},

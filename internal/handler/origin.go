@@ -54,6 +54,7 @@ func markOrigins(allowed origins) func(http.Handler) http.Handler {
 		AllowedHeaders:  []string{"*"}, // an allowed origin may send what its proxies need
 		ExposedHeaders: append([]string{
 			"X-Request-Id", "X-Stream-Id", "X-Relay-Ignored", "Idempotency-Replayed", "Retry-After", "X-Should-Retry",
+			"Request-Id",
 			"X-Relay-Error",
 		}, limitHeaders...),
 		MaxAge: 600,

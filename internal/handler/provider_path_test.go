@@ -22,12 +22,14 @@ import (
 const (
 	completionsPath = "/v1/chat/completions"
 	responsesPath   = "/v1/responses"
+	messagesPath    = "/v1/messages"
 )
 
 // ofProviders are the paths of providers' APIs.
 var ofProviders = []handler.Dialect{
 	{Path: completionsPath, Dialect: dialect.ChatCompletions{}, OfProvider: true, FromBeginning: true},
 	{Path: responsesPath, Dialect: dialect.Responses{}, OfProvider: true, FromBeginning: true},
+	{Path: messagesPath, Dialect: dialect.Messages{}, OfProvider: true, FromBeginning: true},
 }
 
 const streamed = `{"messages":[{"role":"user","content":"hi"}],"stream":true}`
@@ -232,11 +234,31 @@ func TestProvidersPathsDoNotResumeButCanBeFollowed(t *testing.T) {
 	require.Contains(t, body, `{"id":"chatcmpl-`+id+`",`)
 	require.Contains(t, body, `"model":"m"`)
 
-	for _, path := range []string{completionsPath, responsesPath} {
+	for _, path := range []string{completionsPath, responsesPath, messagesPath} {
 		_, whole := fetch(t, http.MethodGet, r.url+path+"/"+id, "")
 		_, rest := fetch(t, http.MethodGet, r.url+path+"/"+id, "", "Last-Event-ID", id+".2")
 		_, want, ok := strings.Cut(whole, "\nid: "+id+".2\n\n")
 		require.True(t, ok)
 		require.Equal(t, want, rest, "as if it had never been away")
 	}
+}
+
+// Anthropic's SDKs show their key in a header of their own, and look for the request's id in another one.
+func TestAnthropicsClientsAreKnownByTheirHeaders(t *testing.T) {
+	const key = "key-0123456789"
+	r := start(t, handler.Options{Upstream: hello, Dialects: ofProviders, Keys: identity.NewKeys([]identity.APIKey{{Key: key}})})
+	for _, path := range []string{messagesPath, messagesPath + "?beta=true"} {
+		res, body := fetch(t, http.MethodPost, r.url+path, question, "X-Api-Key", key)
+		require.Equal(t, http.StatusOK, res.StatusCode)
+		require.Contains(t, body, `"content":[{"type":"text","text":"Hello"}],"stop_reason":"end_turn"`)
+		require.Equal(t, res.Header.Get("X-Request-Id"), res.Header.Get("Request-Id"))
+	}
+	res, body := fetch(t, http.MethodPost, r.url+messagesPath, question, "X-Api-Key", "wrong")
+	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
+	require.Equal(t, `{"type":"error","error":{"type":"authentication_error","message":"the API key is not known","code":"unauthorized"},`+
+		`"request_id":"`+res.Header.Get("Request-Id")+`"}`+"\n", body)
+	res, _ = fetch(t, http.MethodPost, r.url+messagesPath, question, "X-Api-Key", key, "X-Request-Id", key)
+	require.NotEqual(t, key, res.Header.Get("X-Request-Id"))
+	res, _ = fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "X-Api-Key", key)
+	require.Equal(t, http.StatusUnauthorized, res.StatusCode, "native clients have one way")
 }

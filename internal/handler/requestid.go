@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/websopy/relay/internal/identity"
@@ -41,6 +42,9 @@ func receive(dialects []Dialect, secrets telemetry.Redaction) func(http.Handler)
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			v := newVisit(req, dialects, secrets)
 			w.Header().Set("X-Request-Id", v.id)
+			if v.dialect.OfProvider {
+				w.Header().Set("Request-Id", v.id) // as Anthropic's SDKs look for it
+			}
 			next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), visitKey{}, v)))
 		})
 	}
@@ -62,10 +66,12 @@ func newVisit(req *http.Request, dialects []Dialect, secrets telemetry.Redaction
 func isCredential(req *http.Request, id string) bool {
 	const shortest = 8 // bytes; shorter ones are in many a key by chance
 	_, key, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-	if key == id {
+	other := req.Header.Get("X-Api-Key")
+	if key == id || other == id {
 		return true
 	}
-	return len(id) >= shortest && (strings.Contains(key, id) || strings.Contains(req.Header.Get("Cookie"), id))
+	shown := []string{key, other, req.Header.Get("Cookie")}
+	return len(id) >= shortest && slices.ContainsFunc(shown, func(s string) bool { return strings.Contains(s, id) })
 }
 
 // sane reports whether an id from outside may be stored, logged and sent back.

@@ -1,0 +1,256 @@
+package dialect
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/go-faster/jx"
+
+	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/sse"
+)
+
+// Messages is Anthropic's Messages API (docs/dialects/messages.md).
+// https://platform.claude.com/docs/en/api/messages
+type Messages struct{}
+
+// Name implements Dialect.
+func (Messages) Name() string { return "messages" }
+
+// Decode implements Dialect.
+func (Messages) Decode(body []byte) (*Ask, error) { return decodeMessages(body) }
+
+// Encoder implements Dialect.
+func (Messages) Encoder(r Response) Encoder { return &messagesEncoder{Response: r} }
+
+// AppendAnswer implements Dialect.
+func (Messages) AppendAnswer(dst []byte, a *Answer) []byte {
+	dst = append(appendMessage(dst, &a.Head), `"content":[`...)
+	separate := func() {
+		if dst[len(dst)-1] != '[' {
+			dst = append(dst, ',')
+		}
+	}
+	for _, c := range a.chunks() {
+		switch c.Type {
+		case chat.Reasoning:
+			dst = append(appendString(append(dst, `{"type":"thinking","thinking":`...), c.Text), `,"signature":""}`...)
+		case chat.Content:
+			separate()
+			dst = append(appendString(append(dst, `{"type":"text","text":`...), c.Text), '}')
+		case chat.Tool:
+			separate()
+			dst = append(append(appendToolUse(dst, c.Tool), argumentsOf(c.Tool)...), '}')
+		}
+	}
+	if a.done.State != "" {
+		separate()
+		dst = append(appendString(append(dst, `{"type":"redacted_thinking","data":`...), a.done.State), '}')
+	}
+	dst = append(append(append(dst, `],"stop_reason":"`...), stopReason(a.done.FinishReason)...), `","stop_sequence":null,`...)
+	return append(appendMessagesUsage(dst, a.done.Usage), '}')
+}
+
+// AppendRefusal implements Dialect.
+func (Messages) AppendRefusal(dst []byte, e *chat.Error, requestID string) []byte {
+	return appendMessagesError(dst, e, requestID)
+}
+
+// appendMessage begins a message, up to its content.
+func appendMessage(dst []byte, h *chat.Head) []byte {
+	dst = append(append(append(dst, `{"id":"msg_`...), idOf(h)...), `","type":"message","role":"assistant","model":`...)
+	return append(appendString(dst, h.Model), ',')
+}
+
+// appendToolUse begins a call, up to its input.
+func appendToolUse(dst []byte, t *chat.ToolCall) []byte {
+	dst = appendString(append(dst, `{"type":"tool_use","id":`...), t.ID)
+	return append(appendString(append(dst, `,"name":`...), t.Name), `,"input":`...)
+}
+
+// argumentsOf are the arguments of a call as an object. What a model wrote that is none can't stand there.
+func argumentsOf(t *chat.ToolCall) string {
+	d := jx.DecodeStr(t.Arguments)
+	if d.Next() == jx.Object && d.Validate() == nil {
+		return t.Arguments
+	}
+	return "{}"
+}
+
+// messagesEncoder writes the events of a message.
+type messagesEncoder struct {
+	blocks int64     // that are done: the index of the one that is open or comes next
+	open   chat.Type // Content or Reasoning while such a block is open
+	begun  bool
+	framed bool // a frame of this chunk is not ended yet
+	Response
+}
+
+func (e *messagesEncoder) Start(dst []byte) []byte { return dst }
+
+func (e *messagesEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
+	if c.Type == chat.Pause {
+		return dst
+	}
+	had := len(dst)
+	dst = e.begin(dst)
+	switch c.Type {
+	case chat.Content:
+		dst = append(e.delta(e.openBlock(dst, c.Type)), `{"type":"text_delta","text":`...)
+		dst = append(appendString(dst, c.Text), `}}`...)
+	case chat.Reasoning:
+		dst = append(e.delta(e.openBlock(dst, c.Type)), `{"type":"thinking_delta","thinking":`...)
+		dst = append(appendString(dst, c.Text), `}}`...)
+	case chat.Tool:
+		dst = e.call(e.closeBlock(dst), c.Tool)
+	case chat.Done:
+		dst = e.done(e.closeBlock(dst), c.Done)
+	}
+	dst = e.end(dst, c.Seq)
+	if c.Seq > 0 && c.Seq <= e.After { // the client has it: only what follows from it counts
+		dst = dst[:had]
+	}
+	return dst
+}
+
+// event begins an event, up to its further members.
+func (e *messagesEncoder) event(dst []byte, typ string) []byte {
+	if e.framed {
+		dst = sse.AppendEnd(dst)
+	}
+	e.framed = true
+	dst = sse.AppendData(append(append(append(dst, "event: "...), typ...), '\n'))
+	return append(append(append(dst, `{"type":"`...), typ...), '"')
+}
+
+// end ends the last frame of a chunk, with its position if it has one.
+func (e *messagesEncoder) end(dst []byte, seq uint64) []byte {
+	e.framed = false
+	if seq > 0 {
+		dst = e.appendCursor(dst, seq)
+	}
+	return sse.AppendEnd(dst)
+}
+
+func (e *messagesEncoder) begin(dst []byte) []byte {
+	if e.begun {
+		return dst
+	}
+	e.begun = true
+	dst = appendMessage(append(e.event(dst, "message_start"), `,"message":`...), &e.Head)
+	dst = append(dst, `"content":[],"stop_reason":null,"stop_sequence":null,`...)
+	return append(appendMessagesUsage(dst, nil), `}}`...)
+}
+
+// block begins an event of the open block, or of the next one.
+func (e *messagesEncoder) block(dst []byte, typ string) []byte {
+	return strconv.AppendInt(append(e.event(dst, typ), `,"index":`...), e.blocks, 10)
+}
+
+func (e *messagesEncoder) delta(dst []byte) []byte {
+	return append(e.block(dst, "content_block_delta"), `,"delta":`...)
+}
+
+// openBlock opens a block for text or thinking, unless it is open.
+func (e *messagesEncoder) openBlock(dst []byte, typ chat.Type) []byte {
+	if e.open == typ {
+		return dst
+	}
+	dst = e.block(e.closeBlock(dst), "content_block_start")
+	if e.open = typ; typ == chat.Content {
+		return append(dst, `,"content_block":{"type":"text","text":""}}`...)
+	}
+	return append(dst, `,"content_block":{"type":"thinking","thinking":"","signature":""}}`...)
+}
+
+// closeBlock ends the open block, if there is one.
+func (e *messagesEncoder) closeBlock(dst []byte) []byte {
+	if e.open == chat.Pause {
+		return dst
+	}
+	e.open = chat.Pause
+	return e.stop(dst)
+}
+
+func (e *messagesEncoder) stop(dst []byte) []byte {
+	dst = append(e.block(dst, "content_block_stop"), '}')
+	e.blocks++
+	return dst
+}
+
+func (e *messagesEncoder) call(dst []byte, t *chat.ToolCall) []byte {
+	dst = appendToolUse(append(e.block(dst, "content_block_start"), `,"content_block":`...), t)
+	dst = append(dst, `{}}}`...)
+	dst = append(e.delta(dst), `{"type":"input_json_delta","partial_json":`...)
+	return e.stop(append(appendString(dst, argumentsOf(t)), `}}`...))
+}
+
+// done appends the end. What the provider wants back is a block that clients return without a look at it.
+func (e *messagesEncoder) done(dst []byte, c *chat.Completion) []byte {
+	if c.State != "" {
+		dst = append(e.block(dst, "content_block_start"), `,"content_block":{"type":"redacted_thinking","data":`...)
+		dst = e.stop(append(appendString(dst, c.State), `}}`...))
+	}
+	dst = append(e.event(dst, "message_delta"), `,"delta":{"stop_reason":"`...)
+	dst = append(append(dst, stopReason(c.FinishReason)...), `","stop_sequence":null},`...)
+	dst = append(appendMessagesUsage(dst, c.Usage), '}')
+	return append(e.event(dst, "message_stop"), '}')
+}
+
+func stopReason(reason chat.FinishReason) string {
+	switch reason {
+	case chat.FinishLength:
+		return "max_tokens"
+	case chat.FinishToolCalls:
+		return "tool_use"
+	case chat.FinishContentFilter:
+		return "refusal"
+	}
+	return "end_turn"
+}
+
+// appendMessagesUsage appends the member usage. Tokens that were read from a cache are no part of the input here.
+func appendMessagesUsage(dst []byte, u *chat.Usage) []byte {
+	if u == nil {
+		u = &chat.Usage{}
+	}
+	dst = strconv.AppendInt(append(dst, `"usage":{"input_tokens":`...), max(0, u.PromptTokens-u.CachedTokens), 10)
+	dst = strconv.AppendInt(append(dst, `,"cache_creation_input_tokens":0,"cache_read_input_tokens":`...), u.CachedTokens, 10)
+	return append(strconv.AppendInt(append(dst, `,"output_tokens":`...), u.CompletionTokens, 10), '}')
+}
+
+func (e *messagesEncoder) Ping(dst []byte) []byte { return append(dst, heartbeat...) }
+
+// Reconnect appends nothing: clients of the API never come back.
+func (e *messagesEncoder) Reconnect(dst []byte, _ time.Duration) []byte { return dst }
+
+func (e *messagesEncoder) Fail(dst []byte, err *chat.Error, seq uint64) []byte {
+	dst = sse.AppendData(append(dst, "event: error\n"...))
+	return e.end(appendMessagesError(dst, err, e.RequestID), seq)
+}
+
+// Close appends nothing: message_stop was the end.
+func (e *messagesEncoder) Close(dst []byte) []byte { return dst }
+
+// appendMessagesError appends a body or the data of an event. The code is the relay's own, beside what clients know.
+func appendMessagesError(dst []byte, e *chat.Error, requestID string) []byte {
+	dst = append(append(dst, `{"type":"error","error":{"type":"`...), messagesErrorType(e.Code)...)
+	dst = appendString(append(dst, `","message":`...), e.Message)
+	dst = append(append(append(dst, `,"code":"`...), openAICode(e)...), `"},"request_id":`...)
+	return append(appendString(dst, requestID), '}')
+}
+
+// messagesErrorType is the kind of an error, by which clients choose what to do.
+func messagesErrorType(code chat.Code) string {
+	types := map[int]string{
+		400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+		413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error",
+	}
+	switch typ, known := types[code.Status()]; {
+	case known:
+		return typ
+	case code.Status() < 500:
+		return "invalid_request_error"
+	}
+	return "api_error"
+}
