@@ -166,7 +166,163 @@ class Responses:
         }}
 
 
-DIALECTS = {"chat": Chat(), "responses": Responses()}
+# The settings of a request that the dialects of frontends have, by native names, which they take as well.
+SETTINGS = ("model", "temperature", "top_p", "max_tokens", "maxTokens", "max_completion_tokens", "seed", "stop", "tool_choice",
+            "toolChoice", "response_format", "reasoning_effort")
+
+
+class UIMessages:
+    """The AI SDK's: a chat of messages with parts. What an assistant said and the results of its calls are one message."""
+
+    path = "/api/chat"
+    without = ("user", "top_k", "thinking", "metadata", "n", "logprobs", "parallel_tool_calls",
+               "reasoning_content", "reasoning_details", "extra_content")
+    untold = ("usage", "error.code", "error.retryable", "error.retryAfter")
+
+    def request(self, native):
+        messages = []
+        for m in native["messages"]:
+            if m["role"] == "tool":
+                call = next(p for p in messages[-1]["parts"] if p.get("toolCallId") == m["tool_call_id"])
+                call.update(state="output-available", output=self.text(m["content"]))
+            elif m["role"] == "assistant" and messages and messages[-1]["role"] == "assistant":
+                messages[-1]["parts"] += self.step(m)
+            elif m["role"] == "assistant":
+                messages.append({"role": "assistant", "parts": self.step(m)})
+            else:
+                messages.append({"role": m["role"], "parts": [self.part(p) for p in self.parts(m["content"])]})
+        for i, m in enumerate(messages):
+            m["id"] = "m%d" % i
+        out = {name: native[name] for name in SETTINGS + ("tools",) if name in native}
+        return {"id": "chat", "trigger": "submit-message", "messages": messages, **out}
+
+    def parts(self, content):
+        return [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+
+    def text(self, content):
+        return "".join(p["text"] for p in self.parts(content))
+
+    def part(self, p):
+        if p["type"] == "text":
+            return {"type": "text", "text": p["text"]}
+        url = p["image_url"] if isinstance(p["image_url"], str) else p["image_url"]["url"]
+        return {"type": "file", "mediaType": "image/png", "url": url}
+
+    def step(self, m):
+        parts = [{"type": "text", "text": p["text"]} for p in self.parts(m.get("content")) if p["text"]]
+        for c in m.get("tool_calls", []):
+            call = {"type": "tool-" + c["function"]["name"], "toolCallId": c["id"], "state": "input-available"}
+            try:
+                call["input"] = json.loads(c["function"].get("arguments") or "{}")
+            except ValueError:
+                call["input"] = c["function"]["arguments"]
+            parts.append(call)
+        if m.get("state") and parts:
+            name = "callProviderMetadata" if "toolCallId" in parts[-1] else "providerMetadata"
+            parts[-1][name] = {"websopy": {"state": m["state"]}}
+        return [{"type": "step-start"}] + parts
+
+    def said(self, message):
+        return message
+
+    def refused(self, got, body, headers):
+        got.update(end="error", error={"error": body})
+
+    def event(self, got, event):
+        if event == "[DONE]":
+            if got["end"] != "finish":
+                got["faults"].append("[DONE] after %s" % got["end"])
+            got["end"] = "done"
+            return
+        kind = event["type"]
+        if got["end"]:
+            got["faults"].append("something follows the end: %s" % kind)
+        state = event.get("providerMetadata", {}).get("websopy", {}).get("state")
+        if state:
+            got["state"] = state
+        if kind == "text-delta":
+            got["text"] += event["delta"]
+        elif kind == "reasoning-delta":
+            got["reasoning"] += event["delta"]
+        elif kind == "tool-input-available":
+            got["calls"].append({"id": event["toolCallId"], "name": event["toolName"], "arguments": json.dumps(event["input"])})
+        elif kind == "tool-input-error":
+            got["calls"].append({"id": event["toolCallId"], "name": event["toolName"], "arguments": event["input"]})
+        elif kind == "error":
+            got.update(end="error", error={"error": event["errorText"]})
+        elif kind == "finish":
+            got["end"] = "finish"
+            got["done"] = {"finishReason": event["finishReason"].replace("-", "_"), "state": got.pop("state", None)}
+
+
+class AGUI:
+    """AG-UI: the messages are nearly native ones, and the settings are forwarded properties."""
+
+    path = "/api/agui"
+    without = UIMessages.without
+    untold = ("error.retryable", "error.retryAfter")
+
+    def request(self, native):
+        return {
+            "threadId": "t", "runId": "r", "state": {}, "context": [],
+            "messages": [{"id": "m%d" % i, **self.message(m)} for i, m in enumerate(native["messages"])],
+            "tools": [t["function"] for t in native.get("tools", [])],
+            "forwardedProps": {name: native[name] for name in SETTINGS if name in native},
+        }
+
+    def message(self, m):
+        names = {"tool_calls": "toolCalls", "tool_call_id": "toolCallId", "state": "encryptedValue"}
+        out = {names.get(name, name): value for name, value in m.items()}
+        if isinstance(m.get("content"), list):
+            out["content"] = [self.part(p) for p in m["content"]]
+        return out
+
+    def part(self, p):
+        if p["type"] == "text":
+            return p
+        url = p["image_url"] if isinstance(p["image_url"], str) else p["image_url"]["url"]
+        return {"type": "image", "source": {"type": "url", "value": url}}
+
+    def said(self, message):
+        return message
+
+    def refused(self, got, body, headers):
+        got.update(end="error", error=json.loads(body))
+
+    def event(self, got, event):
+        kind = event["type"]
+        if got["end"]:
+            got["faults"].append("something follows the end: %s" % kind)
+        if kind == "TEXT_MESSAGE_CONTENT":
+            got["text"] += event["delta"]
+        elif kind == "REASONING_MESSAGE_CONTENT":
+            got["reasoning"] += event["delta"]
+        elif kind == "TOOL_CALL_START":
+            got["calls"].append({"id": event["toolCallId"], "name": event["toolCallName"], "arguments": ""})
+        elif kind == "TOOL_CALL_ARGS":
+            got["calls"][-1]["arguments"] += event["delta"]
+        elif kind == "REASONING_ENCRYPTED_VALUE":
+            got["state"] = event["encryptedValue"]
+        elif kind == "RUN_ERROR":
+            got.update(end="error", error={"error": event["message"], "code": event["code"]})
+        elif kind == "RUN_FINISHED":
+            [usage] = event.get("usage", [{}])
+            got["end"] = "done"
+            got["done"] = {"finishReason": event["metadata"]["tanstack"]["finishReason"], "state": got.pop("state", None), "usage": {
+                "promptTokens": usage.get("inputTokens"), "completionTokens": usage.get("outputTokens"),
+                "cachedTokens": usage.get("cachedInputTokens"), "reasoningTokens": usage.get("reasoningTokens"),
+            }}
+
+
+DIALECTS = {"chat": Chat(), "responses": Responses(), "ui": UIMessages(), "agui": AGUI()}
+
+
+def without(want, untold):
+    """What is wanted, less what a dialect does not tell."""
+    want = {k: v for k, v in want.items() if k not in untold}
+    if "error" in want:
+        want["error"] = {k: v for k, v in want["error"].items() if "error." + k not in untold}
+    return want
 
 
 def asker(dialect):
@@ -176,6 +332,9 @@ def asker(dialect):
         try:
             c.request("POST", dialect.path, json.dumps(dialect.request(request)), {"Content-Type": "application/json"})
             r = c.getresponse()
+            if r.status >= 400 and hasattr(dialect, "refused"):
+                dialect.refused(got, r.read().decode(), r.headers)
+                return got
             if r.getheader("Content-Type", "").startswith("application/json"):
                 answer = json.loads(r.read())
                 failed(got, answer["error"], r.headers) if r.status >= 400 else dialect.whole(got, answer)
@@ -209,8 +368,10 @@ def main():
     run.ask = asker(dialect)
     run.said = lambda got, carry: dialect.said(native_said(got, carry))
 
+    untold = ("model", *getattr(dialect, "untold", ()))
+
     def differences(want, got, seen):
-        return native_differences({k: v for k, v in want.items() if k != "model"}, got, seen)
+        return native_differences(without(want, untold), got, seen)
 
     def load(directory):
         case = native_load(directory)
