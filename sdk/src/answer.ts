@@ -38,13 +38,13 @@ export class Answer {
       ...end,
     } as ChatCompletion
   }
+}
 
-  /** The message to keep, `interrupted` or not; none when nothing has come. */
-  message(interrupted: boolean): UIMessage | undefined {
-    const { finishReason, ...rest } = this.completion()
-    if (!rest.content && !rest.reasoning && !rest.toolCalls) return undefined
-    return { role: 'assistant', ...rest, ...(interrupted ? { interrupted } : { finishReason }) }
-  }
+/** The message to keep of an answer, `interrupted` or not; none when nothing has come. */
+export function messageOf(answer: Answer, interrupted: boolean): UIMessage | undefined {
+  const { finishReason, ...rest } = answer.completion()
+  if (!rest.content && !rest.reasoning && !rest.toolCalls) return undefined
+  return { role: 'assistant', ...rest, ...(interrupted ? { interrupted } : { finishReason }) }
 }
 
 const onWire = ({ id, name, arguments: text }: ToolCall) => ({

@@ -35,7 +35,7 @@ export class AI {
     id: string,
     { lastEventId, signal }: { lastEventId?: string | null; signal?: AbortSignal } = {},
   ): Promise<ChatStream> {
-    return this.pickUp(id, lastEventId ?? undefined, signal).opened
+    return this.pickUp(id, lastEventId, signal).opened
   }
 
   /**
@@ -61,7 +61,7 @@ export class AI {
           'idempotency-key': idempotencyKey ?? uniqueKey(),
         },
       },
-      lastEventId ?? undefined,
+      lastEventId,
       signal,
     )
   }
@@ -70,7 +70,7 @@ export class AI {
    * As `resumeStream`, before the server has answered.
    * @internal
    */
-  pickUp(id: string, lastEventId?: string, signal?: AbortSignal): ChatStream {
+  pickUp(id: string, lastEventId?: string | null, signal?: AbortSignal): ChatStream {
     return new ChatStream(this.#transport, id, lastEventId, signal)
   }
 }

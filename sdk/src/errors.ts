@@ -4,6 +4,7 @@ interface Details {
   code: string
   retryable?: boolean
   cause?: unknown
+  [property: string]: unknown
 }
 
 /** The root of everything that the SDK throws. `code` is for programs, `message` for people. */
@@ -13,10 +14,9 @@ export class WebsopyError extends Error {
   /** Whether the same request may succeed later. */
   declare readonly retryable: boolean
 
-  /** `more` are further properties. */
-  constructor(message: string, { cause, code, retryable = false, ...details }: Details, more?: object) {
+  constructor(message: string, { cause, ...details }: Details) {
     super(message, { cause })
-    Object.assign(this, { code, retryable }, details, more)
+    Object.assign(this, { retryable: false }, details)
   }
 }
 
@@ -33,8 +33,8 @@ export class AbortError extends WebsopyError {
 export class ConnectionError extends WebsopyError {
   override name = 'ConnectionError'
 
-  constructor(message: string, code = 'connection_error', cause?: unknown, more?: object) {
-    super(message, { code, retryable: true, cause }, more)
+  constructor(message: string, cause?: unknown, more?: object) {
+    super(message, { code: 'connection_error', retryable: true, cause, ...more })
   }
 }
 
@@ -47,7 +47,7 @@ export class TimeoutError extends ConnectionError {
   declare readonly partial: string
 
   constructor(phase: TimeoutError['phase'], partial = '') {
-    super('The server was silent for too long', 'timeout', undefined, { phase, partial })
+    super('The server was silent for too long', undefined, { code: 'timeout', phase, partial })
   }
 }
 
@@ -58,7 +58,10 @@ export class StreamInterruptedError extends ConnectionError {
   declare readonly partial: string
 
   constructor(partial: string, cause?: unknown) {
-    super('The connection ended before the answer was complete', 'stream_interrupted', cause, { partial })
+    super('The connection ended before the answer was complete', cause, {
+      code: 'stream_interrupted',
+      partial,
+    })
   }
 }
 
@@ -70,17 +73,6 @@ export class APIError extends WebsopyError {
   declare readonly requestId: string | undefined
   /** Seconds to wait before asking again, when the server said so. */
   declare readonly retryAfter: number | undefined
-
-  constructor(
-    message: string,
-    details: Details & {
-      status: number
-      requestId?: string | undefined
-      retryAfter?: number | undefined
-    },
-  ) {
-    super(message, details)
-  }
 }
 
 /** The answer failed on the server, or the server sent what is no answer. */
@@ -94,8 +86,8 @@ export class StreamError extends WebsopyError {
   /** The text received before it. */
   declare readonly partial: string
 
-  constructor({ error, code, retryable, ...more }: Omit<ErrorChunk, 'type'>, partial = '') {
-    const { requestId, phase, retryAfter } = more
-    super(error, { code, retryable }, { requestId, phase, retryAfter, partial })
+  constructor(chunk: Pick<ErrorChunk, 'error' | 'code'> & Partial<ErrorChunk>, partial = '') {
+    const { type, error, ...details } = chunk
+    super(error, { ...details, partial })
   }
 }

@@ -22,6 +22,6 @@ export function useStreamingChat(options: ChatOptions = {}): UseStreamingChat {
   useEffect(() => store.attach(read), [store, read])
 
   const snapshot = useSyncExternalStore(store.subscribe, store.getSnapshot, store.getSnapshot)
-  const { sendMessage, regenerate, resume, stop, setMessages, clearError } = store
-  return { ...snapshot, sendMessage, regenerate, resume, stop, setMessages, clearError }
+  const { subscribe, getSnapshot, dispose, ...actions } = store
+  return { ...snapshot, ...actions }
 }

@@ -1,4 +1,4 @@
-import { APIError, ConnectionError, StreamError, WebsopyError } from './errors.js'
+import { AbortError, APIError, ConnectionError, StreamError, WebsopyError } from './errors.js'
 import { longestWait, Retries } from './retries.js'
 import { EventDecoder } from './sse.js'
 import type { Connection, Transport } from './transport.js'
@@ -28,7 +28,7 @@ export interface Question {
 export const isChunk = (chunk: Frame['chunk']): chunk is StreamChunk => !/^(start|ping)$/.test(chunk.type)
 
 /** The path of a resumable stream (docs/protocol.md, 1). */
-export const streamPath = (id: string): string => `/api/chat/stream/${encodeURIComponent(id)}`
+const streamPath = (id: string): string => `/api/chat/stream/${encodeURIComponent(id)}`
 
 /**
  * Receives one stream, over as many connections as it takes: no chunk is lost and none comes twice.
@@ -54,20 +54,19 @@ export class Receiver {
     transport: Transport,
     start: Question | string,
     /** The position of the last chunk received from a resumable stream. */
-    public lastEventId: string | undefined,
+    public lastEventId: string | null | undefined,
     signal: AbortSignal,
     notify: (error?: WebsopyError) => void,
   ) {
     this.#transport = transport
     this.#signal = signal
     this.#notify = notify
-    this.retries = new Retries(transport.options.maxRetries)
-    this.retries.onWait = notify
+    this.retries = new Retries(transport.options.maxRetries, notify)
     if (typeof start === 'string') {
       this.id = start
       this.retries.persist(longestWait)
     } else this.#question = start
-    signal.addEventListener('abort', () => this.#drop())
+    signal.addEventListener('abort', () => this.#connection?.abort())
   }
 
   /** Whether it may have an id that is not known yet, or has one. */
@@ -103,15 +102,18 @@ export class Receiver {
           accept: 'text/event-stream',
         },
         signal: this.#signal,
-        repeatable: !question || question.body.resumable === true || lastEventId !== undefined,
+        repeatable: !question || Boolean(question.body.resumable || lastEventId),
         accept: eventStream,
       },
       retries,
     )
-    if (this.#signal.aborted) this.#drop()
+    if (this.#signal.aborted) {
+      this.#connection.abort()
+      throw new AbortError(this.#signal.reason)
+    }
     // Another origin's header is hidden unless exposed; then the `start` frame tells.
     this.id ??= this.#connection.response.headers.get('x-stream-id') ?? lastEventId?.replace(/\.\d+$/, '')
-    this.#notify()
+    if (retries.used) this.#notify()
   }
 
   /** Gives the frames to the end. Throws when the stream is broken for good. */
@@ -126,10 +128,15 @@ export class Receiver {
     }
   }
 
-  /** Lets go of a body that nobody may have begun to read. */
-  #drop(): void {
-    this.#connection?.abort()
-    this.#connection?.response.body?.cancel().catch(() => {})
+  /** Ends the generation, if there is one that has an id. */
+  async stop(): Promise<void> {
+    if (!this.id) return
+    const { maxRetries } = this.#transport.options
+    const path = `${streamPath(this.id)}/stop`
+    await this.#transport.send(
+      { method: 'POST', path, repeatable: true, accept: ({ abort }) => abort() },
+      new Retries(maxRetries),
+    )
   }
 
   /** Reads one connection. Returns what broke it, or nothing when the stream is complete. */
@@ -138,12 +145,12 @@ export class Receiver {
     if (response.status === 204) return
     const reader = response.body!.getReader()
     const decoder = new EventDecoder()
-    const ms = this.#transport.options.idleTimeout ?? 60_000
-    let broken = false
+    const ms = (this.#transport.options.idleTimeout ?? 60_000) || undefined
+    let failed = false
     try {
       for (;;) {
-        const { done, value } = await within(reader.read(), ms, 'idle', this.#signal, abort)
-        if (done) throw new ConnectionError('The connection broke')
+        const { done, value } = await within(reader.read(), ms, 'idle', this.#signal)
+        if (done) throw broken()
         const events = decoder.decode(value)
         // The server has the stream: what was tried before does not count any more.
         if (events[0]) this.retries.until = 0
@@ -155,13 +162,11 @@ export class Receiver {
         }
       }
     } catch (error) {
-      broken = true
-      return error instanceof WebsopyError
-        ? error
-        : new ConnectionError('The connection broke', undefined, error)
+      failed = true
+      return broken(error)
     } finally {
       // Not awaited: whoever waits for the end of the answer need not wait for the connection.
-      if (broken || this.#signal.aborted) release(reader, abort)
+      if (failed || this.#signal.aborted) abort()
       else void drain(reader, abort)
     }
   }
@@ -174,8 +179,7 @@ export class Receiver {
     try {
       chunk = JSON.parse(data)
     } catch {
-      const error = 'A frame is not JSON'
-      throw new StreamError({ error, code: 'malformed_frame', retryable: false })
+      throw new StreamError({ error: 'A frame is not JSON', code: 'malformed_frame' })
     }
     const { type = '' } = chunk ?? {}
     if (!chunk || !frameTypes.includes(type)) return
@@ -197,6 +201,9 @@ export class Receiver {
     return { chunk, id }
   }
 }
+
+const broken = (cause?: unknown): WebsopyError =>
+  cause instanceof WebsopyError ? cause : new ConnectionError('The connection broke', cause)
 
 /** The position in an id of the form `<stream>.<position>`. */
 const sequence = (id: string): number => Number(id.slice(id.lastIndexOf('.') + 1))
@@ -221,16 +228,9 @@ function eventStream(connection: Connection): Connection {
   return connection
 }
 
-type Reader = ReadableStreamDefaultReader<Uint8Array>
-
-function release(reader: Reader, abort: () => void): void {
-  reader.cancel().catch(() => {})
-  abort()
-}
-
 /** Reads what follows the terminal, so that the connection can serve the next request. */
-async function drain(reader: Reader, abort: () => void): Promise<void> {
-  const timer = setTimeout(() => release(reader, abort), drainTime)
+async function drain(reader: ReadableStreamDefaultReader<Uint8Array>, abort: () => void): Promise<void> {
+  const timer = setTimeout(abort, drainTime)
   try {
     while (!(await reader.read()).done);
   } catch {

@@ -8,8 +8,6 @@ export const longestWait = 60_000
 export class Retries {
   /** Milliseconds that the server wants between two connections. */
   pause = 0
-  /** Told of what made a further attempt necessary. */
-  onWait: ((error: WebsopyError) => void) | undefined
   /** Attempts are not counted until this time: the stream is still there, or the device has no network. */
   until = 0
   /** Attempts since something new has arrived. */
@@ -20,6 +18,8 @@ export class Retries {
   constructor(
     /** Attempts after the first. */
     public max = 3,
+    /** Told of what made a further attempt necessary. */
+    readonly onWait: (error: WebsopyError) => void = () => {},
   ) {}
 
   /** Goes on for `ms` milliseconds from the first failure, however many attempts that takes. */
@@ -39,7 +39,7 @@ export class Retries {
     // A network that asks for a login, as a hotel's does, answers everything with its own page.
     const passing = error.retryable || (until && error.code === 'not_a_stream')
     if (!more || !passing || (!until && ms > longestWait)) throw error
-    this.onWait?.(error)
+    this.onWait(error)
     this.waiting = true
     await sleep(ms, signal, retryAfter === undefined)
     this.waiting = false

@@ -44,11 +44,7 @@ export class EventDecoder {
       this.#line = next
     }
     if (this.#line.length + (this.#data?.length ?? 0) > maxEvent) {
-      throw new StreamError({
-        error: 'An event is over 100 MiB',
-        code: 'event_too_large',
-        retryable: false,
-      })
+      throw new StreamError({ error: 'An event is over 100 MiB', code: 'event_too_large' })
     }
     return events
   }

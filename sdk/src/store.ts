@@ -1,4 +1,4 @@
-import { Answer, type UIMessage, wire } from './answer.js'
+import { Answer, messageOf, type UIMessage, wire } from './answer.js'
 import { uniqueKey, WebsopyClient } from './client.js'
 import { AbortError, ConnectionError } from './errors.js'
 import type { ChatStream } from './stream.js'
@@ -114,9 +114,9 @@ export class ChatStore {
    * Asks, with the whole conversation. Resolves to whether a complete answer came; `false` at once,
    * and nothing is sent, while another answer is under way or when there is nothing to ask. Never rejects.
    */
-  readonly sendMessage = (message: string | UIMessage): Promise<boolean> => {
+  readonly sendMessage = async (message: string | UIMessage): Promise<boolean> => {
     const asked: UIMessage = typeof message === 'string' ? { role: 'user', content: message } : message
-    if (!asked.content.trim() && !asked.parts?.length) return Promise.resolve(false)
+    if (!asked.content.trim() && !asked.parts?.length) return false
     return this.#ask([...this.#snapshot.messages, asked])
   }
 
@@ -125,10 +125,8 @@ export class ChatStore {
    * stopped. An answer that broke off is picked up instead, if the server still has it. Resolves as
    * `sendMessage` does.
    */
-  readonly regenerate = (): Promise<boolean> => {
-    if (this.#lost) {
-      return this.resume().then((done) => done || (gone(this.#snapshot.error) && this.regenerate()))
-    }
+  readonly regenerate = async (): Promise<boolean> => {
+    if (this.#lost) return (await this.resume()) || (gone(this.#snapshot.error) && this.regenerate())
     const messages = [...this.#snapshot.messages]
     const old: UIMessage[] = []
     while (messages.at(-1)?.role === 'assistant') old.unshift(messages.pop()!)
@@ -139,21 +137,19 @@ export class ChatStore {
    * Goes on with the answer that broke off; with a `streamId`, with one that was under way on an earlier
    * page. Resolves as `sendMessage` does.
    */
-  readonly resume = (streamId?: string): Promise<boolean> => {
+  readonly resume = async (streamId?: string): Promise<boolean> => {
     const lost = !streamId || this.#lost?.stream.id === streamId ? this.#lost : undefined
     const id = streamId ?? lost?.stream.id
-    if (!id || this.#run) return Promise.resolve(false)
+    if (!id || this.#run) return false
     const { client = this.#sameOrigin } = this.#options()
     const { messages } = this.#snapshot
-    if (!lost) {
-      const rest = messages.at(-1)?.interrupted ? messages.slice(0, -1) : messages
-      return this.#receive(client.ai.pickUp(id), rest)
-    }
+    // What was kept of the answer comes again, whole.
+    const kept = lost?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted)
     return this.#receive(
-      client.ai.pickUp(id, lost.stream.lastEventId),
-      messages.filter((message) => !lost.kept.includes(message)),
-      lost.old,
-      lost.answer,
+      client.ai.pickUp(id, lost?.stream.lastEventId),
+      messages.filter((message) => !kept.includes(message)),
+      lost?.old,
+      lost?.answer,
     )
   }
 
@@ -220,9 +216,9 @@ export class ChatStore {
     return !this.#users && !this.#run
   }
 
-  #ask(messages: readonly UIMessage[], old: readonly UIMessage[] = []): Promise<boolean> {
+  async #ask(messages: readonly UIMessage[], old: readonly UIMessage[] = []): Promise<boolean> {
     const role = messages.at(-1)?.role
-    if (this.#run || (role !== 'user' && role !== 'tool')) return Promise.resolve(false)
+    if (this.#run || (role !== 'user' && role !== 'tool')) return false
     const {
       client = this.#sameOrigin,
       id,
@@ -254,7 +250,7 @@ export class ChatStore {
         if (this.#run === run) this.#publish({ ...change, streamId: stream.id })
       }
       stream.on('reconnecting', () => show({ status: 'reconnecting' }))
-      stream.on('reconnected', () => show({ status: answer.message(true) ? 'streaming' : 'submitted' }))
+      stream.on('reconnected', () => show({ status: messageOf(answer, true) ? 'streaming' : 'submitted' }))
       stream.opened.then(
         () => show({}),
         () => {},
@@ -295,7 +291,7 @@ export class ChatStore {
     if (unsure) this.#asked = asked
     if (unsure && stream.id) this.#lost = left ? { ...run, answer: new Answer() } : run
 
-    const message = answer.message(Boolean(error))
+    const message = messageOf(answer, Boolean(error))
     const better = message && (whole(message) || !old.some(whole))
     const kept = better ? [message] : old
     if (this.#lost) this.#lost.kept = kept

@@ -8,8 +8,7 @@ import {
   type TimeoutError,
   type WebsopyError,
 } from './errors.js'
-import { type Frame, isChunk, type Question, Receiver, streamPath } from './receiver.js'
-import { Retries } from './retries.js'
+import { type Frame, isChunk, type Question, Receiver } from './receiver.js'
 import type { Transport } from './transport.js'
 import type { ChatCompletion, Message, StreamChunk } from './types.js'
 
@@ -27,9 +26,6 @@ export interface StreamEvents {
   end: () => void
 }
 
-/** Milliseconds that the headers of a stream that is passed on may wait for its first frame. */
-const headerWait = 100
-
 interface Listener {
   event: keyof StreamEvents
   call: (value: never) => void
@@ -43,7 +39,6 @@ interface Listener {
  * server is read no faster than the fastest consumer asks. `on('data')` and `text()` pull all the time.
  */
 export class ChatStream implements AsyncIterable<StreamChunk> {
-  readonly #transport: Transport
   readonly #receiver: Receiver
   readonly #frames: AsyncGenerator<Frame, void>
   /** Ends everything that this stream has under way. */
@@ -60,7 +55,6 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
    * @internal
    */
   readonly opened: Promise<this>
-  #reconnecting = false
   /** There is nothing more to read. */
   #over = false
   #ended = false
@@ -76,7 +70,7 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
   constructor(
     transport: Transport,
     start: Question | string,
-    lastEventId: string | undefined,
+    lastEventId: string | null | undefined,
     signal: AbortSignal | undefined,
   ) {
     const life = new AbortController()
@@ -84,25 +78,15 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
     signal?.addEventListener('abort', abort)
     if (signal?.aborted) abort()
 
-    this.#transport = transport
     this.#life = life
     this.#leave = () => signal?.removeEventListener('abort', abort)
-    this.#receiver = new Receiver(transport, start, lastEventId, life.signal, (error) => this.#tell(error))
+    this.#receiver = new Receiver(transport, start, lastEventId, life.signal, (error) => {
+      if (!this.#ended) this.#emit(error ? 'reconnecting' : 'reconnected', error)
+    })
     this.#frames = this.#receiver.frames()
     life.signal.addEventListener('abort', () => this.#end(new AbortError(life.signal.reason)))
-    this.opened = this.#connect()
-    this.opened.catch(() => {})
-  }
-
-  async #connect(): Promise<this> {
-    try {
-      await this.#receiver.connect()
-      if (this.#life.signal.aborted) throw new AbortError(this.#life.signal.reason)
-    } catch (error) {
-      this.#end(error as WebsopyError)
-      throw error
-    }
-    return this
+    this.opened = this.#receiver.connect().then(() => this)
+    this.opened.catch((error) => this.#end(error))
   }
 
   /** The stream's id on the server, if it is resumable: what `resumeStream` takes. */
@@ -112,7 +96,7 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
 
   /** The position of the last chunk received, if the stream is resumable. */
   get lastEventId(): string | undefined {
-    return this.#receiver.lastEventId
+    return this.#receiver.lastEventId ?? undefined
   }
 
   /**
@@ -122,23 +106,18 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
   async *[Symbol.asyncIterator](): AsyncGenerator<StreamChunk, void, undefined> {
     this.#readers++
     try {
-      yield* this.#chunks()
+      for await (const { chunk } of this.#read()) if (isChunk(chunk)) yield chunk
       if (this.#error) throw this.#error
     } finally {
       if (--this.#readers === 0) this.#abandon()
     }
   }
 
-  async *#chunks(): AsyncGenerator<StreamChunk, void, undefined> {
-    for (let next = 0; ; ) {
-      const chunk = this.#log[next++]?.chunk
-      if (chunk) {
-        if (isChunk(chunk)) yield chunk
-      } else if (this.#ended) return
-      else {
-        next--
-        await this.#pull()
-      }
+  /** Every frame from the first on, for one consumer. */
+  async *#read(): AsyncGenerator<Frame, void, undefined> {
+    for (let next = 0; next < this.#log.length || !this.#ended; ) {
+      if (next < this.#log.length) yield this.#log[next++]!
+      else await this.#pull()
     }
   }
 
@@ -188,17 +167,7 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
     this.#end(undefined, true)
     await this.#knowId()
     this.#life.abort()
-    void this.#frames.return().catch(() => {})
-    if (!this.id) return
-    await this.#transport.send(
-      {
-        method: 'POST',
-        path: `${streamPath(this.id)}/stop`,
-        repeatable: true,
-        accept: ({ abort }) => abort(),
-      },
-      new Retries(this.#transport.options.maxRetries),
-    )
+    await this.#receiver.stop()
   }
 
   /**
@@ -219,42 +188,33 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
    */
   toReadableStream(): ReadableStream<Uint8Array> {
     const utf8 = new TextEncoder()
-    let next = 0
-    let begun = false
-    let failed = false
-    const enqueue = (controller: ReadableStreamDefaultController, data: string, id?: string): void => {
-      begun = true
-      controller.enqueue(utf8.encode(`data: ${data}\n${id ? `id: ${id}\n` : ''}\n`))
-    }
+    const frames = this.#passOn()
     return new ReadableStream(
       {
-        start: (controller) => {
-          // Many servers send their headers with the first byte, which may take a model's time to think.
-          setTimeout(() => {
-            if (!begun) enqueue(controller, '{"type":"ping"}')
-          }, headerWait)
-        },
         pull: async (controller) => {
-          while (next >= this.#log.length && !this.#ended) await this.#pull()
-          const frame = this.#log[next++]
-          if (frame) {
-            failed = frame.chunk.type === 'error'
-            return enqueue(controller, JSON.stringify(frame.chunk), frame.id)
-          }
-          if (!this.#error) enqueue(controller, '[DONE]')
-          else if (!failed) {
-            const { name, message, partial, ...details } = this.#error as StreamError
-            enqueue(controller, JSON.stringify({ type: 'error', error: message, ...details }))
-          }
-          controller.close()
+          const { value } = await frames.next()
+          if (value) controller.enqueue(utf8.encode(`data: ${value}\n\n`))
+          else controller.close()
         },
-        cancel: () => {
-          begun = true
-          this.#abandon()
-        },
+        cancel: () => this.#abandon(),
       },
       { highWaterMark: 0 },
     )
+  }
+
+  async *#passOn(): AsyncGenerator<string, void, undefined> {
+    // Many servers send their headers with the first byte, and the first word may take a model's time to think.
+    yield '{"type":"ping"}'
+    let last: string | undefined
+    for await (const { chunk, id } of this.#read()) {
+      last = chunk.type
+      yield JSON.stringify(chunk) + (id ? `\nid: ${id}` : '')
+    }
+    if (!this.#error) yield '[DONE]'
+    else if (last !== 'error') {
+      const { name, message, partial, ...details } = this.#error as StreamError
+      yield JSON.stringify({ type: 'error', error: message, ...details })
+    }
   }
 
   #listen(event: keyof StreamEvents, call: Listener['call'], once: boolean): this {
@@ -268,9 +228,9 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
 
   /** Gives a listener every chunk, to the end or until it does not listen any more. */
   async #feed(each: Listener): Promise<void> {
-    for await (const chunk of this.#chunks()) {
+    for await (const { chunk } of this.#read()) {
       if (!this.#listeners.has(each)) break
-      this.#call(each, chunk)
+      if (isChunk(chunk)) this.#call(each, chunk)
     }
     this.#readers--
     this.#listeners.delete(each)
@@ -331,26 +291,17 @@ export class ChatStream implements AsyncIterable<StreamChunk> {
     queueMicrotask(() => this.#announce())
   }
 
-  #tell(error?: WebsopyError): void {
-    if (this.#ended || (!error && !this.#reconnecting)) return
-    this.#reconnecting = Boolean(error)
-    this.#emit(error ? 'reconnecting' : 'reconnected', error)
-  }
-
   /** Tells how it ended, once every listener has had every chunk. */
   #announce(): void {
     const error = this.#error
     if (!this.#ended || [...this.#listeners].some(({ event }) => event === 'data')) return
-    if (error && !this.#left) this.#emit(error instanceof AbortError ? 'abort' : 'error', error, true)
-    this.#emit('end', undefined, true)
+    if (error && !this.#left) this.#emit(error instanceof AbortError ? 'abort' : 'error', error)
+    this.#emit('end')
+    this.#listeners.clear()
   }
 
-  #emit(event: keyof StreamEvents, value: unknown, last = false): void {
-    for (const each of this.#listeners) {
-      if (each.event !== event) continue
-      each.once ||= last
-      this.#call(each, value)
-    }
+  #emit(event: keyof StreamEvents, value?: unknown): void {
+    for (const each of this.#listeners) if (each.event === event) this.#call(each, value)
   }
 
   #call(each: Listener, value: unknown): void {

@@ -81,8 +81,9 @@ export class Transport {
       const began = Date.now()
       try {
         const work = this.#attempt(exchange, connection.signal, cancel)
-        return await within(work, this.options.timeout ?? 60_000, 'connect', signal, cancel)
+        return await within(work, (this.options.timeout ?? 60_000) || undefined, 'connect', signal)
       } catch (error) {
+        cancel()
         if (!(error instanceof WebsopyError)) throw error
         if (!exchange.repeatable && mayBeAnswered(error, Date.now() - began)) throw error
         await retries.wait(error, signal)
@@ -112,10 +113,12 @@ export class Transport {
       throw await refusal(response)
     } catch (error) {
       if (error instanceof WebsopyError) throw error
-      throw new ConnectionError('The server could not be reached', undefined, error)
+      throw new ConnectionError('The server could not be reached', error)
     }
   }
 }
+
+const isPassing = (status: number): boolean => [408, 425, 429].includes(status)
 
 /**
  * Whether a question may have been answered, and billed, in an attempt that failed so after `ms`. The relay
@@ -124,7 +127,7 @@ export class Transport {
  */
 function mayBeAnswered(error: WebsopyError, ms: number): boolean {
   if (error instanceof APIError) {
-    return error.code.startsWith('http_') && ![408, 425, 429, 503].includes(error.status)
+    return error.code.startsWith('http_') && error.status !== 503 && !isPassing(error.status)
   }
   return error instanceof ConnectionError && ms > 5000
 }
@@ -152,7 +155,7 @@ async function refusal(response: Response): Promise<APIError> {
     status,
     code: body.code ?? `http_${status}`,
     // The server knows best, but no status beyond these is worth asking again.
-    retryable: (status >= 500 || [408, 425, 429].includes(status)) && body.retryable !== false,
+    retryable: (status >= 500 || isPassing(status)) && body.retryable !== false,
     requestId: body.requestId ?? headers.get('x-request-id') ?? undefined,
     retryAfter: seconds(headers.get('retry-after')) ?? body.retryAfter,
   })

@@ -57,23 +57,12 @@ export function useStreamingChat(options: MaybeRefOrGetter<ChatOptions> = {}): U
   // Outside of a scope, as in a module of its own, the conversation lives as long as the page.
   if (getCurrentScope()) onScopeDispose(() => leave())
 
-  const field = <K extends keyof ChatSnapshot>(name: K): ComputedRef<ChatSnapshot[K]> =>
-    computed(() => snapshot.value[name])
-  return {
-    messages: field('messages'),
-    status: field('status'),
-    streaming: field('streaming'),
-    currentContent: field('currentContent'),
-    currentReasoning: field('currentReasoning'),
-    currentToolCalls: field('currentToolCalls'),
-    streamId: field('streamId'),
-    error: field('error'),
-    sendMessage: (message) => store.sendMessage(toRaw(message)),
-    regenerate: () => store.regenerate(),
-    resume: (id) => store.resume(id),
-    stop: () => store.stop(),
-    // An answer knows its question by identity, which a proxy hides.
-    setMessages: (messages) => store.setMessages(toRaw(messages)),
-    clearError: () => store.clearError(),
-  }
+  const { subscribe, getSnapshot, dispose, ...actions } = store
+  const refs = map(store.getSnapshot(), (name) => computed(() => snapshot.value[name]))
+  // The store may be another one by then. An answer knows its question by identity, which a proxy hides.
+  const functions = map(actions, (name) => (argument: never) => store[name](toRaw(argument)))
+  return { ...refs, ...functions } as UseStreamingChat
 }
+
+const map = <T extends object, V>(all: T, make: (name: keyof T) => V) =>
+  Object.fromEntries(Object.keys(all).map((name) => [name, make(name as keyof T)]))

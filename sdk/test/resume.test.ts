@@ -230,7 +230,7 @@ test('a stream is passed on with its ids, pings and errors, and picked up throug
   const text = await new Response(stream.toReadableStream()).text()
   const frame = ({ $id, ...chunk }: { $id?: string; type?: string }) =>
     `data: ${JSON.stringify(chunk)}\n${$id ? `id: ${$id}\n` : ''}\n`
-  expect(text).toBe(frames.map(frame).join(''))
+  expect(text).toBe([{ type: 'ping' }, ...frames].map(frame).join(''))
   expect(seen[0]?.headers).toMatchObject({
     'idempotency-key': 'k'.repeat(32),
     'last-event-id': `${sid}.0`,

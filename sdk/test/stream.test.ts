@@ -374,8 +374,9 @@ test('toReadableStream passes the answer on as an event stream', async () => {
   const { url } = await serve(answer('a', '你'))
   const stream = await clientFor(url).ai.chatStream({ messages })
   expect(await new Response(stream.toReadableStream()).text()).toBe(
-    [content('a'), content('你'), done].map((chunk) => `data: ${JSON.stringify(chunk)}\n\n`).join('') +
-      'data: [DONE]\n\n',
+    [{ type: 'ping' }, content('a'), content('你'), done]
+      .map((chunk) => `data: ${JSON.stringify(chunk)}\n\n`)
+      .join('') + 'data: [DONE]\n\n',
   )
 })
 
@@ -387,8 +388,8 @@ test.each([
     {
       type: 'error',
       error: 'The connection ended before the answer was complete',
-      code: 'stream_interrupted',
       retryable: true,
+      code: 'stream_interrupted',
     },
   ],
 ])('toReadableStream passes on %s as one error frame and no [DONE]', async (_, frames, last) => {
@@ -398,7 +399,7 @@ test.each([
   })
   const stream = await clientFor(url).ai.chatStream({ messages })
   expect(await new Response(stream.toReadableStream()).text()).toBe(
-    [content('a'), last].map((chunk) => `data: ${JSON.stringify(chunk)}\n\n`).join(''),
+    [{ type: 'ping' }, content('a'), last].map((chunk) => `data: ${JSON.stringify(chunk)}\n\n`).join(''),
   )
 })
 

@@ -24,13 +24,12 @@ var Answer = class {
       ...end
     };
   }
-  /** The message to keep, `interrupted` or not; none when nothing has come. */
-  message(interrupted) {
-    const { finishReason, ...rest } = this.completion();
-    if (!rest.content && !rest.reasoning && !rest.toolCalls) return void 0;
-    return { role: "assistant", ...rest, ...interrupted ? { interrupted } : { finishReason } };
-  }
 };
+function messageOf(answer, interrupted) {
+  const { finishReason, ...rest } = answer.completion();
+  if (!rest.content && !rest.reasoning && !rest.toolCalls) return void 0;
+  return { role: "assistant", ...rest, ...interrupted ? { interrupted } : { finishReason } };
+}
 var onWire = ({ id, name, arguments: text }) => ({
   id,
   type: "function",
@@ -54,10 +53,9 @@ function wire(messages) {
 // src/errors.ts
 var WebsopyError = class extends Error {
   name = "WebsopyError";
-  /** `more` are further properties. */
-  constructor(message, { cause, code, retryable = false, ...details }, more) {
+  constructor(message, { cause, ...details }) {
     super(message, { cause });
-    Object.assign(this, { code, retryable }, details, more);
+    Object.assign(this, { retryable: false }, details);
   }
 };
 var AbortError = class extends WebsopyError {
@@ -68,88 +66,87 @@ var AbortError = class extends WebsopyError {
 };
 var ConnectionError = class extends WebsopyError {
   name = "ConnectionError";
-  constructor(message, code = "connection_error", cause, more) {
-    super(message, { code, retryable: true, cause }, more);
+  constructor(message, cause, more) {
+    super(message, { code: "connection_error", retryable: true, cause, ...more });
   }
 };
 var TimeoutError = class extends ConnectionError {
   name = "TimeoutError";
   constructor(phase, partial = "") {
-    super("The server was silent for too long", "timeout", void 0, { phase, partial });
+    super("The server was silent for too long", void 0, { code: "timeout", phase, partial });
   }
 };
 var StreamInterruptedError = class extends ConnectionError {
   name = "StreamInterruptedError";
   constructor(partial, cause) {
-    super("The connection ended before the answer was complete", "stream_interrupted", cause, { partial });
+    super("The connection ended before the answer was complete", cause, {
+      code: "stream_interrupted",
+      partial
+    });
   }
 };
 var APIError = class extends WebsopyError {
   name = "APIError";
-  constructor(message, details) {
-    super(message, details);
-  }
 };
 var StreamError = class extends WebsopyError {
   name = "StreamError";
-  constructor({ error, code, retryable, ...more }, partial = "") {
-    const { requestId, phase, retryAfter } = more;
-    super(error, { code, retryable }, { requestId, phase, retryAfter, partial });
+  constructor(chunk, partial = "") {
+    const { type, error, ...details } = chunk;
+    super(error, { ...details, partial });
   }
 };
 
 // src/wait.ts
 var longest = 2 ** 31 - 1;
-function within(work, ms, phase, signal, cancel) {
-  return new Promise((resolve, reject) => {
-    const settle = () => {
+async function within(work, ms, phase, signal) {
+  let settle = () => {
+  };
+  const limit = new Promise((_, reject) => {
+    const abort = () => reject(new AbortError(signal.reason));
+    const late = () => reject(new TimeoutError(phase));
+    const timer = ms === void 0 ? ms : setTimeout(late, Math.min(ms, longest));
+    signal.addEventListener("abort", abort);
+    if (signal.aborted) abort();
+    settle = () => {
       clearTimeout(timer);
       signal.removeEventListener("abort", abort);
     };
-    const give = (error) => {
-      settle();
-      reject(error);
-      cancel();
-    };
-    const abort = () => give(new AbortError(signal.reason));
-    const timer = ms > 0 ? setTimeout(() => give(new TimeoutError(phase)), Math.min(ms, longest)) : void 0;
-    signal.addEventListener("abort", abort);
-    work.finally(settle).then(resolve, reject);
-    if (signal.aborted) abort();
   });
+  try {
+    return await Promise.race([work, limit]);
+  } finally {
+    settle();
+  }
 }
 var offline = () => globalThis.navigator?.onLine === false;
 var reasonsToWake = ["visibilitychange", "online"];
-function sleep(ms, signal, eager) {
-  return new Promise((resolve, reject) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      for (const event of reasonsToWake) globalThis.removeEventListener?.(event, wake);
-      if (signal.aborted) reject(new AbortError(signal.reason));
-      else resolve();
+async function sleep(ms, signal, eager) {
+  let wake = () => {
+  };
+  const awake = new Promise((resolve) => {
+    wake = () => {
+      if (globalThis.document?.visibilityState !== "hidden") resolve();
     };
-    const wake = () => {
-      if (globalThis.document?.visibilityState !== "hidden") end();
-    };
-    const timer = setTimeout(end, Math.min(ms, longest));
-    signal.addEventListener("abort", end);
-    if (eager) for (const event of reasonsToWake) globalThis.addEventListener?.(event, wake);
-    if (signal.aborted) end();
   });
+  if (eager) for (const event of reasonsToWake) globalThis.addEventListener?.(event, wake);
+  await within(awake, ms, "idle", signal).catch(() => {
+  });
+  for (const event of reasonsToWake) globalThis.removeEventListener?.(event, wake);
+  if (signal.aborted) throw new AbortError(signal.reason);
 }
 
 // src/retries.ts
 var longestWait = 6e4;
 var Retries = class {
-  constructor(max = 3) {
+  constructor(max = 3, onWait = () => {
+  }) {
     this.max = max;
+    this.onWait = onWait;
   }
   max;
+  onWait;
   /** Milliseconds that the server wants between two connections. */
   pause = 0;
-  /** Told of what made a further attempt necessary. */
-  onWait;
   /** Attempts are not counted until this time: the stream is still there, or the device has no network. */
   until = 0;
   /** Attempts since something new has arrived. */
@@ -170,7 +167,7 @@ var Retries = class {
     const ms = retryAfter === void 0 ? backoff : retryAfter * 1e3;
     const passing = error.retryable || until && error.code === "not_a_stream";
     if (!more || !passing || !until && ms > longestWait) throw error;
-    this.onWait?.(error);
+    this.onWait(error);
     this.waiting = true;
     await sleep(ms, signal, retryAfter === void 0);
     this.waiting = false;
@@ -203,11 +200,7 @@ var EventDecoder = class {
       this.#line = next;
     }
     if (this.#line.length + (this.#data?.length ?? 0) > maxEvent) {
-      throw new StreamError({
-        error: "An event is over 100 MiB",
-        code: "event_too_large",
-        retryable: false
-      });
+      throw new StreamError({ error: "An event is over 100 MiB", code: "event_too_large" });
     }
     return events;
   }
@@ -237,13 +230,12 @@ var Receiver = class {
     this.#transport = transport;
     this.#signal = signal;
     this.#notify = notify;
-    this.retries = new Retries(transport.options.maxRetries);
-    this.retries.onWait = notify;
+    this.retries = new Retries(transport.options.maxRetries, notify);
     if (typeof start === "string") {
       this.id = start;
       this.retries.persist(longestWait);
     } else this.#question = start;
-    signal.addEventListener("abort", () => this.#drop());
+    signal.addEventListener("abort", () => this.#connection?.abort());
   }
   lastEventId;
   /** The stream's id on the server, once known; only a resumable stream has one. */
@@ -287,43 +279,50 @@ var Receiver = class {
           accept: "text/event-stream"
         },
         signal: this.#signal,
-        repeatable: !question || question.body.resumable === true || lastEventId !== void 0,
+        repeatable: !question || Boolean(question.body.resumable || lastEventId),
         accept: eventStream
       },
       retries
     );
-    if (this.#signal.aborted) this.#drop();
+    if (this.#signal.aborted) {
+      this.#connection.abort();
+      throw new AbortError(this.#signal.reason);
+    }
     this.id ??= this.#connection.response.headers.get("x-stream-id") ?? lastEventId?.replace(/\.\d+$/, "");
-    this.#notify();
+    if (retries.used) this.#notify();
   }
   /** Gives the frames to the end. Throws when the stream is broken for good. */
   async *frames() {
     for (; ; ) {
-      const broken = yield* this.#read(this.#connection);
-      if (!broken) return;
-      if (!this.id) throw broken;
+      const broken2 = yield* this.#read(this.#connection);
+      if (!broken2) return;
+      if (!this.id) throw broken2;
       this.retries.persist(this.#keeps);
-      await this.retries.wait(broken, this.#signal);
+      await this.retries.wait(broken2, this.#signal);
       await this.#connect();
     }
   }
-  /** Lets go of a body that nobody may have begun to read. */
-  #drop() {
-    this.#connection?.abort();
-    this.#connection?.response.body?.cancel().catch(() => {
-    });
+  /** Ends the generation, if there is one that has an id. */
+  async stop() {
+    if (!this.id) return;
+    const { maxRetries } = this.#transport.options;
+    const path = `${streamPath(this.id)}/stop`;
+    await this.#transport.send(
+      { method: "POST", path, repeatable: true, accept: ({ abort }) => abort() },
+      new Retries(maxRetries)
+    );
   }
   /** Reads one connection. Returns what broke it, or nothing when the stream is complete. */
   async *#read({ response, abort }) {
     if (response.status === 204) return;
     const reader = response.body.getReader();
     const decoder = new EventDecoder();
-    const ms = this.#transport.options.idleTimeout ?? 6e4;
-    let broken = false;
+    const ms = (this.#transport.options.idleTimeout ?? 6e4) || void 0;
+    let failed = false;
     try {
       for (; ; ) {
-        const { done, value } = await within(reader.read(), ms, "idle", this.#signal, abort);
-        if (done) throw new ConnectionError("The connection broke");
+        const { done, value } = await within(reader.read(), ms, "idle", this.#signal);
+        if (done) throw broken();
         const events = decoder.decode(value);
         if (events[0]) this.retries.until = 0;
         this.retries.pause = Math.min(decoder.retry ?? this.retries.pause, longestWait);
@@ -334,10 +333,10 @@ var Receiver = class {
         }
       }
     } catch (error) {
-      broken = true;
-      return error instanceof WebsopyError ? error : new ConnectionError("The connection broke", void 0, error);
+      failed = true;
+      return broken(error);
     } finally {
-      if (broken || this.#signal.aborted) release(reader, abort);
+      if (failed || this.#signal.aborted) abort();
       else void drain(reader, abort);
     }
   }
@@ -348,8 +347,7 @@ var Receiver = class {
     try {
       chunk = JSON.parse(data);
     } catch {
-      const error = "A frame is not JSON";
-      throw new StreamError({ error, code: "malformed_frame", retryable: false });
+      throw new StreamError({ error: "A frame is not JSON", code: "malformed_frame" });
     }
     const { type = "" } = chunk ?? {};
     if (!chunk || !frameTypes.includes(type)) return;
@@ -369,6 +367,7 @@ var Receiver = class {
     return { chunk, id };
   }
 };
+var broken = (cause) => cause instanceof WebsopyError ? cause : new ConnectionError("The connection broke", cause);
 var sequence = (id) => Number(id.slice(id.lastIndexOf(".") + 1));
 function eventStream(connection) {
   const { status, headers, body } = connection.response;
@@ -388,13 +387,8 @@ function eventStream(connection) {
   }
   return connection;
 }
-function release(reader, abort) {
-  reader.cancel().catch(() => {
-  });
-  abort();
-}
 async function drain(reader, abort) {
-  const timer = setTimeout(() => release(reader, abort), drainTime);
+  const timer = setTimeout(abort, drainTime);
   try {
     while (!(await reader.read()).done) ;
   } catch {
@@ -404,9 +398,7 @@ async function drain(reader, abort) {
 }
 
 // src/stream.ts
-var headerWait = 100;
 var ChatStream = class {
-  #transport;
   #receiver;
   #frames;
   /** Ends everything that this stream has under way. */
@@ -423,7 +415,6 @@ var ChatStream = class {
    * @internal
    */
   opened;
-  #reconnecting = false;
   /** There is nothing more to read. */
   #over = false;
   #ended = false;
@@ -440,25 +431,15 @@ var ChatStream = class {
     const abort = () => life.abort(signal?.reason);
     signal?.addEventListener("abort", abort);
     if (signal?.aborted) abort();
-    this.#transport = transport;
     this.#life = life;
     this.#leave = () => signal?.removeEventListener("abort", abort);
-    this.#receiver = new Receiver(transport, start, lastEventId, life.signal, (error) => this.#tell(error));
+    this.#receiver = new Receiver(transport, start, lastEventId, life.signal, (error) => {
+      if (!this.#ended) this.#emit(error ? "reconnecting" : "reconnected", error);
+    });
     this.#frames = this.#receiver.frames();
     life.signal.addEventListener("abort", () => this.#end(new AbortError(life.signal.reason)));
-    this.opened = this.#connect();
-    this.opened.catch(() => {
-    });
-  }
-  async #connect() {
-    try {
-      await this.#receiver.connect();
-      if (this.#life.signal.aborted) throw new AbortError(this.#life.signal.reason);
-    } catch (error) {
-      this.#end(error);
-      throw error;
-    }
-    return this;
+    this.opened = this.#receiver.connect().then(() => this);
+    this.opened.catch((error) => this.#end(error));
   }
   /** The stream's id on the server, if it is resumable: what `resumeStream` takes. */
   get id() {
@@ -466,7 +447,7 @@ var ChatStream = class {
   }
   /** The position of the last chunk received, if the stream is resumable. */
   get lastEventId() {
-    return this.#receiver.lastEventId;
+    return this.#receiver.lastEventId ?? void 0;
   }
   /**
    * Gives every chunk from the first on, then ends; or throws, after the chunks that came before
@@ -475,22 +456,17 @@ var ChatStream = class {
   async *[Symbol.asyncIterator]() {
     this.#readers++;
     try {
-      yield* this.#chunks();
+      for await (const { chunk } of this.#read()) if (isChunk(chunk)) yield chunk;
       if (this.#error) throw this.#error;
     } finally {
       if (--this.#readers === 0) this.#abandon();
     }
   }
-  async *#chunks() {
-    for (let next = 0; ; ) {
-      const chunk = this.#log[next++]?.chunk;
-      if (chunk) {
-        if (isChunk(chunk)) yield chunk;
-      } else if (this.#ended) return;
-      else {
-        next--;
-        await this.#pull();
-      }
+  /** Every frame from the first on, for one consumer. */
+  async *#read() {
+    for (let next = 0; next < this.#log.length || !this.#ended; ) {
+      if (next < this.#log.length) yield this.#log[next++];
+      else await this.#pull();
     }
   }
   on(event, listener) {
@@ -532,18 +508,7 @@ var ChatStream = class {
     this.#end(void 0, true);
     await this.#knowId();
     this.#life.abort();
-    void this.#frames.return().catch(() => {
-    });
-    if (!this.id) return;
-    await this.#transport.send(
-      {
-        method: "POST",
-        path: `${streamPath(this.id)}/stop`,
-        repeatable: true,
-        accept: ({ abort }) => abort()
-      },
-      new Retries(this.#transport.options.maxRetries)
-    );
+    await this.#receiver.stop();
   }
   /**
    * A question that is on its way can't be called back: what it started has an id once the server has
@@ -563,44 +528,34 @@ var ChatStream = class {
    */
   toReadableStream() {
     const utf8 = new TextEncoder();
-    let next = 0;
-    let begun = false;
-    let failed = false;
-    const enqueue = (controller, data, id) => {
-      begun = true;
-      controller.enqueue(utf8.encode(`data: ${data}
-${id ? `id: ${id}
-` : ""}
-`));
-    };
+    const frames = this.#passOn();
     return new ReadableStream(
       {
-        start: (controller) => {
-          setTimeout(() => {
-            if (!begun) enqueue(controller, '{"type":"ping"}');
-          }, headerWait);
-        },
         pull: async (controller) => {
-          while (next >= this.#log.length && !this.#ended) await this.#pull();
-          const frame = this.#log[next++];
-          if (frame) {
-            failed = frame.chunk.type === "error";
-            return enqueue(controller, JSON.stringify(frame.chunk), frame.id);
-          }
-          if (!this.#error) enqueue(controller, "[DONE]");
-          else if (!failed) {
-            const { name, message, partial, ...details } = this.#error;
-            enqueue(controller, JSON.stringify({ type: "error", error: message, ...details }));
-          }
-          controller.close();
+          const { value } = await frames.next();
+          if (value) controller.enqueue(utf8.encode(`data: ${value}
+
+`));
+          else controller.close();
         },
-        cancel: () => {
-          begun = true;
-          this.#abandon();
-        }
+        cancel: () => this.#abandon()
       },
       { highWaterMark: 0 }
     );
+  }
+  async *#passOn() {
+    yield '{"type":"ping"}';
+    let last;
+    for await (const { chunk, id } of this.#read()) {
+      last = chunk.type;
+      yield JSON.stringify(chunk) + (id ? `
+id: ${id}` : "");
+    }
+    if (!this.#error) yield "[DONE]";
+    else if (last !== "error") {
+      const { name, message, partial, ...details } = this.#error;
+      yield JSON.stringify({ type: "error", error: message, ...details });
+    }
   }
   #listen(event, call, once) {
     const each = { event, call, once };
@@ -611,9 +566,9 @@ ${id ? `id: ${id}
   }
   /** Gives a listener every chunk, to the end or until it does not listen any more. */
   async #feed(each) {
-    for await (const chunk of this.#chunks()) {
+    for await (const { chunk } of this.#read()) {
       if (!this.#listeners.has(each)) break;
-      this.#call(each, chunk);
+      if (isChunk(chunk)) this.#call(each, chunk);
     }
     this.#readers--;
     this.#listeners.delete(each);
@@ -666,24 +621,16 @@ ${id ? `id: ${id}
     });
     queueMicrotask(() => this.#announce());
   }
-  #tell(error) {
-    if (this.#ended || !error && !this.#reconnecting) return;
-    this.#reconnecting = Boolean(error);
-    this.#emit(error ? "reconnecting" : "reconnected", error);
-  }
   /** Tells how it ended, once every listener has had every chunk. */
   #announce() {
     const error = this.#error;
     if (!this.#ended || [...this.#listeners].some(({ event }) => event === "data")) return;
-    if (error && !this.#left) this.#emit(error instanceof AbortError ? "abort" : "error", error, true);
-    this.#emit("end", void 0, true);
+    if (error && !this.#left) this.#emit(error instanceof AbortError ? "abort" : "error", error);
+    this.#emit("end");
+    this.#listeners.clear();
   }
-  #emit(event, value, last = false) {
-    for (const each of this.#listeners) {
-      if (each.event !== event) continue;
-      each.once ||= last;
-      this.#call(each, value);
-    }
+  #emit(event, value) {
+    for (const each of this.#listeners) if (each.event === event) this.#call(each, value);
   }
   #call(each, value) {
     if (each.once) this.#listeners.delete(each);
@@ -720,8 +667,9 @@ var Transport = class {
       const began = Date.now();
       try {
         const work = this.#attempt(exchange, connection.signal, cancel);
-        return await within(work, this.options.timeout ?? 6e4, "connect", signal, cancel);
+        return await within(work, (this.options.timeout ?? 6e4) || void 0, "connect", signal);
       } catch (error) {
+        cancel();
         if (!(error instanceof WebsopyError)) throw error;
         if (!exchange.repeatable && mayBeAnswered(error, Date.now() - began)) throw error;
         await retries.wait(error, signal);
@@ -745,13 +693,14 @@ var Transport = class {
       throw await refusal(response);
     } catch (error) {
       if (error instanceof WebsopyError) throw error;
-      throw new ConnectionError("The server could not be reached", void 0, error);
+      throw new ConnectionError("The server could not be reached", error);
     }
   }
 };
+var isPassing = (status) => [408, 425, 429].includes(status);
 function mayBeAnswered(error, ms) {
   if (error instanceof APIError) {
-    return error.code.startsWith("http_") && ![408, 425, 429, 503].includes(error.status);
+    return error.code.startsWith("http_") && error.status !== 503 && !isPassing(error.status);
   }
   return error instanceof ConnectionError && ms > 5e3;
 }
@@ -772,7 +721,7 @@ async function refusal(response) {
     status,
     code: body.code ?? `http_${status}`,
     // The server knows best, but no status beyond these is worth asking again.
-    retryable: (status >= 500 || [408, 425, 429].includes(status)) && body.retryable !== false,
+    retryable: (status >= 500 || isPassing(status)) && body.retryable !== false,
     requestId: body.requestId ?? headers.get("x-request-id") ?? void 0,
     retryAfter: seconds(headers.get("retry-after")) ?? body.retryAfter
   });
@@ -810,7 +759,7 @@ var AI = class {
    * beginning, or after `lastEventId`. Rejects with an `APIError` when the server has it no more.
    */
   async resumeStream(id, { lastEventId, signal } = {}) {
-    return this.pickUp(id, lastEventId ?? void 0, signal).opened;
+    return this.pickUp(id, lastEventId, signal).opened;
   }
   /**
    * Asks for a whole answer. It comes as a resumable stream, so that neither a proxy's time-out nor a broken
@@ -834,7 +783,7 @@ var AI = class {
           "idempotency-key": idempotencyKey ?? uniqueKey()
         }
       },
-      lastEventId ?? void 0,
+      lastEventId,
       signal
     );
   }
@@ -891,9 +840,9 @@ var ChatStore = class {
    * Asks, with the whole conversation. Resolves to whether a complete answer came; `false` at once,
    * and nothing is sent, while another answer is under way or when there is nothing to ask. Never rejects.
    */
-  sendMessage = (message) => {
+  sendMessage = async (message) => {
     const asked = typeof message === "string" ? { role: "user", content: message } : message;
-    if (!asked.content.trim() && !asked.parts?.length) return Promise.resolve(false);
+    if (!asked.content.trim() && !asked.parts?.length) return false;
     return this.#ask([...this.#snapshot.messages, asked]);
   };
   /**
@@ -901,10 +850,8 @@ var ChatStore = class {
    * stopped. An answer that broke off is picked up instead, if the server still has it. Resolves as
    * `sendMessage` does.
    */
-  regenerate = () => {
-    if (this.#lost) {
-      return this.resume().then((done) => done || gone(this.#snapshot.error) && this.regenerate());
-    }
+  regenerate = async () => {
+    if (this.#lost) return await this.resume() || gone(this.#snapshot.error) && this.regenerate();
     const messages = [...this.#snapshot.messages];
     const old = [];
     while (messages.at(-1)?.role === "assistant") old.unshift(messages.pop());
@@ -914,21 +861,18 @@ var ChatStore = class {
    * Goes on with the answer that broke off; with a `streamId`, with one that was under way on an earlier
    * page. Resolves as `sendMessage` does.
    */
-  resume = (streamId) => {
+  resume = async (streamId) => {
     const lost = !streamId || this.#lost?.stream.id === streamId ? this.#lost : void 0;
     const id = streamId ?? lost?.stream.id;
-    if (!id || this.#run) return Promise.resolve(false);
+    if (!id || this.#run) return false;
     const { client = this.#sameOrigin } = this.#options();
     const { messages } = this.#snapshot;
-    if (!lost) {
-      const rest = messages.at(-1)?.interrupted ? messages.slice(0, -1) : messages;
-      return this.#receive(client.ai.pickUp(id), rest);
-    }
+    const kept = lost?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted);
     return this.#receive(
-      client.ai.pickUp(id, lost.stream.lastEventId),
-      messages.filter((message) => !lost.kept.includes(message)),
-      lost.old,
-      lost.answer
+      client.ai.pickUp(id, lost?.stream.lastEventId),
+      messages.filter((message) => !kept.includes(message)),
+      lost?.old,
+      lost?.answer
     );
   };
   /** Ends the answer under way and keeps what is there of it. */
@@ -986,9 +930,9 @@ var ChatStore = class {
   get unused() {
     return !this.#users && !this.#run;
   }
-  #ask(messages, old = []) {
+  async #ask(messages, old = []) {
     const role = messages.at(-1)?.role;
-    if (this.#run || role !== "user" && role !== "tool") return Promise.resolve(false);
+    if (this.#run || role !== "user" && role !== "tool") return false;
     const {
       client = this.#sameOrigin,
       id,
@@ -1013,7 +957,7 @@ var ChatStore = class {
         if (this.#run === run) this.#publish({ ...change, streamId: stream.id });
       };
       stream.on("reconnecting", () => show({ status: "reconnecting" }));
-      stream.on("reconnected", () => show({ status: answer.message(true) ? "streaming" : "submitted" }));
+      stream.on("reconnected", () => show({ status: messageOf(answer, true) ? "streaming" : "submitted" }));
       stream.opened.then(
         () => show({}),
         () => {
@@ -1050,7 +994,7 @@ var ChatStore = class {
     const unsure = (left || error instanceof ConnectionError) && !gone(error);
     if (unsure) this.#asked = asked;
     if (unsure && stream.id) this.#lost = left ? { ...run, answer: new Answer() } : run;
-    const message = answer.message(Boolean(error));
+    const message = messageOf(answer, Boolean(error));
     const better = message && (whole(message) || !old.some(whole));
     const kept = better ? [message] : old;
     if (this.#lost) this.#lost.kept = kept;
