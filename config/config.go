@@ -85,6 +85,11 @@ type Config struct {
 	// one allows.
 	Models []Model `env:"-"`
 
+	// Tiers and Callers are of a file: the limits of those who are in a tier by their token or API key, and what
+	// holds for the API key of a name.
+	Tiers   map[string]Limits `env:"-"`
+	Callers map[string]Caller `env:"-"`
+
 	// Upstreams are the providers in the order they are tried; there is always a first.
 	Upstreams []Upstream `env:"-"`
 
@@ -150,17 +155,16 @@ func Load(environ []string) (*Config, error) {
 func load(environ []string) (*Config, *report, error) {
 	variables := newEnvironment(environ)
 	r := &report{source: variables}
-	var models []Model
+	c := &Config{}
 	if name, _ := variables.text("config"); name != "" {
 		f, err := readFile(name, variables, r)
 		if err != nil {
 			return nil, nil, Problems{err.Error()}
 		}
 		f.refuseUpstreams(r)
-		models = f.routes
+		c.Models, c.Tiers, c.Callers = f.routes, f.tiers, f.callers
 	}
-	c := (&loader{r}).config()
-	c.Models = models
+	(&loader{r}).config(c)
 	c.validate(r)
 	if len(r.problems) > 0 {
 		return nil, nil, r.problems
@@ -171,8 +175,7 @@ func load(environ []string) (*Config, *report, error) {
 }
 
 // config reads everything, and completes it with what follows from other settings.
-func (l *loader) config() *Config {
-	c := &Config{}
+func (l *loader) config(c *Config) {
 	l.parse(func(key string) path { return path(key) }, c)
 	if addr, set := l.source.text("admin_addr"); set && addr == "" {
 		c.AdminAddr = "" // off; env has put the default here, as it does for every empty text
@@ -181,7 +184,6 @@ func (l *loader) config() *Config {
 	l.refuseFormer()
 	c.APIKeys = l.apiKeys("api_keys")
 	c.Upstreams = l.upstreams()
-	return c
 }
 
 // completeBodies sets the bounds of bodies that follow from others when they are not given.

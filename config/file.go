@@ -29,6 +29,8 @@ type file struct {
 	lines     map[path]int // of all that is in the file, mappings and lists as well
 	count     int          // of upstreams
 	routes    []Model
+	tiers     map[string]Limits
+	callers   map[string]Caller
 	has       map[string]bool // which of the root's mappings and lists the file has
 }
 
@@ -108,8 +110,12 @@ func (f *file) root(root *yaml.Node, r *report) {
 		case "models":
 			f.has[key] = true
 			f.models(at, value, r)
+		case "tiers":
+			f.readTiers(at, value, r)
+		case "callers":
+			f.readCallers(at, value, r)
 		default:
-			f.setting(key, at, value, settings, []string{"upstreams", "models"}, r)
+			f.setting(key, at, value, settings, []string{"upstreams", "models", "tiers", "callers"}, r)
 		}
 	})
 }

@@ -2,9 +2,13 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // Rate is how much may be used in a time, over and over. The zero value is no limit.
@@ -57,17 +61,96 @@ func (r Rate) String() string {
 	return s
 }
 
-// Limits tells whether callers have limits.
-func (c *Config) Limits() bool {
-	return c.LimitRequests.Count > 0 || c.LimitTokens.Count > 0 || c.BudgetTokens.Count > 0 || c.LimitStreams > 0
+// Limits are what one caller may. The zero value of each means that there is no such limit.
+type Limits struct {
+	Requests, Tokens, Budget Rate
+	Streams                  int
 }
 
+// Caller says which limits hold for an API key: those of a tier, or its own.
+type Caller struct {
+	Tier   string
+	Limits Limits // without a Tier
+}
+
+// Limits are those of callers without a tier.
+func (c *Config) Limits() Limits {
+	return Limits{Requests: c.LimitRequests, Tokens: c.LimitTokens, Budget: c.BudgetTokens, Streams: c.LimitStreams}
+}
+
+// HasLimits tells whether any caller has limits, or may have some when the file is read again.
+func (c *Config) HasLimits() bool { return c.Limits() != Limits{} || c.File != "" }
+
 func (c *Config) checkLimits(r *report) {
-	if c.LimitStreams < 0 {
-		r.problem("limit_streams", "must not be negative")
+	c.Limits().check("", r)
+	for _, name := range slices.Sorted(maps.Keys(c.Tiers)) {
+		c.Tiers[name].check(member("tiers", name), r)
 	}
-	if c.BudgetTokens.Count > 0 && (c.BudgetTokens.Window != windows["d"] || c.BudgetTokens.Burst > 0) {
-		r.problem("budget_tokens", "%s is not tokens of a day; use e.g. 2000000/d", c.BudgetTokens)
+	for _, name := range slices.Sorted(maps.Keys(c.Callers)) {
+		caller := c.Callers[name]
+		at := member("callers", name)
+		if _, ok := c.Tiers[caller.Tier]; caller.Tier != "" && !ok {
+			r.problem(at, "%q is not among %s", caller.Tier, path("tiers"))
+		}
+		if !slices.ContainsFunc(c.APIKeys, func(k APIKey) bool { return k.Name == name }) {
+			r.warn("%s has no effect: no API key has this name", at)
+		}
+		caller.Limits.check(at, r)
 	}
 	c.LimitFallback = r.oneOf("limit_fallback", c.LimitFallback, "local", "open", "closed")
+}
+
+func (l Limits) check(at path, r *report) {
+	if l.Streams < 0 {
+		r.problem(member(at, "limit_streams"), "must not be negative")
+	}
+	if l.Budget.Count > 0 && (l.Budget.Window != windows["d"] || l.Budget.Burst > 0) {
+		r.problem(member(at, "budget_tokens"), "%s is not tokens of a day; use e.g. 2000000/d", l.Budget)
+	}
+}
+
+// readLimits reads the limits of a tier or a caller, which the settings of all callers have the same names for.
+func (f *file) readLimits(at path, node *yaml.Node, r *report) (l Limits) {
+	f.mapping(at, node, r, func(key string, at path, value *yaml.Node) {
+		rates := map[string]*Rate{"limit_requests": &l.Requests, "limit_tokens": &l.Tokens, "budget_tokens": &l.Budget}
+		rate := rates[key]
+		switch {
+		case value.Kind != yaml.ScalarNode:
+			r.problem(at, "is neither text nor a number")
+			return
+		case key == "limit_streams":
+			n, err := strconv.Atoi(value.Value)
+			if err != nil {
+				r.problem(at, "%q is not a whole number", value.Value)
+			}
+			l.Streams = n
+			return
+		case rate == nil:
+			f.unknown(key, at, []string{"limit_requests", "limit_tokens", "limit_streams", "budget_tokens"}, r)
+			return
+		}
+		var err error
+		if *rate, err = parseRate(value.Value); err != nil {
+			r.problem(at, "%v", err)
+		}
+	})
+	return l
+}
+
+// readTiers reads the limits of each tier by its name.
+func (f *file) readTiers(at path, node *yaml.Node, r *report) {
+	f.tiers = make(map[string]Limits)
+	f.mapping(at, node, r, func(name string, at path, value *yaml.Node) { f.tiers[name] = f.readLimits(at, value, r) })
+}
+
+// readCallers reads of each API key, by its name, the tier that it is in, or its own limits.
+func (f *file) readCallers(at path, node *yaml.Node, r *report) {
+	f.callers = make(map[string]Caller)
+	f.mapping(at, node, r, func(name string, at path, value *yaml.Node) {
+		if value.Kind == yaml.ScalarNode {
+			f.callers[name] = Caller{Tier: value.Value}
+			return
+		}
+		f.callers[name] = Caller{Limits: f.readLimits(at, value, r)}
+	})
 }

@@ -59,7 +59,7 @@ func (c *Config) checkRedis(r *report) {
 		r.problem("redis_url", "not a redis://, rediss:// or unix:// URL")
 		return
 	}
-	if c.Store != "redis" && !c.Limits() {
+	if c.Store != "redis" && !c.HasLimits() {
 		r.warn("%s is set, but %s is %s: Redis is not used", path("redis_url"), path("store"), c.Store)
 	}
 	u, err := url.Parse(raw)

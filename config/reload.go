@@ -6,7 +6,9 @@ import (
 )
 
 // reloaded are the settings beside upstreams and models that may change while the relay runs.
-var reloaded = []string{"default_model", "sticky"}
+var reloaded = []string{
+	"default_model", "sticky", "limit_requests", "limit_tokens", "limit_streams", "budget_tokens",
+}
 
 // Reload is Load for a relay that runs with the settings before. The error is of type Problems also when the
 // settings could be used, but not without a restart.

@@ -13,15 +13,12 @@ import (
 
 // newLimiter makes what keeps callers to their limits, nil where there are none. stop settles what is left.
 func newLimiter(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics) (l *limit.Limiter, stop func(), err error) {
-	if !cfg.Limits() {
+	if !cfg.HasLimits() {
 		return nil, func() {}, nil
 	}
 	o := limit.LimiterOptions{
-		Limits: limit.Limits{
-			Requests: limit.Rate(cfg.LimitRequests), Tokens: limit.Rate(cfg.LimitTokens), TokensPerDay: cfg.BudgetTokens.Count,
-			Streams: cfg.LimitStreams,
-		},
-		Away: limit.Away(cfg.LimitFallback), Longest: cfg.MaxDuration,
+		Policy: policy(cfg),
+		Away:   limit.Away(cfg.LimitFallback), Longest: cfg.MaxDuration,
 	}
 	stop = func() {}
 	if cfg.RedisURL != "" {
@@ -36,6 +33,28 @@ func newLimiter(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metri
 		l.Close()
 		stop()
 	}, nil
+}
+
+// policy says what callers may.
+func policy(cfg *config.Config) limit.Policy {
+	p := limit.Policy{Limits: limitsOf(cfg.Limits()), Tiers: make(map[string]limit.Limits)}
+	for name, limits := range cfg.Tiers {
+		p.Tiers["tier "+name] = limitsOf(limits)
+	}
+	for name, caller := range cfg.Callers {
+		limits := caller.Limits
+		if caller.Tier != "" {
+			limits = cfg.Tiers[caller.Tier]
+		}
+		p.Tiers["key "+name] = limitsOf(limits)
+	}
+	return p
+}
+
+func limitsOf(l config.Limits) limit.Limits {
+	return limit.Limits{
+		Requests: limit.Rate(l.Requests), Tokens: limit.Rate(l.Tokens), TokensPerDay: l.Budget.Count, Streams: l.Streams,
+	}
 }
 
 // openLimits makes a connection of its own, so that limits and streams don't wait for each other.

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/config"
+	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/telemetry"
 )
 
@@ -29,6 +30,7 @@ type reloader struct {
 	redact  telemetry.Redaction
 	secrets []string // that others than upstreams have
 	routes  *routes
+	limiter *limit.Limiter
 	content []byte // of the file, when it was last looked at
 }
 
@@ -98,6 +100,7 @@ func (r *reloader) apply(next *config.Config) error {
 		return err
 	}
 	r.routes.now.Store(routing)
+	r.limiter.SetPolicy(policy(next))
 	r.cfg = next
 	return nil
 }

@@ -88,7 +88,7 @@ func serve(
 	defer stopTraces()
 	relay := newRelay(cfg, log, metrics, hub, generations, limiter, tokens, upstreams, redact, tracer)
 	if cfg.File != "" {
-		r := &reloader{environ: environ, cfg: cfg, log: log, metrics: metrics, redact: redact, secrets: secrets, routes: upstreams}
+		r := &reloader{environ: environ, cfg: cfg, log: log, metrics: metrics, redact: redact, secrets: secrets, routes: upstreams, limiter: limiter}
 		defer r.start()()
 	}
 

@@ -35,14 +35,13 @@ func (r *Relay) reserve(w http.ResponseWriter, req *http.Request, ask *chat.Requ
 		return nil, nil
 	}
 	caller := visitOf(req).caller
-	c := &charge{metrics: r.Metrics, counts: r.Limiter.CountsTokens(caller.Share, caller.Tier)}
-	tokens := int64(0)
-	if c.counts {
-		c.prompt = ask.EstimatePrompt()
-		tokens = c.prompt + ask.EstimateAnswer()
+	var prompt, tokens int64
+	counts := r.Limiter.CountsTokens(caller.Share, caller.Tier)
+	if counts {
+		prompt = ask.EstimatePrompt()
+		tokens = prompt + ask.EstimateAnswer()
 	}
-	var err error
-	c.reservation, err = r.Limiter.Reserve(caller.Share, caller.Tier, tokens)
+	reservation, err := r.Limiter.Reserve(caller.Share, caller.Tier, tokens)
 	if exceeded, ok := errors.AsType[*limit.Exceeded](err); ok {
 		r.Metrics.Limited(exceeded.Limit)
 		tellLimits(w.Header(), exceeded.Stand)
@@ -52,11 +51,11 @@ func (r *Relay) reserve(w http.ResponseWriter, req *http.Request, ask *chat.Requ
 	if err != nil {
 		return nil, errLimitsAway
 	}
-	if c.reservation == nil {
+	if reservation == nil {
 		return nil, nil
 	}
-	tellLimits(w.Header(), c.reservation.Stand())
-	return c, nil
+	tellLimits(w.Header(), reservation.Stand())
+	return &charge{reservation: reservation, metrics: r.Metrics, counts: counts, prompt: prompt}, nil
 }
 
 var exceededMessages = map[string]string{

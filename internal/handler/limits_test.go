@@ -64,7 +64,7 @@ type limited struct {
 const callersKey = "k-0123456789"
 
 func newLimited(t *testing.T, limits limit.Limits, more ...func(*handler.Options)) *limited {
-	l := &limited{limiter: limit.NewLimiter(limit.LimiterOptions{Limits: limits})}
+	l := &limited{limiter: limit.NewLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limits}})}
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute, MaxDuration: time.Second})
 	t.Cleanup(func() { closeHub(hub) })
 	o := handler.Options{
@@ -327,7 +327,7 @@ func TestLimitsThatCanNotBeLookedUp(t *testing.T) {
 	conn, err := redisconn.Open(redisconn.Options{URL: "redis://127.0.0.1:1", Probe: time.Hour})
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
-	limiter := limit.NewLimiter(limit.LimiterOptions{Limits: limit.Limits{Streams: 1}, Redis: conn, Away: limit.AwayClosed})
+	limiter := limit.NewLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Streams: 1}}, Redis: conn, Away: limit.AwayClosed})
 	t.Cleanup(limiter.Close)
 	r := start(t, handler.Options{Upstream: hello, Limiter: limiter, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
 	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Authorization", "Bearer k")

@@ -14,7 +14,8 @@ type Caller struct {
 	// network keeps its streams.
 	Owner string
 
-	// Tier names the limits that hold for the caller, as its token says. Empty: those of everybody.
+	// Tier names the limits that hold for the caller: "key " and the API key's name, or "tier " and what its token
+	// says. Empty: those of everybody.
 	Tier string
 
 	// Share tells apart who shares the relay with others, for limits alone: the Owner or, where everybody

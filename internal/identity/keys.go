@@ -30,7 +30,11 @@ func NewKeys(list []APIKey) Keys {
 		if key.Name == "" {
 			owner = "key " + hex.EncodeToString(hash[:16])
 		}
-		k.callers = append(k.callers, Caller{Name: key.Name, Owner: owner, Share: owner})
+		c := Caller{Name: key.Name, Owner: owner, Share: owner}
+		if key.Name != "" {
+			c.Tier = "key " + key.Name
+		}
+		k.callers = append(k.callers, c)
 	}
 	return k
 }

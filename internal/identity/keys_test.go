@@ -12,7 +12,7 @@ func TestAKeySaysWhoCalls(t *testing.T) {
 	keys := identity.NewKeys([]identity.APIKey{{Name: "shop", Key: "k-shop"}, {Key: "k-1"}, {Key: "k-2"}})
 	shop, ok := keys.Caller("k-shop")
 	require.True(t, ok)
-	require.Equal(t, identity.Caller{Name: "shop", Owner: "name shop", Share: "name shop"}, shop)
+	require.Equal(t, identity.Caller{Name: "shop", Owner: "name shop", Share: "name shop", Tier: "key shop"}, shop)
 
 	first, ok := keys.Caller("k-1")
 	require.True(t, ok)

@@ -208,7 +208,7 @@ func TestWhoseATokenIs(t *testing.T) {
 
 	c := whose(map[string]any{"email": "alice@example.com", "realm": map[string]any{"plans": []string{"gold", "free"}}})
 	require.Equal(t, "alice@example.com", c.Name)
-	require.Equal(t, "gold", c.Tier)
+	require.Equal(t, "tier gold", c.Tier)
 	require.Empty(t, whose(map[string]any{"realm": "gold", "email": 7.5}).Tier)
 }
 

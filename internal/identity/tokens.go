@@ -21,7 +21,7 @@ type TokensOptions struct {
 	Require  []Claim  // all of them
 
 	NameClaim string // whose text is the caller's Name; empty: callers have none
-	TierClaim string // whose text, or the first of whose texts, is the caller's Tier; empty: callers have none
+	TierClaim string // whose text, or the first of whose texts, is the caller's tier; empty: callers have none
 }
 
 // Claim is what a token has to say: Name is that of a claim, or a path of names with dots between them. Its value has
@@ -157,9 +157,11 @@ func (t *Tokens) caller(claims jwt.MapClaims) (Caller, error) {
 	// The same person keeps what it owns when the token is refreshed and when keys are rotated.
 	hash := sha256.Sum256([]byte(strconv.Itoa(len(issuer)) + " " + issuer + subject))
 	owner := "jwt " + hex.EncodeToString(hash[:16])
-	return Caller{
-		Name: firstText(claims, t.o.NameClaim), Owner: owner, Share: owner, Tier: firstText(claims, t.o.TierClaim),
-	}, nil
+	c := Caller{Name: firstText(claims, t.o.NameClaim), Owner: owner, Share: owner}
+	if tier := firstText(claims, t.o.TierClaim); tier != "" {
+		c.Tier = "tier " + tier
+	}
+	return c, nil
 }
 
 func has(claims jwt.MapClaims, want Claim) bool {

@@ -19,11 +19,15 @@ const (
 	AwayClosed Away = "closed" // nobody may do anything
 )
 
-// LimiterOptions say what callers may.
-type LimiterOptions struct {
+// Policy says what callers may.
+type Policy struct {
 	Limits Limits            // of those without a tier, or with one that is not in Tiers
-	Tiers  map[string]Limits // by name
+	Tiers  map[string]Limits // by name, see identity.Caller
+}
 
+// LimiterOptions are what a Limiter is made of.
+type LimiterOptions struct {
+	Policy
 	Redis   *redisconn.Conn // where limits are kept for all replicas; nil: they are of this process alone
 	Away    Away
 	Longest time.Duration // that an answer may take; 0: no cap
@@ -34,6 +38,7 @@ type LimiterOptions struct {
 // did cost at its end. It is safe for concurrent use. A nil *Limiter limits nothing.
 type Limiter struct {
 	o      LimiterOptions
+	policy atomic.Pointer[Policy]
 	here   *table
 	shared *shared // nil: without Redis
 
@@ -44,11 +49,15 @@ type Limiter struct {
 // NewLimiter returns a limiter. Close it.
 func NewLimiter(o LimiterOptions) *Limiter {
 	l := &Limiter{o: o, here: newTable()}
+	l.SetPolicy(o.Policy)
 	if o.Redis != nil {
 		l.shared = newShared(o.Redis, o.Longest, cmp.Or(o.Lease, streamLease))
 	}
 	return l
 }
+
+// SetPolicy changes what callers may. Answers that run are settled for by the limits that they began with.
+func (l *Limiter) SetPolicy(p Policy) { l.policy.Store(&p) }
 
 // Close settles what is left to settle, for a moment. It does not close Redis.
 func (l *Limiter) Close() {
@@ -82,10 +91,11 @@ func (l *Limiter) CountsTokens(caller, tier string) bool {
 }
 
 func (l *Limiter) limits(tier string) *Limits {
-	if of, ok := l.o.Tiers[tier]; ok {
+	p := l.policy.Load()
+	if of, ok := p.Tiers[tier]; ok && tier != "" {
 		return &of
 	}
-	return &l.o.Limits
+	return &p.Limits
 }
 
 // Reserve takes one request, one stream and so many tokens of what a caller may, all or nothing. A caller that is not

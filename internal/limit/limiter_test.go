@@ -85,7 +85,7 @@ func admits(t *testing.T, l *limit.Limiter, caller string, tokens int64) (r *lim
 
 func TestRequestsOfOneCaller(t *testing.T) {
 	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
-		l := newLimiter(limit.LimiterOptions{Limits: limit.Limits{Requests: limit.Rate{Count: 60, Window: time.Hour, Burst: 5}}})
+		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Requests: limit.Rate{Count: 60, Window: time.Hour, Burst: 5}}}})
 		for left := int64(4); left >= 0; left-- {
 			stand := reserve(t, l, "a", 0).Stand()
 			require.Len(t, stand, 1)
@@ -102,7 +102,7 @@ func TestRequestsOfOneCaller(t *testing.T) {
 
 func TestTokensAreReservedAndSettled(t *testing.T) {
 	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
-		l := newLimiter(limit.LimiterOptions{Limits: limit.Limits{Tokens: hourly(1000), Requests: hourly(100)}})
+		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Tokens: hourly(1000), Requests: hourly(100)}}})
 		first := reserve(t, l, "a", 600)
 		require.Equal(t, int64(600), l.Reserved())
 		e := exceeded(t, l, "a", 600, "tokens")
@@ -127,7 +127,7 @@ func TestTokensAreReservedAndSettled(t *testing.T) {
 
 func TestACostAboveTheBurstNeedsAllOfIt(t *testing.T) {
 	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
-		l := newLimiter(limit.LimiterOptions{Limits: limit.Limits{Tokens: limit.Rate{Count: 3600, Window: time.Hour, Burst: 100}}})
+		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Tokens: limit.Rate{Count: 3600, Window: time.Hour, Burst: 100}}}})
 		reserve(t, l, "a", 1000)
 		e := exceeded(t, l, "a", 1, "tokens")
 		require.InDelta(t, 901, e.After.Seconds(), 2, "and leaves a debt")
@@ -138,9 +138,9 @@ func TestACostAboveTheBurstNeedsAllOfIt(t *testing.T) {
 
 func TestWhoIsCancelledHasUsedNothing(t *testing.T) {
 	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
-		l := newLimiter(limit.LimiterOptions{Limits: limit.Limits{
+		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{
 			Requests: hourly(1), Tokens: hourly(100), TokensPerDay: 100, Streams: 1,
-		}})
+		}}})
 		reserve(t, l, "a", 100).Cancel()
 		r := admits(t, l, "a", 100)
 		require.Zero(t, l.Lost())
@@ -155,7 +155,7 @@ func TestWhoIsCancelledHasUsedNothing(t *testing.T) {
 
 func TestTheTokensOfADay(t *testing.T) {
 	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
-		l := newLimiter(limit.LimiterOptions{Limits: limit.Limits{TokensPerDay: 1000}})
+		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{TokensPerDay: 1000}}})
 		r := reserve(t, l, "a", 900)
 		require.Equal(t, int64(100), r.Stand()[0].Left)
 		e := exceeded(t, l, "a", 101, "tokens_per_day")
@@ -175,7 +175,7 @@ func TestTheTokensOfADay(t *testing.T) {
 
 func TestStreamsAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
-		l := newLimiter(limit.LimiterOptions{Limits: limit.Limits{Streams: 2}})
+		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Streams: 2}}})
 		first := reserve(t, l, "a", 0)
 		reserve(t, l, "a", 0)
 		require.Equal(t, time.Second, exceeded(t, l, "a", 0, "streams").After)
@@ -187,10 +187,10 @@ func TestStreamsAtOnce(t *testing.T) {
 }
 
 func TestWhoHasLimits(t *testing.T) {
-	l := newLimiter(t, limit.LimiterOptions{
+	l := newLimiter(t, limit.LimiterOptions{Policy: limit.Policy{
 		Limits: limit.Limits{Requests: hourly(1)},
 		Tiers:  map[string]limit.Limits{"gold": {Tokens: hourly(10)}, "free of all": {}},
-	})
+	}})
 	reserve(t, l, "a", 0)
 	exceeded(t, l, "a", 0, "requests")
 	require.False(t, l.CountsTokens("a", ""))
@@ -208,6 +208,11 @@ func TestWhoHasLimits(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, r.Stand())
 	}
+	l.SetPolicy(limit.Policy{Limits: limit.Limits{Requests: hourly(2)}})
+	reserve(t, l, "b", 0)
+	_, err = l.Reserve("b", "free of all", 0)
+	require.NoError(t, err, "there is no such tier any more, and two an hour for all")
+	exceeded(t, l, "b", 0, "requests")
 	var none *limit.Limiter
 	r, err := none.Reserve("a", "", 5)
 	require.NoError(t, err)
@@ -215,12 +220,37 @@ func TestWhoHasLimits(t *testing.T) {
 	none.Close()
 }
 
+// Who gets other limits has used as many requests and tokens as before, and not as much time.
+func TestLimitsThatChange(t *testing.T) {
+	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
+		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Requests: hourly(3), Tokens: hourly(100)}}})
+		var last *limit.Reservation
+		for range 3 {
+			last = reserve(t, l, "a", 10)
+		}
+		exceeded(t, l, "a", 10, "requests")
+		l.SetPolicy(limit.Policy{Limits: limit.Limits{
+			Requests: limit.Rate{Count: 10, Window: 24 * time.Hour}, Tokens: limit.Rate{Count: 1000, Window: 24 * time.Hour},
+		}})
+		stand := reserve(t, l, "a", 10).Stand()
+		require.Equal(t, int64(10-4), stand[0].Left)
+		require.Equal(t, int64(1000-40), stand[1].Left)
+		last.Settle(110) // which was reserved by the limits before
+		require.Eventually(t, func() bool {
+			probe, err := l.Reserve("a", "", 0)
+			require.NoError(t, err)
+			defer probe.Cancel()
+			return probe.Stand()[1].Left == 1000-140
+		}, patience, 5*time.Millisecond)
+	})
+}
+
 // A caller's replicas are one: of many that ask at once the burst is admitted, and in a while what comes back. It does
 // not run beside other tests: a process that gets no time to run for long would take Redis for dead.
 func TestManyAtOnceOverThreeReplicas(t *testing.T) {
 	const burst, perSecond, askers = 100, 200, 100
 	server := redistest.Start(t)
-	o := limit.LimiterOptions{Limits: limit.Limits{Requests: limit.Rate{Count: perSecond, Window: time.Second, Burst: burst}}}
+	o := limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Requests: limit.Rate{Count: perSecond, Window: time.Second, Burst: burst}}}}
 	var replicas []*limit.Limiter
 	for range 3 {
 		l := newLimiter(t, withRedis(t, o, server))
@@ -329,7 +359,7 @@ func requireUsed(t *testing.T, l *limit.Limiter, used int64, began time.Time) {
 // Whatever the order of ends: afterwards nothing is reserved, and what was used is what was settled.
 func TestWhatIsReservedIsSettled(t *testing.T) {
 	for seed := range uint64(20) {
-		l := newLimiter(t, limit.LimiterOptions{Limits: plenty})
+		l := newLimiter(t, limit.LimiterOptions{Policy: limit.Policy{Limits: plenty}})
 		began := time.Now()
 		reserve(t, l, "a", ahead).Settle(ahead)
 		used := schedule(t, rand.New(rand.NewPCG(seed, 1)), l, nil)
@@ -345,7 +375,7 @@ func TestWhatIsReservedIsSettledWithRedisAndDeadReplicas(t *testing.T) {
 		server := k.Start(t)
 		for seed := range uint64(5) {
 			server.Do("FLUSHALL")
-			o := limit.LimiterOptions{Limits: plenty, Lease: time.Second}
+			o := limit.LimiterOptions{Policy: limit.Policy{Limits: plenty}, Lease: time.Second}
 			l := limit.NewLimiter(withRedis(t, o, server))
 			said := func() {
 				require.Eventually(t, func() bool { return limit.Unsaid(l) == 0 }, patience, time.Millisecond)
@@ -386,7 +416,7 @@ func withRedis(t *testing.T, o limit.LimiterOptions, server *redistest.Server) l
 // A stream that runs counts for as long as it does, and that of a dead replica until its lease is over.
 func TestStreamsOfADeadReplicaAreForgotten(t *testing.T) {
 	server := redistest.Start(t)
-	o := limit.LimiterOptions{Limits: limit.Limits{Streams: 1}, Lease: 300 * time.Millisecond}
+	o := limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Streams: 1}}, Lease: 300 * time.Millisecond}
 	l, other := limit.NewLimiter(withRedis(t, o, server)), newLimiter(t, withRedis(t, o, server))
 	reserve(t, l, "a", 0)
 	require.Never(t, func() bool {
@@ -410,7 +440,7 @@ func TestRedisIsAway(t *testing.T) {
 				server := redistest.Start(t)
 				var all []*limit.Limiter
 				for range replicas {
-					all = append(all, newLimiter(t, withRedis(t, limit.LimiterOptions{Limits: limits, Away: mode}, server)))
+					all = append(all, newLimiter(t, withRedis(t, limit.LimiterOptions{Policy: limit.Policy{Limits: limits}, Away: mode}, server)))
 				}
 				early := reserve(t, all[0], "a", 100)
 				reserve(t, all[1], "a", 0)
@@ -469,7 +499,7 @@ func TestRedisIsAway(t *testing.T) {
 }
 
 func TestTheTableIsBounded(t *testing.T) {
-	l := newLimiter(t, limit.LimiterOptions{Limits: limit.Limits{Requests: hourly(1), Streams: 5}})
+	l := newLimiter(t, limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Requests: hourly(1), Streams: 5}}})
 	reserve(t, l, "runs", 0)
 	for i := range 250_000 {
 		reserve(t, l, strconv.Itoa(i), 0).Settle(0)
@@ -477,7 +507,7 @@ func TestTheTableIsBounded(t *testing.T) {
 	require.LessOrEqual(t, limit.Callers(l), 100_000)
 	_, streams := limit.Here(l, "runs")
 	require.Equal(t, 1, streams, "nobody is forgotten whose answers run")
-	l = newLimiter(t, limit.LimiterOptions{Limits: limit.Limits{Streams: 5}})
+	l = newLimiter(t, limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Streams: 5}}})
 	for i := range 50_000 {
 		reserve(t, l, strconv.Itoa(i), 0).Settle(0)
 	}
@@ -497,8 +527,8 @@ func BenchmarkReserveAndSettle(b *testing.B) {
 			r.Settle(900)
 		}
 	}
-	b.Run("memory", func(b *testing.B) { run(b, newLimiter(b, limit.LimiterOptions{Limits: limits})) })
+	b.Run("memory", func(b *testing.B) { run(b, newLimiter(b, limit.LimiterOptions{Policy: limit.Policy{Limits: limits}})) })
 	b.Run("redis", func(b *testing.B) {
-		run(b, newLimiter(b, limit.LimiterOptions{Limits: limits, Redis: connect(b, redistest.Start(b).URL())}))
+		run(b, newLimiter(b, limit.LimiterOptions{Policy: limit.Policy{Limits: limits}, Redis: connect(b, redistest.Start(b).URL())}))
 	})
 }

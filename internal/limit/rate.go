@@ -57,6 +57,19 @@ func (r Rate) use(until, now float64, cost int64) (after, wait float64) {
 	return from + float64(cost)*each, 0
 }
 
+// count has what is used count by this rate, after another one by which each unit took as long as was: the units that are
+// used stay as many.
+func (r Rate) count(until, was *float64, now float64) {
+	each, _ := r.each()
+	if each == 0 || each == *was {
+		return // nobody asks, or it does already
+	}
+	if *was > 0 && *until > now {
+		*until = now + (*until-now)*each / *was
+	}
+	*was = each
+}
+
 // settle uses further units, or gives some back, whether there are enough or not.
 func (r Rate) settle(until, now float64, units int64) float64 {
 	each, _ := r.each()

@@ -19,8 +19,9 @@ type table struct {
 
 // used is what one caller has used.
 type used struct {
-	requests, tokens float64 // until when, see Rate.use; in microseconds since the table's start
-	day              int64   // the number of it
+	requests, tokens float64    // until when, see Rate.use; in microseconds since the table's start
+	each             [2]float64 // what one of either takes
+	day              int64      // the number of it
 	dayTokens        int64
 	streams          int
 }
@@ -41,6 +42,7 @@ func (t *table) reserve(r *Reservation) error {
 		u.day, u.dayTokens = today, 0
 	}
 	l := &r.limits
+	u.limit(l, now)
 	requests, waitRequests := l.Requests.use(u.requests, now, 1)
 	tokens, waitTokens := l.Tokens.use(u.tokens, now, r.tokens)
 	refused := longest(waitRequests, waitTokens, overBudget(l, u.dayTokens, r.tokens, left), overStreams(l, u.streams))
@@ -66,6 +68,7 @@ func (t *table) settle(r *Reservation, tokens int64, cancelled bool) {
 	if u == nil {
 		return // forgotten
 	}
+	u.limit(&r.limits, now)
 	u.streams = max(0, u.streams-1)
 	if u.tokens = r.limits.Tokens.settle(u.tokens, now, tokens); u.day == r.day {
 		u.dayTokens = max(0, u.dayTokens+tokens)
@@ -73,6 +76,12 @@ func (t *table) settle(r *Reservation, tokens int64, cancelled bool) {
 	if cancelled {
 		u.requests = r.limits.Requests.settle(u.requests, now, -1)
 	}
+}
+
+// limit has what is used count by these limits, which may be others than before.
+func (u *used) limit(l *Limits, now float64) {
+	l.Requests.count(&u.requests, &u.each[0], now)
+	l.Tokens.count(&u.tokens, &u.each[1], now)
 }
 
 // caller finds or makes the entry of a caller. The caller of this holds mu.

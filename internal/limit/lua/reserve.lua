@@ -8,16 +8,24 @@ local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local tokens = tonumber(ARGV[5])
 
+-- has is until when a rate is used. Where the rate was another one, the units stay as many.
+local function has(key, each)
+  local value, was = string.match(redis.call('GET', key) or '', '^(%d+) (%S+)$')
+  value, was = tonumber(value or 0), tonumber(was or 0)
+  if was > 0 and was ~= each and value > now then value = now + (value - now) * each / was end
+  return value
+end
+
 local function rate(key, each, full, cost)
-  local has = tonumber(redis.call('GET', key) or 0)
   if each == 0 then return 0, 0, 0 end
+  local has = has(key, each)
   local from = math.max(has, now)
   local over = from + math.min(cost * each, full) - (now + full)
   return math.max(over, 0), from, from + cost * each
 end
 
-local function keep(key, value)
-  redis.call('SET', key, string.format('%.0f', value), 'PX', string.format('%.0f', math.ceil((value - now) / 1000) + 1))
+local function keep(key, value, each)
+  redis.call('SET', key, string.format('%.0f', value) .. ' ' .. each, 'PX', string.format('%.0f', math.ceil((value - now) / 1000) + 1))
 end
 
 local each1, each2 = tonumber(ARGV[1]), tonumber(ARGV[3])
@@ -43,8 +51,8 @@ end
 if wait1 > 0 or wait2 > 0 or spent == 1 or full == 1 then
   return {0, math.ceil(wait1), math.ceil(wait2), full, spent, math.max(0, has1 - now), math.max(0, has2 - now), used}
 end
-if each1 > 0 then keep(KEYS[1], new1) end
-if each2 > 0 then keep(KEYS[2], new2) end
+if each1 > 0 then keep(KEYS[1], new1, ARGV[1]) end
+if each2 > 0 then keep(KEYS[2], new2, ARGV[3]) end
 if budget > 0 then
   used = redis.call('INCRBY', KEYS[3], ARGV[5])
   redis.call('PEXPIRE', KEYS[3], 172800000)

@@ -14,21 +14,24 @@ if not reserved then return 0 end
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 
-local function settle(key, units)
-  if units == 0 then return end
-  local value = math.max(tonumber(redis.call('GET', key) or 0), now) + units
+local function settle(key, units, each)
+  if units * each == 0 then return end
+  local value, was = string.match(redis.call('GET', key) or '', '^(%d+) (%S+)$')
+  value, was = math.max(tonumber(value or 0), now), tonumber(was or 0)
+  if was > 0 and was ~= tonumber(each) then value = now + (value - now) * each / was end
+  value = value + units * each
   if value <= now then
     redis.call('DEL', key)
   else
-    redis.call('SET', key, string.format('%.0f', value), 'PX', string.format('%.0f', math.ceil((value - now) / 1000) + 1))
+    redis.call('SET', key, string.format('%.0f', value) .. ' ' .. each, 'PX', string.format('%.0f', math.ceil((value - now) / 1000) + 1))
   end
 end
 
 redis.call('ZREM', KEYS[4], ARGV[6])
-settle(KEYS[2], ARGV[3] * ARGV[2])
+settle(KEYS[2], ARGV[3], ARGV[2])
 if ARGV[4] == '1' and ARGV[3] ~= '0' then
   redis.call('INCRBY', KEYS[3], ARGV[3])
   redis.call('PEXPIRE', KEYS[3], 172800000)
 end
-if ARGV[5] == '1' then settle(KEYS[1], -ARGV[1]) end
+if ARGV[5] == '1' then settle(KEYS[1], -1, ARGV[1]) end
 return 1
