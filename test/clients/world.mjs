@@ -129,6 +129,17 @@ const behaviours = {
 		answer.delta({ tool_calls: [{ index: 0, id: "call_1", type: "function", function: { name: tool.function.name, arguments: JSON.stringify(args) } }] });
 		answer.end("tool_calls");
 	},
+	/** Has Claude Code run a command. */
+	claude(answer, body) {
+		if (body.messages.at(-1).role === "tool" || body.messages.at(-2)?.role === "tool") {
+			const result = body.messages.findLast(({ role }) => role === "tool");
+			return useTool(answer, { messages: [result] });
+		}
+		if (!body.tools?.some((tool) => tool.function.name === "Bash")) return behaviours.text(answer);
+		const args = JSON.stringify({ command: "echo relay-$((6*7))", description: "Compute" });
+		answer.delta({ tool_calls: [{ index: 0, id: "call_1", type: "function", function: { name: "Bash", arguments: args } }] });
+		answer.end("tool_calls");
+	},
 	length(answer) {
 		answer.text("Once upon");
 		answer.end("length");
