@@ -18,6 +18,7 @@ type audience struct {
 	reads sync.WaitGroup
 	here  []*client // who read on the relay that generates
 	there []*client // who read the same answers on the other one
+	ids   []string  // of the answers
 }
 
 // attend has n answers begin on a. When it returns, everybody reads.
@@ -30,7 +31,7 @@ func attend(t *testing.T, p *provider, a, b *relay, n int) *audience {
 		there := newClient(t, here.question)
 		there.id = here.id
 		there.words(t, b, 1)
-		w.here, w.there = append(w.here, here), append(w.there, there)
+		w.here, w.there, w.ids = append(w.here, here), append(w.there, there), append(w.ids, here.id)
 		w.reads.Go(func() { here.rest(t, a) })
 		w.reads.Go(func() { there.rest(t, b) })
 	}

@@ -41,7 +41,7 @@ func TestAProducerThatWasTakenForDeadNotices(t *testing.T) {
 	}
 	a.becomes(t, "relay_resume_fenced_total", "2")
 	late := newClient(t, watched.question) // it comes to the producer, and is told what the others were
-	late.id = watched.id
+	late.id = elsewhere.id
 	late.rest(t, a)
 	require.Equal(t, "producer_lost", late.end.Code)
 	local.Wait()

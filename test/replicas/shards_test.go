@@ -33,11 +33,11 @@ func TestAShardThatIsAwayConcernsItsOwnStreamsOnly(t *testing.T) {
 		fresh := newClient(t, fmt.Sprintf("while a shard is away, number %d", i))
 		fresh.words(t, a, 1)
 		require.Less(t, time.Since(began), 2*time.Second)
-		w.here = append(w.here, fresh)
-		w.reads.Go(func() { fresh.rest(t, b) })
 		if strings.HasPrefix(fresh.id, "m") {
 			lacking++
 		}
+		w.here = append(w.here, fresh)
+		w.reads.Go(func() { fresh.rest(t, b) })
 	}
 	require.Less(t, lacking, 15, "the other shards take new streams")
 	time.Sleep(8 * time.Second)
