@@ -107,6 +107,8 @@ type Upstream struct {
 	Name         string   `env:"NAME" unset:"the kind and number" help:"what the upstream is called in logs, metrics and routes"`
 	BaseURL      string   `env:"BASE_URL" unset:"the provider's own" help:"http or https URL that the provider's paths are appended to; required where the kind has none"`
 	APIKey       Secret   `env:"API_KEY" help:"the relay's own key at the provider"`
+	Auth         string   `env:"AUTH" envDefault:"key" help:"whose requests are: of the key's owner (key), or of the identity that the relay has in a cloud (aws, google, azure)"`
+	AuthScope    string   `env:"AUTH_SCOPE" unset:"by AUTH and address" help:"what the cloud's credential is for: aws region/service, google and azure a scope"`
 	Model        string   `env:"MODEL" help:"model for requests that name none; of a fallback: for all that its MODELS don't have"`
 	Models       []string `env:"MODELS" help:"models that requests may name, comma-separated, * matches any run of characters, name=other asks the provider for other; empty: all"`
 	APIVersion   string   `env:"API_VERSION" envDefault:"2024-10-21" help:"the azure kind's api-version; empty for the others"`

@@ -42,7 +42,7 @@ func TestWithoutAnySettingTheDemoServesWithTheDocumentedDefaults(t *testing.T) {
 
 		LogLevel: "info", LogFormat: "auto",
 		Upstreams: []config.Upstream{{
-			Name: "demo", Kind: "demo", Retries: 2, StreamUsage: true,
+			Name: "demo", Kind: "demo", Auth: "key", Retries: 2, StreamUsage: true,
 			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute, ThinkingTimeout: 10 * time.Minute,
 			QueueTimeout: 5 * time.Second,
 		}},
@@ -74,7 +74,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		`UPSTREAM_ADD_FIELDS={"x":{"y":1}}`, "UPSTREAM_STREAM_OPTIONS=false", "UPSTREAM_THINK_TAGS=true",
 		"UPSTREAM_CONNECT_TIMEOUT=1s", "UPSTREAM_FIRST_CHUNK_TIMEOUT=2m", "UPSTREAM_IDLE_TIMEOUT=30s", "UPSTREAM_THINKING_TIMEOUT=20m", "UPSTREAM_RETRIES=0",
 		"UPSTREAM_CA_FILE="+certFile, "UPSTREAM_HEADERS=X-Team: a b,X-Key=k:=", "UPSTREAM_MAX_STREAMS=100", "UPSTREAM_QUEUE=300", "UPSTREAM_QUEUE_TIMEOUT=0",
-		"RELAY_HEDGE_AFTER=2s", "UPSTREAM_9_KIND=demo", "UPSTREAM_9_MODEL=demo-fast", "UPSTREAM_9_QUEUE_TIMEOUT=1s",
+		"UPSTREAM_AUTH=key", "RELAY_HEDGE_AFTER=2s", "UPSTREAM_9_KIND=demo", "UPSTREAM_9_AUTH=google", "UPSTREAM_9_AUTH_SCOPE=https://a.example/b", "UPSTREAM_9_MODEL=demo-fast", "UPSTREAM_9_QUEUE_TIMEOUT=1s",
 	)
 	require.Equal(t, &config.Config{
 		Addr: "127.0.0.1:0", AdminAddr: "[::1]:9091", PProf: "true", TLSCert: certFile, TLSKey: keyFile,
@@ -92,14 +92,14 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		JWTRequire: []string{"groups=chat", "a.b=c=d"}, JWTNameClaim: "email", JWTTierClaim: "plan", JWTCookie: "__Host-session", JWTCAFile: certFile,
 		LogLevel: "debug", LogFormat: "json",
 		Upstreams: []config.Upstream{{
-			Name: "azure", Kind: "azure", BaseURL: "https://x.openai.azure.com/openai", APIKey: "az-key",
+			Name: "azure", Kind: "azure", BaseURL: "https://x.openai.azure.com/openai", APIKey: "az-key", Auth: "key",
 			Model: "gpt-4o", Models: []string{"gpt-4*", "o3"}, APIVersion: "2025-01-01-preview",
 			Family: []string{"my-*=gpt-5.5", "none"}, DropFields: []string{"user", "a.b"}, RenameFields: []string{"seed=random_seed"},
 			AddFields: `{"x":{"y":1}}`, ThinkTags: true,
 			ConnectTimeout: time.Second, FirstChunkTimeout: 2 * time.Minute, IdleTimeout: 30 * time.Second, ThinkingTimeout: 20 * time.Minute,
 			CAFile: certFile, Headers: []config.Header{{Name: "X-Team", Value: "a b"}, {Name: "X-Key", Value: "k:="}}, MaxStreams: 100, Queue: 300,
 		}, {
-			Name: "demo-9", Number: 9, Kind: "demo", Model: "demo-fast", Retries: 2, StreamUsage: true,
+			Name: "demo-9", Number: 9, Kind: "demo", Auth: "google", AuthScope: "https://a.example/b", Model: "demo-fast", Retries: 2, StreamUsage: true,
 			ConnectTimeout: 5 * time.Second, FirstChunkTimeout: time.Minute, IdleTimeout: time.Minute, ThinkingTimeout: 10 * time.Minute, QueueTimeout: time.Second,
 		}},
 	}, c)

@@ -140,7 +140,7 @@ func (l *loader) complete(i int, u *Upstream, k kind) {
 	at, first := upstreamAt(i), i == 0
 	key := at.field("api_key")
 	hasKey := l.given(key)
-	if !hasKey && k.keyVar != "" && (first && l.source.chosenByKey() || u.BaseURL == "" || u.BaseURL == k.baseURL) {
+	if !hasKey && k.keyVar != "" && !u.InCloud() && (first && l.source.chosenByKey() || u.BaseURL == "" || u.BaseURL == k.baseURL) {
 		key = keyOf(k.keyVar)
 		hasKey = l.given(key)
 		u.APIKey = Secret(l.secret(key))
@@ -159,7 +159,7 @@ func (l *loader) complete(i int, u *Upstream, k kind) {
 	if first && u.Model == "" && k.model != "" && u.BaseURL == k.baseURL && u.Allows(k.model) {
 		u.Model = k.model // the provider's key alone is enough
 	}
-	if k.keyVar != "" && u.BaseURL == k.baseURL && !hasKey {
+	if k.keyVar != "" && u.BaseURL == k.baseURL && !hasKey && !u.InCloud() {
 		l.problem(at.field("api_key"), "not set, and neither is %s; %s needs a key", k.keyVar, k.baseURL)
 	}
 
@@ -173,5 +173,36 @@ func (l *loader) complete(i int, u *Upstream, k kind) {
 			l.warn("%s has no effect: kind %s has no versions", at.field("api_version"), k.name)
 		}
 		u.APIVersion = ""
+	}
+}
+
+// InCloud reports whether requests show an identity of a cloud and no key.
+func (u *Upstream) InCloud() bool { return u.Auth != authKey }
+
+// Values of Upstream.Auth.
+const (
+	authKey    = "key"
+	AuthAWS    = "aws"
+	AuthGoogle = "google"
+	AuthAzure  = "azure"
+)
+
+// validateAuth checks whose requests are.
+func (u *Upstream) validateAuth(at path, r *report) {
+	if auths := []string{authKey, AuthAWS, AuthGoogle, AuthAzure}; !slices.Contains(auths, u.Auth) {
+		r.problem(at.field("auth"), "must be one of %s, not %q", strings.Join(auths, ", "), u.Auth)
+		return
+	}
+	if !u.InCloud() {
+		if u.AuthScope != "" {
+			r.warn("%s has no effect: %s is %s", at.field("auth_scope"), at.field("auth"), authKey)
+		}
+		return
+	}
+	if u.APIKey != "" {
+		r.problem(at.field("api_key"), "is set, and %s is %s: requests have one of them", at.field("auth"), u.Auth)
+	}
+	if region, service, ok := strings.Cut(u.AuthScope, "/"); u.Auth == AuthAWS && u.AuthScope != "" && (!ok || region == "" || service == "") {
+		r.problem(at.field("auth_scope"), "%q is not region/service, as in eu-west-1/bedrock", u.AuthScope)
 	}
 }

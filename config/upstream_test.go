@@ -69,6 +69,10 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 			[]string{"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/v1", "UPSTREAM_API_KEY=k", "UPSTREAM_API_VERSION=preview"},
 			config.Upstream{Kind: "azure", BaseURL: "https://x.openai.azure.com/openai/v1", APIKey: "k", APIVersion: "preview"},
 		},
+		"an identity in a cloud goes without the key that lies about": {
+			[]string{"UPSTREAM_KIND=gemini", "UPSTREAM_AUTH=google", "GEMINI_API_KEY=k", "UPSTREAM_BASE_URL=https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google"},
+			config.Upstream{Kind: "gemini", Auth: "google", BaseURL: "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google"},
+		},
 		"another relay does not get the OpenAI key": {
 			[]string{"UPSTREAM_KIND=websopy", "UPSTREAM_BASE_URL=https://relay.example.com", "OPENAI_API_KEY=sk-1"},
 			config.Upstream{Kind: "websopy", BaseURL: "https://relay.example.com"},
@@ -82,6 +86,9 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 			tc.want.ConnectTimeout, tc.want.FirstChunkTimeout = defaults.ConnectTimeout, defaults.FirstChunkTimeout
 			tc.want.IdleTimeout, tc.want.Retries, tc.want.QueueTimeout = defaults.IdleTimeout, defaults.Retries, defaults.QueueTimeout
 			tc.want.ThinkingTimeout, tc.want.StreamUsage = defaults.ThinkingTimeout, true
+			if tc.want.Auth == "" {
+				tc.want.Auth = "key"
+			}
 			require.Equal(t, tc.want, got)
 			require.Empty(t, c.Warnings)
 		})

@@ -115,6 +115,7 @@ func (c *Config) checkResume(r *report) {
 // validate reports what of an upstream can't be used, which is at a path; the first one answers requests that name no
 // model.
 func (u *Upstream) validate(at path, first bool, r *report) {
+	u.validateAuth(at, r)
 	r.checkPositive(at.field("connect_timeout"), u.ConnectTimeout)
 	r.checkPositive(at.field("first_chunk_timeout"), u.FirstChunkTimeout)
 	r.checkPositive(at.field("idle_timeout"), u.IdleTimeout)

@@ -20,7 +20,7 @@ var layers = [][]string{
 	{"internal/upstream/provider"},
 	{"internal/upstream/format"},
 	{"internal/upstream/framing", "internal/upstream/report", "internal/upstream/trace"},
-	{"internal/sse", "internal/chat", "internal/identity", "internal/limit", "internal/upstream/jsonscan"},
+	{"internal/sse", "internal/chat", "internal/identity", "internal/cloud", "internal/limit", "internal/upstream/jsonscan"},
 	{"internal/redisconn"},
 }
 

@@ -95,12 +95,14 @@ func (r *reloader) reload() {
 func (r *reloader) apply(next *config.Config) error {
 	secrets := append(upstreamSecrets(next), upstreamSecrets(r.cfg)...) // what runs may still quote the old ones
 	r.redact.Set(append(secrets, r.secrets...))
-	routing, err := newRouting(next, r.log, r.redact, r.routes.now.Load())
+	before := r.routes.now.Load()
+	routing, err := newRouting(next, r.log, r.redact, before)
 	if err != nil {
 		return err
 	}
 	r.routes.now.Store(routing)
 	r.limiter.SetPolicy(policy(next))
+	before.close(routing)
 	r.cfg = next
 	return nil
 }

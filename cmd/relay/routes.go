@@ -4,12 +4,14 @@ import (
 	"context"
 	"iter"
 	"reflect"
+	"slices"
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
 
 	"github.com/websopy/relay/config"
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/cloud"
 	"github.com/websopy/relay/internal/telemetry"
 	"github.com/websopy/relay/internal/upstream"
 	"github.com/websopy/relay/internal/upstream/format"
@@ -28,11 +30,12 @@ type routing struct {
 // built is an upstream, and what is known of it while it is in the settings: its connections, what its breaker has
 // seen, how many answers it gives.
 type built struct {
-	settings config.Upstream
-	streamer chat.Streamer
-	place    func(model string) string
-	breaker  *upstream.Breaker
-	load     *upstream.Load
+	settings   config.Upstream
+	credential cloud.Credential // nil: it has a key, or none
+	streamer   chat.Streamer
+	place      func(model string) string
+	breaker    *upstream.Breaker
+	load       *upstream.Load
 }
 
 func (r *routes) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
@@ -74,6 +77,7 @@ func newRouting(cfg *config.Config, log zerolog.Logger, redact telemetry.Redacti
 		if b == nil {
 			var err error
 			if b, err = build(u, log, redact); err != nil {
+				r.close(before)
 				return nil, err
 			}
 		}
@@ -100,20 +104,42 @@ func (r *routing) find(u config.Upstream) *built {
 	return nil
 }
 
+// close ends the refreshing of credentials that after does not use. What has begun needs them no more.
+func (r *routing) close(after *routing) {
+	for _, b := range r.upstreams {
+		if b.credential != nil && (after == nil || !slices.Contains(after.upstreams, b)) {
+			b.credential.Close()
+		}
+	}
+}
+
+// close ends what runs for the upstreams of the moment.
+func (r *routes) close() { r.now.Load().close(nil) }
+
 func build(u config.Upstream, log zerolog.Logger, redact telemetry.Redaction) (*built, error) {
 	o, err := providerOptions(u)
 	if err != nil {
 		return nil, err
 	}
+	credential, err := newCredential(u, log, redact)
+	if err != nil {
+		return nil, err
+	}
+	if credential != nil {
+		o.Authorizer = credential
+	}
 	streamer, err := newProvider(u, o)
 	if err != nil {
+		if credential != nil {
+			credential.Close()
+		}
 		return nil, err
 	}
 	breaker := upstream.NewBreaker(func(model string, state upstream.BreakerState, failure error) {
 		log.Warn().Str("upstream", u.Name).Str("model", redact.Replace(model)).Stringer("state", state).
 			Str("last_failure", redact.Replace(failure.Error())).Msg("circuit breaker")
 	})
-	return &built{settings: u, streamer: streamer, place: o.Place, breaker: breaker, load: new(upstream.Load)}, nil
+	return &built{settings: u, credential: credential, streamer: streamer, place: o.Place, breaker: breaker, load: new(upstream.Load)}, nil
 }
 
 func (r *routing) route(of config.Route) *upstream.Route {

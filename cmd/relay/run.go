@@ -81,6 +81,7 @@ func serve(
 	if err != nil {
 		return err
 	}
+	defer upstreams.close()
 	tracer, stopTraces, err := newTracer(cfg, log)
 	if err != nil {
 		return err

@@ -32,6 +32,8 @@ type Options struct {
 	IdleTimeout       time.Duration // between two of those
 	ThinkingTimeout   time.Duration // the same while the model thinks; less than IdleTimeout: that
 
+	Authorizer Authorizer // of each request; nil: what the kind has, and the key
+
 	RootCAs *x509.CertPool // whose certificates are trusted; nil: those that the system trusts
 	Headers http.Header    // of every request, beside and before those of the format
 
@@ -91,7 +93,7 @@ type client struct {
 func newClient(o Options, k *Kind, w Wire) *client {
 	c := &client{Options: o, wire: w, transport: newTransport(o)}
 	c.post = &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.newHeader(k)}
-	if k.Authorizer != nil {
+	if c.auth = o.Authorizer; c.auth == nil && k.Authorizer != nil {
 		c.auth = k.Authorizer(&c.Options)
 	}
 	return c
