@@ -47,3 +47,37 @@ func TestWhatRedisWillNeverHaveIsNotHeldForIt(t *testing.T) {
 	require.Eventually(t, func() bool { return waiting() == 20 }, 10*time.Second, time.Millisecond)
 	require.Eventually(t, func() bool { return waiting() == 0 }, 10*time.Second, 10*time.Millisecond)
 }
+
+// Invariant: a slow node gets no more than it can take.
+func TestRoundsFindTheSizeThatTheirNodeTakesInTime(t *testing.T) {
+	t.Parallel()
+	s := new(store)
+	const perSecond = 100 << 10
+	l := &lane{limit: mostBytes}
+	late := 0
+	for backlog := 3 << 20; backlog > 0; {
+		require.Less(t, late, 100, "it never drains")
+		size := min(l.limit, backlog)
+		took := time.Duration(size) * time.Second / perSecond
+		if took > redisconn.CallTimeout {
+			late++
+			s.adapt(l, size, redisconn.CallTimeout, context.DeadlineExceeded)
+			continue
+		}
+		s.adapt(l, size, took, nil)
+		backlog -= size
+	}
+	require.Equal(t, 4, late, "1024, 512, 256 and 128 KiB take longer than a second, and none is tried again")
+	for range 20 {
+		s.adapt(l, l.limit, redisconn.CallTimeout, context.DeadlineExceeded)
+	}
+	require.Equal(t, leastBytes, l.limit)
+	s.adapt(l, 1000, redisconn.CallTimeout, context.DeadlineExceeded)
+	require.Equal(t, leastBytes, l.limit)
+	for range 20 {
+		s.adapt(l, l.limit, time.Millisecond, nil)
+	}
+	require.Equal(t, mostBytes, l.limit, "when the node is quick again, so are the rounds")
+	s.adapt(l, 100<<10, redisconn.CallTimeout, context.DeadlineExceeded)
+	require.Equal(t, 50<<10, l.limit, "of a small round that was too much, half is less than half of what is allowed")
+}

@@ -41,6 +41,7 @@ type store struct {
 
 	held    atomic.Int64 // followers that wait for their stream to be found
 	leaving atomic.Bool  // this replica is going away: everything is written at once
+	back    atomic.Bool  // a node is up again: leases are renewed at once
 
 	stopping context.Context // ends with close
 	shut     context.CancelFunc
@@ -62,7 +63,10 @@ func Open(o Options, redis redisconn.Options) (*Hub, error) {
 		kick: make(chan struct{}, 1), lanes: map[*redisconn.Node]*lane{},
 	}
 	redis.Probe, redis.Settle = s.leases.Probe, s.leases.Settle
-	redis.Moved = func() { signal(s.kick) }
+	redis.Moved = func() {
+		s.back.Store(true)
+		signal(s.kick)
+	}
 	var err error
 	if s.conn, err = redisconn.Open(redis); err != nil {
 		return nil, err

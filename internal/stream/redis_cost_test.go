@@ -110,7 +110,8 @@ func TestAStreamThatSomebodyReadsElsewhereIsWrittenSoon(t *testing.T) {
 	require.Less(t, longest, 700*time.Millisecond, "unread it is a second")
 }
 
-// A replica that is going away writes everything before its readers come to others.
+// A replica that is going away writes everything before its readers come to others. Invariant: nobody is sent where there
+// is nothing.
 func TestEverythingIsInRedisBeforeReadersAreSentAway(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -125,7 +126,7 @@ func TestEverythingIsInRedisBeforeReadersAreSentAway(t *testing.T) {
 	require.ErrorIs(t, read(t, f).err, stream.ErrReleased)
 }
 
-// What an ended stream of five hundred words takes in Redis, and that it reads the same from every position.
+// Invariant: every position reads the same. And an ended stream of five hundred words takes little in Redis.
 func TestAnEndedStreamIsSmallInRedisAndReadsTheSameFromEveryPosition(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)

@@ -49,7 +49,7 @@ func (l *lane) add(g *generation) {
 func (s *store) write() {
 	var beat time.Time
 	for s.stopping.Err() == nil {
-		if time.Now().After(beat) {
+		if s.back.Swap(false) || time.Now().After(beat) {
 			s.beat()
 			s.keepLate()
 			beat = time.Now().Add(s.leases.Renew)

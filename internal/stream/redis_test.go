@@ -64,6 +64,7 @@ func found(l stream.Leases) time.Duration { return l.For + l.Check + l.Confirm }
 
 const slack = 3 * time.Second
 
+// Invariants: a dead producer's stream ends once; the end is new to everybody; who reads on has a whole answer.
 func TestAStreamWhoseProducerDiesEndsOnceForAllAndWithinFifteenSeconds(t *testing.T) {
 	t.Parallel()
 	require.Less(t, found(stream.DefaultLeases)+slack, 15*time.Second)

@@ -152,6 +152,7 @@ func TestNoScheduleLosesOrDoublesAnythingInMemory(t *testing.T) {
 	}
 }
 
+// Invariants: one log; every position reads the same.
 func TestNoScheduleLosesOrDoublesAnythingInRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
