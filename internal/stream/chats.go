@@ -8,7 +8,8 @@ import "context"
 // chatRoom is what the name of a chat takes beside its stream, in bytes.
 const chatRoom = 256
 
-// holdChat has g's chat lead to it, here and in Redis, and stops what the chat led to before.
+// holdChat has g's chat lead to it, here and in Redis, and stops what the chat led to before. Where Redis can be asked it
+// alone says what that was: of two that come here at once, the first here may be the second there.
 func (h *Hub) holdChat(ctx context.Context, g *generation) {
 	if g.chat == "" {
 		return
@@ -17,16 +18,16 @@ func (h *Hub) holdChat(ctx context.Context, g *generation) {
 	former := h.chats[g.chat]
 	h.chats[g.chat] = g
 	h.mu.Unlock()
-	if former != nil {
+	there := false
+	if h.store != nil {
+		id, err := h.store.holdChat(ctx, g)
+		g.chatHere.Store(err != nil)
+		if there = err == nil; id != "" {
+			_ = h.Stop(ctx, g.owner, id) // it may be gone
+		}
+	}
+	if former != nil && (!there || former.chatHere.Load()) {
 		former.stop()
-	}
-	if h.store == nil {
-		return
-	}
-	id, err := h.store.holdChat(ctx, g)
-	g.chatHere.Store(err != nil)
-	if id != "" && (former == nil || former.id != id) {
-		_ = h.Stop(ctx, g.owner, id) // it may be gone
 	}
 }
 
