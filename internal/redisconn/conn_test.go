@@ -247,3 +247,27 @@ func TestAnErrorReplyAboutAKeyIsNotAboutTheNode(t *testing.T) {
 	require.Equal(t, redisconn.Up, c.Node("k").State())
 	require.Empty(t, c.changes())
 }
+
+// Nobody saw it away, and all that it had is gone: who does not find something asks again for a while.
+func TestARedisThatWasEmptiedIsToldFromOneThatNeverHadAnything(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	first, second := open(t, s.URL()), open(t, s.URL())
+	emptied := func(c *told) bool { return c.Emptied(context.Background(), c.Node("k")) }
+	for _, c := range []*told{first, second} {
+		require.False(t, emptied(c), "new")
+	}
+	require.Equal(t, "OK", s.Do("FLUSHALL"))
+	for _, c := range []*told{first, second} {
+		require.True(t, emptied(c))
+	}
+	eventually := func(is bool) {
+		require.Eventually(t, func() bool { return emptied(first) == is && emptied(second) == is }, patience, 20*time.Millisecond)
+	}
+	require.Eventually(t, func() bool { return s.Do("DBSIZE") == "2" }, patience, 20*time.Millisecond, "one of them has probed")
+	eventually(true)
+	eventually(false)
+	third := open(t, s.URL())
+	require.False(t, emptied(third))
+	require.Empty(t, first.changes(), "it was never away")
+}

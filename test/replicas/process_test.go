@@ -26,10 +26,7 @@ var binary string // of the relay
 // TestMain builds the relay, unless RELAY_TEST_BINARY names another one to compare with. The tests wait for leases and
 // outages far more than they compute, so more of them run at once than there are processors.
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = f.Value.Set("8")
-	}
+	_ = flag.Set("test.parallel", "8") // what the command line says holds
 	if binary = os.Getenv("RELAY_TEST_BINARY"); binary != "" {
 		os.Exit(m.Run())
 	}
