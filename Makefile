@@ -92,7 +92,7 @@ conformance: build ## recorded provider streams through bin/relay, if the record
 # (docs/protocol.md, 4), because clients compact on it: here they want that one.
 TOO_LONG := 08a-responses-failed-context-length 08c-responses-nested-error-context-length \
 	14-claude-prompt-too-long 91-error-type-and-message-chunk
-DIALECTS ?= chat responses ui agui
+DIALECTS ?= chat responses messages ui agui
 field: build ## public bug reports as cases for bin/relay, if they are there
 	@if [ -d $(SHARED)/field ]; then \
 		cases=$$(mktemp -d) && trap 'rm -r "$$cases"' EXIT && cp -r --no-preserve=mode $(SHARED)/field/cases/. "$$cases" && \

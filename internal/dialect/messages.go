@@ -216,7 +216,12 @@ func appendMessagesUsage(dst []byte, u *chat.Usage) []byte {
 	}
 	dst = strconv.AppendInt(append(dst, `"usage":{"input_tokens":`...), max(0, u.PromptTokens-u.CachedTokens), 10)
 	dst = strconv.AppendInt(append(dst, `,"cache_creation_input_tokens":0,"cache_read_input_tokens":`...), u.CachedTokens, 10)
-	return append(strconv.AppendInt(append(dst, `,"output_tokens":`...), u.CompletionTokens, 10), '}')
+	dst = strconv.AppendInt(append(dst, `,"output_tokens":`...), u.CompletionTokens, 10)
+	if n := u.ReasoningTokens; n > 0 {
+		dst = strconv.AppendInt(append(dst, `,"output_tokens_details":{"thinking_tokens":`...), n, 10)
+		dst = append(dst, '}')
+	}
+	return append(dst, '}')
 }
 
 func (e *messagesEncoder) Ping(dst []byte) []byte { return append(dst, heartbeat...) }
@@ -234,22 +239,25 @@ func (e *messagesEncoder) Close(dst []byte) []byte { return dst }
 
 // appendMessagesError appends a body or the data of an event. The code is the relay's own, beside what clients know.
 func appendMessagesError(dst []byte, e *chat.Error, requestID string) []byte {
-	dst = append(append(dst, `{"type":"error","error":{"type":"`...), messagesErrorType(e.Code)...)
+	dst = append(append(dst, `{"type":"error","error":{"type":"`...), messagesErrorType(e)...)
 	dst = appendString(append(dst, `","message":`...), e.Message)
-	dst = append(append(append(dst, `,"code":"`...), openAICode(e)...), `"},"request_id":`...)
+	dst = append(append(append(dst, `,"code":"`...), e.Code...), `"},"request_id":`...)
 	return append(appendString(dst, requestID), '}')
 }
 
 // messagesErrorType is the kind of an error, by which clients choose what to do.
-func messagesErrorType(code chat.Code) string {
+func messagesErrorType(e *chat.Error) string {
+	if e.NoCredit {
+		return "billing_error"
+	}
 	types := map[int]string{
 		400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
 		413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error",
 	}
-	switch typ, known := types[code.Status()]; {
+	switch typ, known := types[e.Code.Status()]; {
 	case known:
 		return typ
-	case code.Status() < 500:
+	case e.Code.Status() < 500:
 		return "invalid_request_error"
 	}
 	return "api_error"

@@ -15,8 +15,9 @@ var messages dialect.Messages
 
 const (
 	messageHead  = `{"id":"msg_s1","type":"message","role":"assistant","model":"m","content":[`
-	messageUsage = `"usage":{"input_tokens":10,"cache_creation_input_tokens":0,"cache_read_input_tokens":20,"output_tokens":4}`
-	noUsage      = `"usage":{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":0}`
+	messageUsage = `"usage":{"input_tokens":10,"cache_creation_input_tokens":0,"cache_read_input_tokens":20,` +
+		`"output_tokens":4,"output_tokens_details":{"thinking_tokens":1}}`
+	noUsage = `"usage":{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":0}`
 )
 
 func TestAMessageIsStreamed(t *testing.T) {
@@ -32,7 +33,8 @@ func TestAMessageIsStreamed(t *testing.T) {
 	stop := func(index string) string { return event("content_block_stop", `,"index":`+index) }
 	want := []string{
 		event("message_start", `,"message":`+messageHead+`],"stop_reason":null,"stop_sequence":null,`+noUsage+`}`),
-		start("0", `{"type":"thinking","thinking":"","signature":""}`), delta("0", `{"type":"thinking_delta","thinking":"hm"}`), stop("0"),
+		start("0", `{"type":"thinking","thinking":"","signature":""}`),
+		delta("0", `{"type":"thinking_delta","thinking":"hm"}`), stop("0"),
 		start("1", `{"type":"text","text":""}`),
 		delta("1", `{"type":"text_delta","text":"Hel"}`), delta("1", `{"type":"text_delta","text":"lo"}`), stop("1"),
 		start("2", `{"type":"tool_use","id":"1","name":"f","input":{}}`),
@@ -40,7 +42,8 @@ func TestAMessageIsStreamed(t *testing.T) {
 		start("3", `{"type":"tool_use","id":"2","name":"g","input":{}}`),
 		delta("3", `{"type":"input_json_delta","partial_json":"{}"}`), stop("3"),
 		start("4", `{"type":"redacted_thinking","data":"1.abc"}`), stop("4"),
-		event("message_delta", `,"delta":{"stop_reason":"tool_use","stop_sequence":null},`+messageUsage), event("message_stop", ""), "",
+		event("message_delta", `,"delta":{"stop_reason":"tool_use","stop_sequence":null},`+messageUsage),
+		event("message_stop", ""), "",
 	}
 	require.Equal(t, want, frames(messages.Encoder(dialect.Response{Head: completionsHead}), answerWithAll("1.abc")))
 
@@ -72,6 +75,19 @@ func TestAWholeMessage(t *testing.T) {
 		require.Equal(t, messageHead+`{"type":"tool_use","id":"1","name":"f","input":{}}],"stop_reason":"`+want+
 			`","stop_sequence":null,`+noUsage+`}`, whole(broken, end), "and the arguments that a limit cut off are none")
 	}
+}
+
+func TestTypesOfErrorsAreAnthropics(t *testing.T) {
+	for want, e := range map[string]*chat.Error{
+		"invalid_request_error": {Code: chat.InvalidRequest}, "authentication_error": {Code: chat.Unauthorized},
+		"rate_limit_error": {Code: chat.UpstreamRateLimited}, "timeout_error": {Code: chat.UpstreamTimeout},
+		"request_too_large": {Code: chat.BodyTooLarge}, "api_error": {Code: chat.UpstreamAuth},
+		"billing_error": {Code: chat.UpstreamAuth, NoCredit: true},
+	} {
+		require.JSONEq(t, `{"type":"error","error":{"type":"`+want+`","message":"","code":"`+string(e.Code)+`"},"request_id":"r1"}`,
+			string(messages.AppendRefusal(nil, e, "r1")))
+	}
+	require.Contains(t, string(messages.AppendRefusal(nil, &chat.Error{Code: chat.IdempotencyMismatch}, "")), "invalid_request_error")
 }
 
 func TestMessageTextDoesNotAllocate(t *testing.T) {

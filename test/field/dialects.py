@@ -19,10 +19,14 @@ def frames(response):
             yield data if data == "[DONE]" else json.loads(data)
 
 
+# What OpenAI's clients know by another code than native ones.
+CODES = {"insufficient_quota": "upstream_auth"}
+
+
 def failed(got, error, headers):
     got["end"] = "error"
     got["error"] = {
-        "code": error["code"], "error": error["message"], "retryable": error["type"] != "invalid_request_error",
+        "code": CODES.get(error["code"], error["code"]), "error": error["message"], "retryable": error["type"] != "invalid_request_error",
         "retryAfter": int(headers.get("Retry-After") or 0),
     }
 
@@ -314,7 +318,115 @@ class AGUI:
             }}
 
 
-DIALECTS = {"chat": Chat(), "responses": Responses(), "ui": UIMessages(), "agui": AGUI()}
+class Messages:
+    """Anthropic's Messages: results of tools stand in the user's message, and the state is a sealed block."""
+
+    path = "/v1/messages"
+    without = ("seed", "top_k", "n", "logprobs", "reasoning_content", "reasoning_details", "extra_content")
+    untold = ("error.retryable",)
+    names = {"model": "model", "stream": "stream", "temperature": "temperature", "top_p": "top_p", "stop": "stop_sequences",
+             "max_tokens": "max_tokens", "maxTokens": "max_tokens", "max_completion_tokens": "max_tokens"}
+    choices = {"auto": "auto", "none": "none", "required": "any"}
+
+    def request(self, native):
+        out = {"stream": True, "messages": [self.message(m) for m in native["messages"]]}
+        for name, value in native.items():
+            if name in self.names:
+                out[self.names[name]] = value
+        if "tools" in native:
+            out["tools"] = [self.tool(t) for t in native["tools"]]
+        choice = native.get("tool_choice", native.get("toolChoice"))
+        if choice or "parallel_tool_calls" in native:
+            named = isinstance(choice, dict)
+            kind = {"type": "tool", "name": choice["function"]["name"]} if named else {"type": self.choices[choice or "auto"]}
+            out["tool_choice"] = {**kind, "disable_parallel_tool_use": not native.get("parallel_tool_calls", True)}
+        if "user" in native:
+            out["metadata"] = {"user_id": native["user"]}
+        config = {}
+        if "reasoning_effort" in native:
+            config["effort"] = native["reasoning_effort"]
+        if "response_format" in native:
+            form = native["response_format"]
+            config["format"] = {"type": form["type"], **form.get("json_schema", {})}
+        return {**out, "output_config": config} if config else out
+
+    def tool(self, t):
+        function = t["function"]
+        out = {"name": function["name"], "input_schema": function.get("parameters", {"type": "object"})}
+        return {**out, **{k: v for k, v in (*function.items(), *t.items()) if k in ("description", "cache_control")}}
+
+    def message(self, m):
+        mark = {k: m[k] for k in ("cache_control",) if k in m}
+        blocks = self.content(m.get("content") or [])
+        if m["role"] == "tool":
+            return {"role": "user", "content": [{"type": "tool_result", "tool_use_id": m["tool_call_id"], "content": blocks, **mark}]}
+        for c in m.get("tool_calls", []):
+            call = c["function"]
+            blocks.append({"type": "tool_use", "id": c["id"], "name": call["name"], "input": json.loads(call["arguments"])})
+        if mark and blocks:
+            blocks[-1].update(mark)
+        if m.get("state"):
+            blocks.append({"type": "redacted_thinking", "data": m["state"]})
+        return {"role": m["role"], "content": blocks}
+
+    def content(self, content):
+        if isinstance(content, str):
+            return [{"type": "text", "text": content}]
+        return [self.image(p) if p["type"] == "image_url" else dict(p) for p in content]
+
+    def image(self, p):
+        url = p["image_url"] if isinstance(p["image_url"], str) else p["image_url"]["url"]
+        if not url.startswith("data:"):
+            return {"type": "image", "source": {"type": "url", "url": url}}
+        kind, data = url[5:].split(";base64,")
+        return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
+
+    def said(self, message):
+        return message
+
+    def whole(self, got, message):
+        for block in message["content"]:
+            self.block(got, block)
+            if block["type"] == "tool_use":
+                got["calls"][-1]["arguments"] = json.dumps(block["input"])
+        self.finish(got, message["stop_reason"], message["usage"])
+        got["end"] = "done"
+
+    def block(self, got, block):
+        got["text"] += block.get("text", "")
+        got["reasoning"] += block.get("thinking", "")
+        if block["type"] == "tool_use":
+            got["calls"].append({"id": block["id"], "name": block["name"], "arguments": ""})
+        if block["type"] == "redacted_thinking":
+            got["state"] = block["data"]
+
+    def event(self, got, event):
+        kind = event["type"]
+        if got["end"]:
+            got["faults"].append("something follows the end: %s" % kind)
+        if kind == "content_block_start":
+            self.block(got, event["content_block"])
+        elif kind == "content_block_delta":
+            delta = event["delta"]
+            got["text"] += delta.get("text", "")
+            got["reasoning"] += delta.get("thinking", "")
+            if "partial_json" in delta:
+                got["calls"][-1]["arguments"] += delta["partial_json"]
+        elif kind == "message_delta":
+            self.finish(got, event["delta"]["stop_reason"], event["usage"])
+        elif kind == "message_stop":
+            got["end"] = "done"
+
+    def finish(self, got, reason, u):
+        reasons = {"end_turn": "stop", "max_tokens": "length", "tool_use": "tool_calls", "refusal": "content_filter"}
+        got["done"] = {"finishReason": reasons[reason], "state": got.pop("state", None), "usage": {
+            "promptTokens": u["input_tokens"] + u["cache_read_input_tokens"], "completionTokens": u["output_tokens"],
+            "cachedTokens": u["cache_read_input_tokens"] or None,
+            "reasoningTokens": u.get("output_tokens_details", {}).get("thinking_tokens"),
+        }}
+
+
+DIALECTS = {"chat": Chat(), "responses": Responses(), "messages": Messages(), "ui": UIMessages(), "agui": AGUI()}
 
 
 def without(want, untold):
