@@ -27,7 +27,11 @@ const (
 // Encode implements Format.
 func (Anthropic) Encode(e *jx.Encoder, q *Query) error {
 	e.ObjStart()
-	optionalString(e, "model", q.Model)
+	if q.inClaude != "" {
+		optionalString(e, "anthropic_version", q.inClaude)
+	} else {
+		optionalString(e, "model", q.Model)
+	}
 	if err := encodeAnthropicSystem(e, q); err != nil {
 		return err
 	}

@@ -162,6 +162,7 @@ type hostRule struct {
 	fill      string // stands for thinking beside calls that have none; "" nothing stands for it
 	signed    bool   // calls have Google's signatures
 	noCallIDs bool   // calls have no ids in Google's own format
+	inClaude  string // the version of Claude's interface, where it stands in the body and the model in the address
 	thinking  string // how an effort is said: "" reasoning_effort, byType, byEnable, byObject
 
 	noStreamOptions bool
@@ -194,7 +195,8 @@ var hostRules = []hostRule{
 	{family: "azure", hosts: "openai.azure.com services.ai.azure.com cognitiveservices.azure.com",
 		maxTokens: "max_completion_tokens", back: noReasoning, strict: true, plainNames: true},
 	{family: "google", hosts: "generativelanguage.googleapis.com", back: noReasoning, signed: true, strict: true},
-	{family: "vertex", hosts: "*aiplatform.googleapis.com", back: noReasoning, signed: true, strict: true, noCallIDs: true},
+	{family: "vertex", hosts: "*aiplatform.googleapis.com rep.googleapis.com", back: noReasoning, signed: true, strict: true, noCallIDs: true,
+		inClaude: "vertex-2023-10-16"},
 	{family: "mistral", hosts: "mistral.ai", maxTokens: "max_tokens", seed: "random_seed", ids: 9, back: inParts, noStreamOptions: true,
 		noNames: true, strict: true, bridge: true, prefix: true,
 		models: []modelRule{{efforts: "none high"}}},

@@ -234,3 +234,15 @@ func FuzzAnthropicEvent(f *testing.F) { fuzzStreams(f, "anthropic", anthropicStr
 func BenchmarkAnthropicEvent(b *testing.B) {
 	benchmarkEvent(b, "anthropic", anthropicText, messageStop)
 }
+
+func TestClaudeOnVertexHasItsModelInTheAddress(t *testing.T) {
+	for _, host := range []string{"europe-west1-aiplatform.googleapis.com", "aiplatform.eu.rep.googleapis.com", "aiplatform.googleapis.com"} {
+		o := options("anthropic", "https://"+host+"/v1/projects/p/locations/l/publishers/anthropic")
+		o.Model = "claude-haiku-4-5@20251001"
+		f := ask2(t, o, question(), nil)
+		require.Equal(t, []string{o.BaseURL + "/models/claude-haiku-4-5@20251001:streamRawPredict"}, f.paths)
+		require.Contains(t, f.last(), `{"anthropic_version":"vertex-2023-10-16","messages":`)
+		require.NotContains(t, f.last(), `"model"`)
+		require.Contains(t, f.last(), `"stream":true`)
+	}
+}

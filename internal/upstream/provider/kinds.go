@@ -40,7 +40,7 @@ var kinds = []Kind{
 	{Name: "openai", Wire: openaiChat, Second: &openaiResponses, Header: bearer},
 	{Name: "openai-responses", Wire: openaiResponses, Second: &openaiChat, Header: bearer},
 	{Name: "azure", Wire: openaiChat, Second: &openaiResponses, Header: keyIn("Api-Key")},
-	{Name: "anthropic", Wire: Wire{format.Anthropic{}, framing.EventStream, at("/v1/messages")}, Header: anthropicHeader},
+	{Name: "anthropic", Wire: Wire{format.Anthropic{}, framing.EventStream, anthropicURL}, Header: anthropicHeader},
 	{Name: "gemini", Wire: Wire{format.Gemini{}, framing.EventStream, geminiURL}, Header: keyIn("X-Goog-Api-Key")},
 	{Name: "ollama", Wire: Wire{format.Ollama{}, framing.NDJSON, at("/api/chat")}, Header: bearer},
 	{Name: "cohere", Wire: Wire{format.Cohere{}, framing.EventStream, at("/v2/chat")}, Header: bearer},
@@ -80,6 +80,15 @@ func keyIn(name string) func(*Options, http.Header) {
 			h.Set(name, o.APIKey)
 		}
 	}
+}
+
+// anthropicURL has the model in it at Vertex AI, whose address ends with the publisher's name.
+// https://cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/use-claude
+func anthropicURL(o *Options, model string) string {
+	if strings.HasSuffix(o.BaseURL, "/publishers/anthropic") {
+		return o.BaseURL + "/models/" + url.PathEscape(model) + ":streamRawPredict"
+	}
+	return o.BaseURL + "/v1/messages"
 }
 
 func anthropicHeader(o *Options, h http.Header) {
