@@ -101,7 +101,7 @@ func TestAModelIsAskedOfItsUpstreams(t *testing.T) {
 	names, upstreams := c.Names()
 	require.Equal(t, []string{"smart", "gpt-6"}, names, "the default first, and no patterns")
 	require.Equal(t, []int{0, 0}, upstreams)
-	require.False(t, c.NeedsModel())
+	require.Empty(t, c.NeedsModel())
 }
 
 func TestTheEnvironmentCountsMoreThanTheFile(t *testing.T) {
@@ -228,7 +228,8 @@ func TestWhatAFileHasInVainIsWarnedOf(t *testing.T) {
 func TestADefaultModelNeedsModels(t *testing.T) {
 	_, err := config.Load([]string{"RELAY_DEFAULT_MODEL=m"})
 	require.EqualError(t, err, "RELAY_DEFAULT_MODEL: set, but there are no models in a file; use UPSTREAM_MODEL")
-	require.True(t, load(t, relayYAML(t, "upstreams: [{kind: demo}]\nmodels: {m: [{upstream: demo}]}")).NeedsModel())
+	one := load(t, relayYAML(t, "upstreams: [{kind: demo}]\nmodels: {m: [{upstream: demo}]}"))
+	require.Equal(t, "default_model in the relay's settings", one.NeedsModel())
 }
 
 func FuzzFile(f *testing.F) {

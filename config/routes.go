@@ -236,11 +236,15 @@ func (c *Config) Names() (names []string, upstreams []int) {
 	return names, upstreams
 }
 
-// NeedsModel tells whether a request has to name a model: there is no default, and the provider has none either.
-func (c *Config) NeedsModel() bool {
-	if len(c.Models) > 0 {
-		return c.DefaultModel == ""
-	}
+// NeedsModel is empty where a request need not name a model. Otherwise there is no default, the provider has none
+// either, and this is the setting that would give one.
+func (c *Config) NeedsModel() string {
 	first := c.Upstreams[0]
-	return first.Model == "" && first.Kind != demo && first.Kind != "websopy"
+	switch {
+	case len(c.Models) > 0 && c.DefaultModel == "":
+		return "default_model in the relay's settings"
+	case len(c.Models) == 0 && first.Model == "" && first.Kind != demo && first.Kind != "websopy":
+		return "UPSTREAM_MODEL"
+	}
+	return ""
 }

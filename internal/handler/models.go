@@ -40,6 +40,19 @@ func (r *Relay) models() []upstream.Model {
 	return r.Routes.Models()
 }
 
+// modelLabel is what metrics call a model: a name that is configured, or else one for all others.
+func (r *Relay) modelLabel(asked string) string {
+	for _, m := range r.models() {
+		if asked == m.ID || asked == "" { // the first answers requests that name none
+			return m.ID
+		}
+	}
+	if asked == "" {
+		return "default"
+	}
+	return "other"
+}
+
 // listModels answers with the models whose exact names are known: a list of OpenAI's, and a whole page of Anthropic's.
 func (r *Relay) listModels(w http.ResponseWriter, req *http.Request) {
 	models := r.models()

@@ -9,6 +9,7 @@ import (
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/upstream"
+	httpprovider "github.com/websopy/relay/internal/upstream/provider"
 )
 
 func TestModelsAreListedAsOpenAIDoes(t *testing.T) {
@@ -56,4 +57,30 @@ func listed(ids ...string) *upstream.Router {
 		r.Listed = append(r.Listed, upstream.Model{ID: id})
 	}
 	return r
+}
+
+// Callers make up names: metrics have those that are configured.
+func TestMetricsKnowConfiguredModelsOnly(t *testing.T) {
+	demo, err := httpprovider.New(httpprovider.Options{Name: "demo", Kind: "demo", IdleTimeout: patience})
+	require.NoError(t, err)
+	asks := &upstream.Fallback{Budget: patience, Candidates: []*upstream.Candidate{{
+		Streamer: demo, Model: func(string) (string, bool) { return "demo-fast", true },
+	}}}
+	r := start(t, handler.Options{Upstream: asks, Routes: listed("smart", "fast")})
+	for _, model := range []string{"", "smart", "fast", "made-up-1", "made-up-2"} {
+		named := map[bool]string{false: `"model":"` + model + `",`}[model == ""]
+		fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{`+named+`"messages":[{"role":"user","content":"hi"}]}`)
+	}
+	r.log.wait(t, "stream", 5)
+	families, err := r.registry.Gather()
+	require.NoError(t, err)
+	counts := make(map[string]float64)
+	for _, f := range families {
+		for _, m := range f.Metric {
+			if f.GetName() == "relay_upstream_answers_total" {
+				counts[m.Label[0].GetValue()] += m.Counter.GetValue()
+			}
+		}
+	}
+	require.Equal(t, map[string]float64{"smart": 2, "fast": 1, "other": 2}, counts)
 }

@@ -28,6 +28,7 @@ const (
 type record struct {
 	visit *visit
 	asked string // model; empty: none was named
+	label string // of the model in metrics
 	id    string // of a resumable stream
 	start time.Time
 	trace trace.Trace
@@ -78,7 +79,7 @@ func (t *tally) wrote(at time.Duration) {
 func (r *Relay) newRecord(req *http.Request, asked string) *record {
 	v := visitOf(req)
 	return &record{
-		visit: v, asked: asked, start: time.Now(), tally: tally{metrics: r.Metrics},
+		visit: v, asked: asked, label: r.modelLabel(asked), start: time.Now(), tally: tally{metrics: r.Metrics},
 		trace: trace.Trace{Caller: v.caller.Share, RequestID: v.id},
 	}
 }
@@ -164,7 +165,7 @@ func (rec *record) facts() *telemetry.Stream {
 	v := rec.visit
 	s := &telemetry.Stream{
 		RequestID: v.id, Client: v.caller.Addr, Caller: v.caller.Name,
-		ID: rec.id, Model: rec.asked, Ignored: v.ignored,
+		ID: rec.id, Model: rec.asked, Label: rec.label, Ignored: v.ignored,
 		Trace: &rec.trace, Span: rec.span, Done: rec.done,
 		Start: rec.start, First: rec.first, Chunks: rec.chunks, Bytes: rec.bytes,
 		Reason: rec.reason, Failure: rec.failure,

@@ -60,7 +60,7 @@ func TestFieldsThatDoNotReachTheProviderAreNamed(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello, Routes: &upstream.Router{
-		Required: true, Routes: []*upstream.Route{{Has: func(model string) bool { return model == "m-2" }}},
+		Required: "UPSTREAM_MODEL", Routes: []*upstream.Route{{Has: func(model string) bool { return model == "m-2" }}},
 	}, MaxBody: 512 << 10})
 	const user = `"messages":[{"role":"user","content":"hi"}]`
 	for name, tc := range map[string]struct {

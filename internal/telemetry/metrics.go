@@ -19,6 +19,7 @@ type Metrics struct {
 	hedges     prometheus.Counter
 	noState    prometheus.Counter
 	reloads    *prometheus.CounterVec
+	byModel    byModel
 
 	// Limits of callers.
 	limited *prometheus.CounterVec
@@ -32,6 +33,8 @@ type Metrics struct {
 	reg prometheus.Registerer
 }
 
+var firstChunkBuckets = []float64{.05, .1, .2, .35, .5, .75, 1, 1.5, 2, 3, 5, 8, 15, 30, 60}
+
 // NewMetrics registers the relay's metrics.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
@@ -42,7 +45,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_streams_open",
 			Help: "Streams that are open now."}),
 		firstChunk: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "relay_first_chunk_seconds",
-			Help: "From the request to the first chunk of the answer.", Buckets: []float64{.05, .1, .2, .35, .5, .75, 1, 1.5, 2, 3, 5, 8, 15, 30, 60}}),
+			Help: "From the request to the first chunk of the answer.", Buckets: firstChunkBuckets}),
 		chunkGap: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "relay_chunk_gap_seconds",
 			Help: "Between two writes of chunks of one stream.", Buckets: []float64{.001, .005, .01, .02, .035, .05, .1, .2, .5, 1, 2, 5, 15, 60}}),
 		chunks: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_chunks_total",
@@ -60,6 +63,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		reg: reg,
 	}
 	reg.MustRegister(m.refused, m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges, m.noState, m.reloads)
+	m.byModel = newByModel(reg)
 	m.limits(reg)
 	m.resumable(reg)
 	return m

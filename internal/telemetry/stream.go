@@ -20,6 +20,7 @@ type Stream struct {
 
 	ID      string // of a resumable stream
 	Model   string // that was asked for; empty: none was named
+	Label   string // of the model in metrics, of which there are few
 	Ignored string // the fields of the request that did not reach the provider
 
 	Trace *trace.Trace
@@ -53,6 +54,7 @@ func (t *Telemetry) GenerationEnded(s *Stream) {
 
 func (t *Telemetry) tell(s *Stream, what string) {
 	t.countAttempts(s)
+	t.byModel.count(s)
 	s.Span.end(s)
 	level := zerolog.InfoLevel
 	if s.Failure != nil {

@@ -15,7 +15,7 @@ type Router struct {
 	Routes   []*Route // of which the first that has the model is taken
 	Default  string   // the model of requests that name none; empty: the first route's candidates have their own
 	Sticky   bool     // a caller's requests go to the same target of a tier, while that answers
-	Required bool     // a request must name a model: there is no default, and the first route's candidates have none
+	Required string   // what gives a default, where there is none and requests must name a model; empty: they need not
 
 	Listed []Model // that clients may choose from
 
@@ -41,8 +41,8 @@ func (r *Router) Models() []Model { return r.Listed }
 // Resolve decides whether a request can be answered, and gives the names of the fields of it that do not reach who
 // answers first. The error, a *chat.Error, says what the request has to name.
 func (r *Router) Resolve(req *chat.Request) (leftOut []string, err error) {
-	if req.Model == "" && r.Required {
-		return nil, &chat.Error{Code: chat.InvalidRequest, Message: "model: is required, there is no default (see UPSTREAM_MODEL)"}
+	if req.Model == "" && r.Required != "" {
+		return nil, &chat.Error{Code: chat.InvalidRequest, Message: "model: is required, there is no default (see " + r.Required + ")"}
 	}
 	route := r.route(req.Model)
 	if route == nil {

@@ -51,7 +51,7 @@ func TestARequestTakesTheFirstRouteThatHasItsModel(t *testing.T) {
 }
 
 func TestWithoutADefaultAModelMustBeNamed(t *testing.T) {
-	r := &upstream.Router{Required: true, Routes: []*upstream.Route{{}}}
+	r := &upstream.Router{Required: "UPSTREAM_MODEL", Routes: []*upstream.Route{{}}}
 	_, err := r.Resolve(named(""))
 	require.EqualError(t, err, "invalid_request: model: is required, there is no default (see UPSTREAM_MODEL)")
 	_, err = r.Resolve(named("any"))

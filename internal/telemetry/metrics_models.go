@@ -1,0 +1,56 @@
+package telemetry
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/websopy/relay/internal/chat"
+)
+
+// byModel is what is counted by who answered and for which model. Its names are configured ones: callers make up any
+// number of others.
+type byModel struct {
+	ended      *prometheus.CounterVec
+	firstChunk *prometheus.HistogramVec
+	tokens     *prometheus.CounterVec
+}
+
+func newByModel(reg prometheus.Registerer) byModel {
+	b := byModel{
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_upstream_answers_total",
+			Help: "Answers by who was asked last, for which model (a configured name, default or other), and how they ended."},
+			[]string{"upstream", "model", "reason"}),
+		firstChunk: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "relay_upstream_first_chunk_seconds",
+			Help: "From the request to the first chunk, by who answered.", Buckets: firstChunkBuckets}, []string{"upstream", "model"}),
+		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_upstream_tokens_total",
+			Help: "Tokens as providers count them: input, of which cached, and output, of which reasoning."},
+			[]string{"upstream", "model", "type"}),
+	}
+	reg.MustRegister(b.ended, b.firstChunk, b.tokens)
+	return b
+}
+
+// count counts an answer, unless another process, or another request, has asked for it.
+func (b *byModel) count(s *Stream) {
+	n := len(s.Trace.Attempts)
+	if n == 0 {
+		return
+	}
+	upstream := s.Trace.Attempts[n-1].Upstream
+	b.ended.WithLabelValues(upstream, s.Label, s.Reason).Inc()
+	if s.Chunks > 0 {
+		b.firstChunk.WithLabelValues(upstream, s.Label).Observe(s.First.Seconds())
+	}
+	if s.Done != nil && s.Done.Usage != nil {
+		b.used(upstream, s.Label, s.Done.Usage)
+	}
+}
+
+func (b *byModel) used(upstream, model string, u *chat.Usage) {
+	for typ, n := range map[string]int64{
+		"input": u.PromptTokens, "cached": u.CachedTokens, "output": u.CompletionTokens, "reasoning": u.ReasoningTokens,
+	} {
+		if n > 0 {
+			b.tokens.WithLabelValues(upstream, model, typ).Add(float64(n))
+		}
+	}
+}
