@@ -84,6 +84,15 @@ func (r *Relay) newRecord(req *http.Request, asked string) *record {
 	}
 }
 
+// watch begins the trace of a stream whose provider is asked in ctx. Its frame, like that of follow, is apart from
+// those that stay while the answer comes.
+//
+//go:noinline
+func (r *Relay) watch(ctx context.Context, req *http.Request, rec *record) context.Context {
+	rec.span = r.Tracer.Request(req, visitOf(req).id)
+	return trace.With(rec.span.In(ctx, &rec.trace), &rec.trace)
+}
+
 // complete notes a Done chunk, which is only valid now.
 func (rec *record) complete(done *chat.Completion) {
 	rec.done = done.Clone()

@@ -177,6 +177,8 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 }
 
 // follow begins the trace of who reads an answer that another request began.
+//
+//go:noinline
 func (r *Relay) follow(req *http.Request, f *stream.Follower, rec *record) {
 	if rec.span == nil {
 		rec.span = r.Tracer.Request(req, visitOf(req).id)

@@ -12,7 +12,6 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/dialect"
 	"github.com/websopy/relay/internal/limit"
-	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 // postStream is the main job: a request body in, an event stream out.
@@ -155,12 +154,11 @@ func (r *Relay) answerHere(
 
 	rec := r.newRecord(req, ask.Model)
 	rec.charge = charge
-	rec.span = r.Tracer.Request(req, visitOf(req).id)
-	ctx = trace.With(rec.span.In(ctx, &rec.trace), &rec.trace)
+	ctx = r.watch(ctx, req, rec)
 	if ask.Stream {
 		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), r.encoderHere(req, ask), rec)
 	} else {
-		r.whole(w, req, r.head(req, ask), r.Upstream.Stream(ctx, &ask.Request), rec)
+		r.wholeHere(ctx, w, req, ask, rec)
 	}
 	r.ended(rec)
 	rec.abort()
@@ -175,6 +173,13 @@ var (
 // head is what is known of the answer to a question before its first chunk.
 func (r *Relay) head(req *http.Request, ask *dialect.Ask) chat.Head {
 	return chat.Head{Model: ask.Model, Created: time.Now(), Dialect: visitOf(req).dialect.Name(), Note: ask.Note}
+}
+
+// wholeHere asks for one JSON object. Its frame, which has a head, is apart from those that streams have.
+//
+//go:noinline
+func (r *Relay) wholeHere(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *dialect.Ask, rec *record) {
+	r.whole(w, req, r.head(req, ask), r.Upstream.Stream(ctx, &ask.Request), rec)
 }
 
 // encoderHere makes the frames of an answer that ends with its connection.

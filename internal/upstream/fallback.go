@@ -153,7 +153,8 @@ func (s *search) try(ctx context.Context, c *Candidate, model string, yield func
 		s.note(err)
 		return false
 	}
-	defer pass.report(errLost) // unless it has been told better, also when the provider's code panics
+	c.Load.begin()
+	defer c.leave(pass) // also when the provider's code panics
 	for attempt := 0; ; attempt++ {
 		err := s.attempt(ctx, c, model, pass, yield)
 		c.noteLife(err)
@@ -173,14 +174,18 @@ func (s *search) try(ctx context.Context, c *Candidate, model string, yield func
 	}
 }
 
+// leave ends what try began. The breaker learns nothing from it, unless it has been told before.
+func (c *Candidate) leave(pass *pass) {
+	c.Load.end()
+	pass.report(errLost)
+}
+
 // attempt returns nil when the candidate answered, whatever became of that after the first chunk.
 func (s *search) attempt(ctx context.Context, c *Candidate, model string, pass *pass, yield func(chat.Chunk, error) bool) error {
 	req := s.question(c, model)
 	if req == nil {
 		return errLost
 	}
-	c.Load.begin()
-	defer c.Load.end()
 	committed := false
 	var failure error
 	// Without range, because every chunk of every stream comes by here.

@@ -102,7 +102,7 @@ func newClient(o Options, k *Kind, w Wire) *client {
 func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
 		model := cmp.Or(req.Model, c.Model) // before: whoever needs req later keeps the question while the answer comes
-		ctx := trace.Begin(ctx, trace.Target{Upstream: c.Name, Kind: c.Kind, Address: c.BaseURL, Model: model})
+		ctx := c.begin(ctx, model)
 		err := c.stream(ctx, req, yield)
 		if err != nil {
 			err = c.explain(model, err)
@@ -118,6 +118,13 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 //
 //go:noinline
 func (c *client) explain(model string, err error) error { return c.teller(model).Explain(err) }
+
+// begin notes that an attempt begins. It is apart from Stream, below whose frame the whole answer comes.
+//
+//go:noinline
+func (c *client) begin(ctx context.Context, model string) context.Context {
+	return trace.Begin(ctx, trace.Target{Upstream: c.Name, Kind: c.Kind, Address: c.BaseURL, Model: model})
+}
 
 // stream is one attempt: it returns nil when the answer is complete or nobody wants it any more.
 func (c *client) stream(parent context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) error {
