@@ -65,6 +65,8 @@ interface Run {
   readonly old: readonly UIMessage[]
   /** What was put behind the question when the run was over. */
   kept: readonly UIMessage[]
+  /** It was left, perhaps before all was read that had come: to be picked up from its beginning. */
+  left: boolean
   readonly settle: (complete: boolean) => void
 }
 
@@ -145,11 +147,12 @@ export class ChatStore {
     const { messages } = this.#snapshot
     // What was kept of the answer comes again, whole.
     const kept = lost?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted)
+    const read = lost?.left ? undefined : lost
     return this.#receive(
-      client.ai.pickUp(id, lost?.stream.lastEventId),
+      client.ai.pickUp(id, read?.stream.lastEventId),
       messages.filter((message) => !kept.includes(message)),
       lost?.old,
-      lost?.answer,
+      read?.answer,
     )
   }
 
@@ -241,7 +244,7 @@ export class ChatStore {
     answer = new Answer(),
   ): Promise<boolean> {
     return new Promise((settle) => {
-      const run: Run = { stream, answer, question: messages.at(-1), old, kept: [], settle }
+      const run: Run = { stream, answer, question: messages.at(-1), old, kept: [], left: false, settle }
       this.#run = run
       this.#lost = undefined
       const status = answer.content ? 'reconnecting' : 'submitted'
@@ -289,7 +292,8 @@ export class ChatStore {
     const unsure = (left || error instanceof ConnectionError) && !gone(error)
     // What came of the question is not known: asked again, it has to be the same one.
     if (unsure) this.#asked = asked
-    if (unsure && stream.id) this.#lost = left ? { ...run, answer: new Answer() } : run
+    if (unsure && stream.id) this.#lost = run
+    run.left = left
 
     const message = messageOf(answer, Boolean(error))
     const better = message && (whole(message) || !old.some(whole))

@@ -211,6 +211,28 @@ test('disposed in mid-answer it closes the connection and can be used again', as
   await eventually(() => expect(timers.left()).toBe(0))
 })
 
+test('disposed in mid-answer it can be picked up, whole', async () => {
+  const first = { ...content('a'), $id: 's.1' }
+  const { store, seen } = await storeFor(
+    (exchange) => exchange.stream({ 'x-stream-id': 's' }).frames(first),
+    (exchange) => exchange.stream({ 'x-stream-id': 's' }).frames(first, { ...content('b'), $id: 's.2' }),
+    async (exchange) => {
+      await exchange.stream().frames(first, { ...content('b'), $id: 's.2' }, { ...done, $id: 's.3' })
+      exchange.end()
+    },
+  )
+  void store.sendMessage('1')
+  for (const text of ['a', 'ab']) {
+    await eventually(() => expect(store.getSnapshot().currentContent).toBe(text))
+    store.dispose()
+    expect(store.getSnapshot().messages).toMatchObject([{}, { content: text, interrupted: true }])
+    if (text === 'a') void store.resume()
+  }
+  expect(await store.resume()).toBe(true)
+  expect(store.getSnapshot().messages).toMatchObject([{}, { content: 'ab', finishReason: 'stop' }])
+  expect(seen[2]?.headers).not.toHaveProperty('last-event-id')
+})
+
 test('a broken connection is not seen', async () => {
   noBackoff()
   const { store, history, seen } = await storeFor(

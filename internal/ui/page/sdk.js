@@ -868,11 +868,12 @@ var ChatStore = class {
     const { client = this.#sameOrigin } = this.#options();
     const { messages } = this.#snapshot;
     const kept = lost?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted);
+    const read = lost?.left ? void 0 : lost;
     return this.#receive(
-      client.ai.pickUp(id, lost?.stream.lastEventId),
+      client.ai.pickUp(id, read?.stream.lastEventId),
       messages.filter((message) => !kept.includes(message)),
       lost?.old,
-      lost?.answer
+      read?.answer
     );
   };
   /** Ends the answer under way and keeps what is there of it. */
@@ -948,7 +949,7 @@ var ChatStore = class {
   }
   #receive(stream, messages, old = [], answer = new Answer()) {
     return new Promise((settle) => {
-      const run = { stream, answer, question: messages.at(-1), old, kept: [], settle };
+      const run = { stream, answer, question: messages.at(-1), old, kept: [], left: false, settle };
       this.#run = run;
       this.#lost = void 0;
       const status = answer.content ? "reconnecting" : "submitted";
@@ -993,7 +994,8 @@ var ChatStore = class {
     const left = error instanceof AbortError;
     const unsure = (left || error instanceof ConnectionError) && !gone(error);
     if (unsure) this.#asked = asked;
-    if (unsure && stream.id) this.#lost = left ? { ...run, answer: new Answer() } : run;
+    if (unsure && stream.id) this.#lost = run;
+    run.left = left;
     const message = messageOf(answer, Boolean(error));
     const better = message && (whole(message) || !old.some(whole));
     const kept = better ? [message] : old;
