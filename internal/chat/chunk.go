@@ -52,7 +52,7 @@ type Head struct {
 	Dialect string    // in which it was asked for; empty: the native one
 
 	// Note is what that dialect has to remember of the request to tell the answer, in terms of its own. Other
-	// dialects don't read it. It is at most some hundred bytes, and empty when there is nothing.
+	// dialects don't read it. It is some hundred bytes, at most some ten thousand, and empty when there is nothing.
 	Note string
 
 	// Trace tells who follows the answer in which trace it is generated, as a traceparent. Empty: in none.

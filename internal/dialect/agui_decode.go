@@ -38,9 +38,9 @@ type aguiAsk struct {
 func (n *aguiAsk) aguiField(d *jx.Decoder, key []byte) (err error) {
 	switch string(key) {
 	case "threadId":
-		n.thread, err = aguiID(d)
+		n.thread, err = shortID(d)
 	case "runId":
-		n.run, err = aguiID(d)
+		n.run, err = shortID(d)
 	case "messages":
 		n.Messages = nil
 		return array(d, func(d *jx.Decoder, i int) error {
@@ -82,7 +82,8 @@ func (n *aguiAsk) aguiProp(d *jx.Decoder, key []byte) (err error) {
 	return d.Skip()
 }
 
-func aguiID(d *jx.Decoder) (string, error) {
+// shortID reads an id that is kept.
+func shortID(d *jx.Decoder) (string, error) {
 	id, err := str(d)
 	if err == nil && (len(id) > maxUIID || strings.ContainsFunc(id, func(r rune) bool { return r < ' ' })) {
 		err = fmt.Errorf("want at most %d printable bytes", maxUIID)

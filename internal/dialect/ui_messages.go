@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -22,7 +23,20 @@ func (UIMessages) Decode(body []byte) (*Ask, error) { return decodeUIMessages(bo
 
 // Encoder implements Dialect.
 func (UIMessages) Encoder(r Response) Encoder {
-	return &uiEncoder{messageID: uiMessageID(&r.Head)}
+	e := &uiEncoder{}
+	if r.Head.Dialect != (UIMessages{}).Name() {
+		e.messageID = "msg-" + r.Head.ID[:min(len(r.Head.ID), 16)] // all of its id would be a key to the answer
+		return e
+	}
+	var goesOn bool
+	e.messageID, e.prelude, goesOn = strings.Cut(r.Head.Note, "\n")
+	switch {
+	case !r.Get:
+		e.prelude = "" // the client has the message
+	case goesOn && e.prelude == "":
+		e.messageID += "-rest"
+	}
+	return e
 }
 
 // AppendAnswer implements Dialect. No client asks for it.
@@ -33,14 +47,6 @@ func (UIMessages) AppendRefusal(dst []byte, e *chat.Error, _ string) []byte {
 	return append(dst, e.Message...)
 }
 
-// uiMessageID is the id of the message that an answer goes into, the same for all who follow.
-func uiMessageID(h *chat.Head) string {
-	if h.Dialect == (UIMessages{}).Name() {
-		return h.Note
-	}
-	return "msg-" + h.ID[:min(len(h.ID), 16)] // it began in another dialect; all of its id would be a key to it
-}
-
 // stateKey is where parts have the state of an answer, in their metadata of providers.
 const stateKey = "websopy"
 
@@ -48,6 +54,7 @@ const stateKey = "websopy"
 // a field that they don't know.
 type uiEncoder struct {
 	messageID string
+	prelude   string    // what the message has before this step
 	held      []byte    // a tool call's frame up to its end: if it is the last part it takes the state along
 	parts     int64     // begun so far, of text and of reasoning
 	open      chat.Type // of the part that is open, Pause when none is
@@ -103,7 +110,8 @@ func (e *uiEncoder) begin(dst []byte) []byte {
 	}
 	e.begun = true
 	dst = append(appendString(append(dst, `data: {"type":"start","messageId":`...), e.messageID), '}')
-	return append(sse.AppendEnd(dst), "data: {\"type\":\"start-step\"}\n\n"...)
+	dst = append(sse.AppendEnd(dst), e.prelude...)
+	return append(dst, "data: {\"type\":\"start-step\"}\n\n"...)
 }
 
 // close ends the part that is open, if one is. The last one of an answer has the state.

@@ -55,7 +55,7 @@ type uiAsk struct {
 	system    string
 	modelName string // of assistant-ui's config
 	single    bool   // there is one message, and not all of them
-	answers   string // the id of the last message, if that is an assistant's
+	last      uiMessage
 }
 
 func decodeUIMessages(body []byte) (*Ask, error) {
@@ -79,12 +79,21 @@ func decodeUIMessages(body []byte) (*Ask, error) {
 	if n.Model == "" {
 		n.Model = n.modelName
 	}
-	// What answers the results of tools goes on in the message that called them. Under another id it would be shown
-	// twice.
-	if n.Note = n.answers; n.Note == "" {
-		n.Note = "msg-" + rand.Text()
+	ask := n.Ask // and no more of n, which keeps the body
+	ask.Note = n.note()
+	return &ask, nil
+}
+
+// note is the id of the message that the answer is. What answers the results of tools goes on in the message that called
+// them, under whose id it would be shown twice if it had another one; its prelude follows.
+func (n *uiAsk) note() string {
+	switch {
+	case n.last.role != chat.RoleAssistant || n.last.id == "":
+		return "msg-" + rand.Text()
+	case !n.Resumable:
+		return n.last.id
 	}
-	return &n.Ask, nil
+	return n.last.id + "\n" + uiPrelude(n.last.parts)
 }
 
 // uiSettings are the fields for the model, which apps send beside the messages or as callSettings. All other fields
@@ -192,10 +201,7 @@ func (n *uiAsk) uiMessages(d *jx.Decoder) error {
 		if err != nil {
 			return err
 		}
-		n.answers = ""
-		if m.role == chat.RoleAssistant {
-			n.answers = m.id
-		}
+		n.last = m
 		all, err := m.messages()
 		n.Messages = append(n.Messages, all...)
 		return err
@@ -216,9 +222,7 @@ func readUIMessage(d *jx.Decoder) (m uiMessage, err error) {
 	err = object(d, func(d *jx.Decoder, key []byte) (err error) {
 		switch string(key) {
 		case "id":
-			if m.id, err = str(d); len(m.id) > maxUIID {
-				err = fmt.Errorf("want at most %d bytes", maxUIID)
-			}
+			m.id, err = shortID(d)
 		case "role":
 			m.role, err = uiRole(d)
 		case "parts":

@@ -21,6 +21,12 @@ const uiChat = "chat-0123456789abcdef"
 
 var resumableChat = strings.Replace(uiQuestion, `"trigger"`, `"resumable":true,"trigger"`, 1)
 
+// uiWhole is uiHello for who follows by the chat: with what the message had before.
+var uiWhole = strings.Replace(uiHello, `"a1"}`+"\n\n", `"a1"}`+"\n\n"+
+	`data: {"type":"start-step"}`+"\n\n"+`data: {"type":"text-start","id":"before-1"}`+"\n\n"+
+	`data: {"type":"text-delta","id":"before-1","delta":"x"}`+"\n\n"+`data: {"type":"text-end","id":"before-1"}`+"\n\n"+
+	`data: {"type":"finish-step"}`+"\n\n", 1)
+
 // slow says "Hel" and, once it may, "lo" and the end.
 func slow(may <-chan struct{}, gone chan<- error) provider {
 	return func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
@@ -84,7 +90,7 @@ func TestAReloadedChatHasTheWholeAnswer(t *testing.T) {
 	close(c.may)
 	all, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
-	require.Equal(t, uiHello, string(all), "from its beginning, as the same message")
+	require.Equal(t, uiWhole, string(all), "from its beginning, as the same message")
 
 	status, body := c.resume(t, uiChat)
 	require.Equal(t, http.StatusNoContent, status, "its end was read")
@@ -98,7 +104,7 @@ func TestAnAnswerThatNobodyReadToItsEndIsToldOnce(t *testing.T) {
 	c.log.wait(t, "generation", 1)
 	status, body := c.resume(t, uiChat)
 	require.Equal(t, http.StatusOK, status)
-	require.Equal(t, uiHello, body)
+	require.Equal(t, uiWhole, body)
 	status, _ = c.resume(t, uiChat)
 	require.Equal(t, http.StatusNoContent, status)
 }
@@ -163,7 +169,7 @@ func TestTheNextQuestionInAChatStopsTheAnswerBefore(t *testing.T) {
 	close(c.may)
 	res, body := fetch(t, http.MethodGet, c.url+"/api/chat/"+uiChat+"/stream", "")
 	require.Equal(t, after, res.Header.Get("X-Stream-Id"))
-	require.Equal(t, uiHello, body)
+	require.Equal(t, uiWhole, body)
 	_, body = fetch(t, http.MethodGet, c.url+"/api/chat/stream/"+before, "")
 	require.Contains(t, body, `"finishReason":"stopped"`)
 }

@@ -348,7 +348,7 @@ func (h *Hub) size(g *generation) int64 {
 	if g.chat != "" {
 		n += chatRoom
 	}
-	return n
+	return n + int64(len(g.head.Note))
 }
 
 // whileLive is what g counts for before it ends. The caller holds mu.

@@ -119,6 +119,14 @@ const behaviours = {
 	},
 	tools: (answer, body) => useTool(answer, body),
 	"reasoning-tools": (answer, body) => useTool(answer, body, () => answer.delta({ reasoning_content: "I need a tool." })),
+	/** Stops in the midst of the answer to the tool's result, until a test lets it go on. */
+	async "gated-tools"(answer, body) {
+		if (body.messages.at(-1).role !== "tool") return useTool(answer, body);
+		answer.text("The tool");
+		await gate(body.model).open;
+		answer.text(" says: ", body.messages.at(-1).content, ".");
+		answer.end();
+	},
 	/** Has Codex run a command, by whichever tool it offers for that. */
 	codex(answer, body) {
 		if (body.messages.at(-1).role === "tool") return useTool(answer, body);

@@ -213,6 +213,46 @@ for (const version of ["ai-5-old", "ai-5", "ai-6", "ai-7"]) {
 			assert.equal(texts(after.messages[1]), "Hello world");
 		});
 
+		for (const keep of ["the call", "a part of the answer, too"]) {
+			// 5.0.95 shows what it has and what it is told.
+			if (version !== "ai-5-old") test(`a reload in the answer to a tool's result keeps the call, of a page with ${keep}`, async () => {
+				const model = `gated-tools/${version}-${keep.length}`;
+				const body = { resumable: true, model, tools: weather };
+				const id = `chat-with-a-tool-${version}-${keep.length}`;
+				const before = chat("gated-tools", {
+					id, body, sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls,
+					onToolCall: ({ toolCall }) =>
+						void (before.addToolOutput ?? before.addToolResult)({ tool: toolCall.toolName, toolCallId: toolCall.toolCallId, output: { degrees: 21 } }),
+				});
+				void before.sendMessage({ text: "How is it in Paris?" });
+				await shows(before, "The tool");
+				const parts = before.messages[1].parts;
+				await before.stop();
+
+				const kept = keep === "the call" ? parts.slice(0, parts.findLastIndex(({ type }) => type === "step-start")) : parts;
+				let called = 0;
+				const after = chat("gated-tools", {
+					id, body, messages: [before.messages[0], { ...before.messages[1], parts: kept }],
+					sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls, onToolCall: () => void called++,
+				});
+				const resumed = after.resumeStream();
+				world.provider.goOn(model);
+				await soon(resumed, "the rest of the answer");
+				assert.equal(after.error, undefined);
+				assert.equal(after.messages.length, 2);
+				assert.equal(texts(after.messages[1]), 'The tool says: {"degrees":21}.');
+				const calls = after.messages[1].parts.filter(({ type }) => type === "tool-weather");
+				assert.deepEqual(calls.map(({ state, input, output }) => ({ state, input, output })), [
+					{ state: "output-available", input: { city: "Paris" }, output: { degrees: 21 } },
+				]);
+				assert.equal(called, 0, "and it is not run again");
+				assert.equal(world.provider.requests(model).length, 2);
+				await after.sendMessage({ text: "Thanks." });
+				const sent = world.provider.requests(model)[2].body.messages;
+				assert.deepEqual(sent.map(({ role }) => role), ["user", "assistant", "tool", "assistant", "user"]);
+			});
+		}
+
 		test("a resumable chat is stopped by its path", async () => {
 			const id = `stopped-chat-of-${version}`;
 			const model = `endless/resumable-${version}`;
