@@ -22,6 +22,7 @@ type Config struct {
 	TLSKey    string `env:"RELAY_TLS_KEY" help:"file of the certificate's PEM private key"`
 	File      string `env:"RELAY_CONFIG" help:"file of settings in YAML (docs/routes.md), which names them in lower case and without RELAY_; what is set here counts more"`
 	UI        bool   `env:"RELAY_UI" envDefault:"true" help:"the demo chat page at /"`
+	Probe     bool   `env:"RELAY_PROBE" help:"streams without a provider at /api/chat/probe, for relay doctor"`
 
 	// env has no form for a list of structs in one variable, so the option "-" keeps it off this field
 	// and the loader fills it.

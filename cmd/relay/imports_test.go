@@ -20,7 +20,10 @@ var layers = [][]string{
 	{"internal/upstream/provider"},
 	{"internal/upstream/format"},
 	{"internal/upstream/framing", "internal/upstream/report", "internal/upstream/trace"},
-	{"internal/sse", "internal/chat", "internal/identity", "internal/cloud", "internal/limit", "internal/upstream/jsonscan"},
+	{
+		"internal/sse", "internal/chat", "internal/doctor", "internal/identity", "internal/cloud", "internal/limit",
+		"internal/upstream/jsonscan",
+	},
 	{"internal/redisconn"},
 }
 
@@ -31,6 +34,7 @@ var bound = map[string][]string{
 	"internal/identity":  {"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/jwkset"},
 	"internal/redisconn": {"github.com/redis/rueidis"},
 	"internal/sse":       {},
+	"internal/doctor":    {},
 	"internal/ui":        {},
 	"internal/chat":      {},
 }

@@ -36,6 +36,7 @@ const synopsis = `relay streams chat answers from LLM providers to browsers.
 Usage:
   relay               serve
   relay check         say whether the settings can be used, and who would answer for which model
+  relay doctor URL    find what on the path to a relay harms streams; see relay doctor --help
   relay healthcheck   exit 0 if the relay on this machine answers, for containers
   relay --version
   relay --help
@@ -49,6 +50,8 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 		command = args[0]
 	}
 	switch {
+	case command == "doctor":
+		return runDoctor(args[1:], environ, signals, stdout, stderr)
 	case len(args) > 1:
 		fmt.Fprintf(stderr, "relay: unexpected argument %q; see relay --help\n", args[1])
 		return exitUsage

@@ -149,7 +149,7 @@ func newRelay(
 		Hosts: append(certificateNames(cfg), cfg.Hosts...), CORSOrigins: cfg.CORSOrigins,
 		MaxBody: int64(cfg.MaxBody), APIMaxBody: int64(cfg.V1MaxBody), BodyBytes: int64(cfg.BodyBytes), BodyTimeout: cfg.BodyTimeout,
 		MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
-		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI, Dialects: dialects,
+		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI, Probe: cfg.Probe, Dialects: dialects,
 		Log: log, Metrics: metrics, Tracer: tracer, Redact: redact,
 	})
 }

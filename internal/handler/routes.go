@@ -84,7 +84,8 @@ type Options struct {
 
 	Dialects []Dialect // beside the native one
 
-	UI bool // serve the demo page
+	UI    bool // serve the demo page
+	Probe bool // serve relay doctor
 
 	Log     zerolog.Logger
 	Metrics *telemetry.Metrics
@@ -101,6 +102,7 @@ type Relay struct {
 	routes    http.Handler
 
 	connections *limit.Places // of streams
+	probesOpen  probes
 	notReady    atomic.Bool
 	draining    atomic.Bool
 
@@ -174,6 +176,9 @@ func (r *Relay) routeStreams(mux chi.Router, host check, accepted credentials) {
 		sign := checked(r.fail, checkSign(r.CORSOrigins, accepted.none()))
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
 			mux.With(sign).Get(path, r.getStream)
+		}
+		if r.Probe {
+			mux.Get(probePath, r.probe)
 		}
 		mux.Get("/v1/models", r.listModels)
 		mux.Get("/v1/models/*", r.oneModel)
