@@ -532,3 +532,29 @@ func BenchmarkReserveAndSettle(b *testing.B) {
 		run(b, newLimiter(b, limit.LimiterOptions{Policy: limit.Policy{Limits: limits}, Redis: connect(b, redistest.Start(b).URL())}))
 	})
 }
+
+// In a Cluster all that is kept of a caller is on one node, and of many callers on all of them.
+func TestLimitsInACluster(t *testing.T) {
+	c := redistest.StartCluster(t, 20*time.Second)
+	o := limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{
+		Requests: hourly(2), Tokens: hourly(1000), TokensPerDay: 1000, Streams: 2,
+	}}}
+	o.Redis = connect(t, c.URL())
+	l := newLimiter(t, o)
+	require.Eventually(t, func() bool {
+		r, err := l.Reserve("nobody", "", 0)
+		r.Cancel()
+		return err == nil && len(o.Redis.Nodes()) > 1
+	}, patience, 10*time.Millisecond)
+	for i := range 50 {
+		caller := strconv.Itoa(i)
+		first := reserve(t, l, caller, 100)
+		require.True(t, limit.IsShared(first))
+		second := reserve(t, l, caller, 100)
+		exceeded(t, l, caller, 100, "requests")
+		first.Settle(50)
+		second.Cancel()
+		last := admits(t, l, caller, 500)
+		require.Equal(t, int64(1000-50-500), last.Stand()[2].Left)
+	}
+}
