@@ -240,6 +240,49 @@ class PydanticAI(unittest.TestCase):
             asyncio.run(run(kind))
 
 
+class Anthropic(unittest.TestCase):
+    def ask(self, model, **more):
+        import anthropic
+
+        client = anthropic.Anthropic(base_url=where["relay"], api_key=where["key"])
+        more.setdefault("messages", [{"role": "user", "content": "hi"}])
+        return client.messages.stream(model=f"{model}/anthropic-python", max_tokens=100, **more)
+
+    def test_text_thinking_and_errors(self):
+        import anthropic
+
+        with self.ask("reasoning") as stream:
+            final = stream.get_final_message()
+        self.assertEqual([block.type for block in final.content][:2], ["thinking", "text"])
+        self.assertEqual(final.content[1].text, "Hello")
+        self.assertEqual(final.usage.output_tokens, 3)
+        with self.assertRaises(anthropic.RateLimitError):
+            with self.ask("limited") as stream:
+                stream.get_final_message()
+        self.assertEqual(len(asked("limited/anthropic-python")["bodies"]), 3, "the relay's attempts, once")
+        for model in ("error-in-stream", "cut"):
+            with self.assertRaises(anthropic.APIError):
+                with self.ask(model) as stream:
+                    stream.get_final_message()
+        with self.ask("endless") as stream:
+            next(iter(stream.text_stream))
+        left("endless/anthropic-python")
+
+    def test_tools_over_two_turns(self):
+        tool = {"name": "weather", "input_schema": WEATHER["function"]["parameters"]}
+        messages = [{"role": "user", "content": "How is it in Paris?"}]
+        with self.ask("reasoning-tools", messages=messages, tools=[tool]) as stream:
+            first = stream.get_final_message()
+        (use,) = (block for block in first.content if block.type == "tool_use")
+        self.assertEqual(use.input, {"city": "Paris"})
+        result = {"type": "tool_result", "tool_use_id": use.id, "content": "21 degrees"}
+        messages += [{"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]
+        with self.ask("reasoning-tools", messages=messages, tools=[tool]) as stream:
+            self.assertEqual(stream.get_final_text(), "The tool says: 21 degrees.")
+        sent = asked("reasoning-tools/anthropic-python")["bodies"][1]["messages"][1]
+        self.assertEqual(sent["reasoning_content"], "I need a tool.")
+
+
 class LLM(unittest.TestCase):
     """Simon Willison's llm, set up as its manual says for servers like OpenAI's."""
 

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anthropics/anthropic-sdk-go"
+	anthropicoption "github.com/anthropics/anthropic-sdk-go/option"
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 	"github.com/openai/openai-go/v3/responses"
@@ -110,12 +112,13 @@ func relayBefore(t *testing.T, provider string) string {
 	return ""
 }
 
-// TestTheGoSDKAsAClient has OpenAI's Go SDK, unchanged, speak to the relay's binary.
-func TestTheGoSDKAsAClient(t *testing.T) {
+// TestTheGoSDKsAsClients has OpenAI's and Anthropic's Go SDKs, unchanged, speak to the relay's binary.
+func TestTheGoSDKsAsClients(t *testing.T) {
 	provider := &actor{asked: make(map[string][]string), left: make(chan struct{}, 2)}
 	srv := httptest.NewServer(provider)
 	t.Cleanup(srv.Close)
-	client := openai.NewClient(option.WithBaseURL(relayBefore(t, srv.URL)+"/v1/"), option.WithAPIKey("relay-key"))
+	address := relayBefore(t, srv.URL)
+	client := openai.NewClient(option.WithBaseURL(address+"/v1/"), option.WithAPIKey("relay-key"))
 	chat := func(model string, messages ...openai.ChatCompletionMessageParamUnion) openai.ChatCompletionNewParams {
 		if messages == nil {
 			messages = []openai.ChatCompletionMessageParamUnion{openai.UserMessage("hi")}
@@ -198,6 +201,37 @@ func TestTheGoSDKAsAClient(t *testing.T) {
 		var failure *openai.Error
 		require.ErrorAs(t, err, &failure)
 		require.Equal(t, "model_not_found", failure.Code)
+	})
+
+	t.Run("Anthropic's SDK", func(t *testing.T) {
+		client := anthropic.NewClient(anthropicoption.WithBaseURL(address), anthropicoption.WithAPIKey("relay-key"))
+		read := func(model string) (message anthropic.Message, err error) {
+			stream := client.Messages.NewStreaming(t.Context(), anthropic.MessageNewParams{
+				Model: anthropic.Model(model), MaxTokens: 100,
+				Messages: []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock("hi"))},
+			})
+			for stream.Next() {
+				require.NoError(t, message.Accumulate(stream.Current()))
+			}
+			return message, stream.Err()
+		}
+		message, err := read("text")
+		require.NoError(t, err)
+		require.Equal(t, "Hello", message.Content[0].Text)
+		require.Equal(t, anthropic.StopReasonEndTurn, message.StopReason)
+		require.EqualValues(t, 3, message.Usage.OutputTokens)
+		message, err = read("tools")
+		require.NoError(t, err)
+		require.Equal(t, anthropic.StopReasonToolUse, message.StopReason)
+		message, err = read("cut")
+		require.ErrorContains(t, err, "upstream_truncated")
+		require.Equal(t, "Hel", message.Content[0].Text)
+		before := len(provider.requests("limited"))
+		_, err = read("limited")
+		var failure *anthropic.Error
+		require.ErrorAs(t, err, &failure)
+		require.Equal(t, http.StatusTooManyRequests, failure.StatusCode)
+		require.Len(t, provider.requests("limited"), before+3, "the relay's attempts, and no more")
 	})
 
 	t.Run("Responses", func(t *testing.T) {
