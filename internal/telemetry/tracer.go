@@ -160,15 +160,18 @@ func (t *Tracer) Begin(ctx context.Context, of trace.Target) (context.Context, t
 	ctx, span := t.tracer.Start(ctx, strings.TrimSpace("chat "+of.Model), otel.WithSpanKind(otel.SpanKindClient))
 	a := &attempt{span: span, began: time.Now()}
 	if span.IsRecording() {
-		span.SetAttributes(
+		a.known = append(make([]attribute.KeyValue, 0, mostAttributes),
 			attribute.String("gen_ai.operation.name", "chat"), attribute.String("gen_ai.provider.name", providerName(of)),
 			attribute.String("gen_ai.request.model", of.Model), attribute.Bool("gen_ai.request.stream", true),
 			attribute.String("relay.upstream", of.Upstream),
 		)
-		span.SetAttributes(serverOf(of.Address)...)
+		a.known = appendServer(a.known, of.Address)
 	}
 	return ctx, a
 }
+
+// mostAttributes is how many the span of an attempt has.
+const mostAttributes = 15
 
 // providerNames are the convention's names of kinds, where they differ.
 var providerNames = map[string]string{
@@ -185,23 +188,24 @@ func providerName(of trace.Target) string {
 	return of.Kind
 }
 
-func serverOf(address string) []attribute.KeyValue {
+func appendServer(to []attribute.KeyValue, address string) []attribute.KeyValue {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
-		return nil
+		return to
 	}
 	port, err := strconv.Atoi(u.Port())
 	if err != nil {
 		port = map[string]int{"http": 80, "https": 443}[u.Scheme]
 	}
-	return []attribute.KeyValue{attribute.String("server.address", u.Hostname()), attribute.Int("server.port", port)}
+	return append(to, attribute.String("server.address", u.Hostname()), attribute.Int("server.port", port))
 }
 
 // attempt is the span of one request to one upstream.
 type attempt struct {
 	span  otel.Span
 	began time.Time
-	first time.Duration // until the first piece of the answer; 0: it did not come
+	first time.Duration        // until the first piece of the answer; 0: it did not come
+	known []attribute.KeyValue // which the span gets at its end, all at once
 }
 
 // Header passes the trace on. Baggage stays here: it is whatever callers sent.
@@ -217,21 +221,26 @@ func (a *attempt) End(err error, done *chat.Completion) {
 		return
 	}
 	if a.first > 0 {
-		a.span.SetAttributes(attribute.Float64("gen_ai.response.time_to_first_chunk", a.first.Seconds()))
+		a.known = append(a.known, attribute.Float64("gen_ai.response.time_to_first_chunk", a.first.Seconds()))
 	}
 	if err != nil {
-		a.span.SetAttributes(attribute.String("error.type", outcome(err)))
+		a.known = append(a.known, attribute.String("error.type", outcome(err)))
 		if isChatError(err) { // otherwise nobody wanted the answer any more
 			a.span.SetStatus(codes.Error, outcome(err))
 		}
 	}
+	a.completed(done)
+	a.span.SetAttributes(a.known...)
+}
+
+func (a *attempt) completed(done *chat.Completion) {
 	if done == nil {
 		return
 	}
-	a.span.SetAttributes(attribute.String("gen_ai.response.model", done.Model),
+	a.known = append(a.known, attribute.String("gen_ai.response.model", done.Model),
 		attribute.StringSlice("gen_ai.response.finish_reasons", []string{string(done.FinishReason)}))
 	if u := done.Usage; u != nil {
-		a.span.SetAttributes(
+		a.known = append(a.known,
 			attribute.Int64("gen_ai.usage.input_tokens", u.PromptTokens),
 			attribute.Int64("gen_ai.usage.output_tokens", u.CompletionTokens),
 			attribute.Int64("gen_ai.usage.cache_read.input_tokens", u.CachedTokens),
