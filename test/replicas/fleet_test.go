@@ -189,7 +189,9 @@ func (r report) hold(t *testing.T, lost ...string) {
 	}
 	require.Zero(t, r.doubled, "answers with words too many")
 	require.Zero(t, r.askedTwice, "questions asked twice")
-	require.LessOrEqual(t, r.keys, 3, "keys left in Redis, beyond one a node that tells whether it takes writes")
+	// One a node tells whether it takes writes. Streams whose producer was killed before anybody had read them stay for
+	// as long as a live one may.
+	require.LessOrEqual(t, r.keys, 10, "keys left in Redis")
 	for _, h := range r.held { // nginx keeps up to 64 connections a worker
 		require.Less(t, h.goroutines, 500, "goroutines are left")
 		require.Less(t, h.descriptors, 300, "descriptors are left")
