@@ -56,11 +56,11 @@ func (i *issuer) heard() []error {
 	return i.told
 }
 
-func authorize(b bearer) (header string, err error, took time.Duration) {
+func authorize(b bearer) (header string, took time.Duration, err error) {
 	r := &http.Request{Header: make(http.Header)}
 	began := time.Now()
 	err = b.Authorize(context.Background(), r, nil)
-	return r.Header.Get("Authorization"), err, time.Since(began)
+	return r.Header.Get("Authorization"), time.Since(began), err
 }
 
 func failing(context.Context) (fetched[string], error) {
@@ -78,7 +78,7 @@ func TestATokenIsReplacedBeforeItExpires(t *testing.T) {
 		b := bearer{keep(i.fetch, i.tell)}
 		defer b.Close()
 		for _, want := range []string{"Bearer 1", "Bearer 2"} {
-			header, err, took := authorize(b)
+			header, took, err := authorize(b)
 			require.NoError(t, err)
 			require.Equal(t, want, header)
 			require.Zero(t, took, "nobody waits for a refresh")
@@ -100,7 +100,7 @@ func TestTokensThatLiveShortlyAreReplacedInTime(t *testing.T) {
 		defer b.Close()
 		for range 600 {
 			time.Sleep(time.Second)
-			_, err, took := authorize(b)
+			_, took, err := authorize(b)
 			require.NoError(t, err)
 			require.Zero(t, took)
 		}
@@ -121,7 +121,7 @@ func TestWhatDoesNotExpireIsLookedForAgain(t *testing.T) {
 		synctest.Wait()
 		value.Store("new")
 		time.Sleep(unexpiring + time.Second)
-		header, err, _ := authorize(b)
+		header, _, err := authorize(b)
 		require.NoError(t, err)
 		require.Equal(t, "Bearer new", header)
 	})
@@ -136,17 +136,17 @@ func TestAnIssuerThatFailsIsAskedAgainWhileTheTokenIsGood(t *testing.T) {
 		i.from(failing)
 		time.Sleep(59 * time.Minute)
 		require.InDelta(t, 12, i.asked(), 6, "again and again, at growing intervals")
-		header, err, took := authorize(b)
+		header, took, err := authorize(b)
 		require.NoError(t, err)
 		require.Equal(t, "Bearer 1", header)
 		require.Zero(t, took)
 		time.Sleep(2 * time.Minute)
-		_, err, took = authorize(b)
+		_, took, err = authorize(b)
 		require.ErrorContains(t, err, "test: 500", "it has expired")
 		require.Zero(t, took, "nobody waits for what has just failed")
 		i.from(nil)
 		time.Sleep(maxBackoff)
-		header, err, _ = authorize(b)
+		header, _, err = authorize(b)
 		require.NoError(t, err)
 		require.NotEqual(t, "Bearer 1", header)
 		require.NoError(t, i.heard()[len(i.heard())-1])
@@ -161,7 +161,7 @@ func TestNoRequestWaitsForATokenThatDoesNotCome(t *testing.T) {
 				b := bearer{keep(i.fetch, i.tell)}
 				defer b.Close()
 				for range 1000 {
-					_, err, took := authorize(b)
+					_, took, err := authorize(b)
 					require.Error(t, err)
 					require.LessOrEqual(t, took, firstWait)
 					time.Sleep(77 * time.Millisecond)
@@ -180,7 +180,7 @@ func TestTheFirstTokenIsWaitedForAMoment(t *testing.T) {
 		}}
 		b := bearer{keep(i.fetch, i.tell)}
 		defer b.Close()
-		header, err, took := authorize(b)
+		header, took, err := authorize(b)
 		require.NoError(t, err)
 		require.Equal(t, "Bearer x", header)
 		require.Equal(t, 90*time.Millisecond, took)
@@ -195,7 +195,7 @@ func TestAHangThatOutlivesTheTokenIsToldAndEnds(t *testing.T) {
 		synctest.Wait()
 		i.from(hanging)
 		time.Sleep(time.Hour + time.Second)
-		_, err, took := authorize(b)
+		_, took, err := authorize(b)
 		require.ErrorContains(t, err, "test")
 		require.LessOrEqual(t, took, firstWait)
 	})
@@ -208,7 +208,7 @@ func TestATokenThatHasExpiredIsNone(t *testing.T) {
 		}}
 		b := bearer{keep(i.fetch, i.tell)}
 		defer b.Close()
-		_, err, _ := authorize(b)
+		_, _, err := authorize(b)
 		require.ErrorContains(t, err, "had expired")
 	})
 }
