@@ -189,8 +189,8 @@ func (r report) hold(t *testing.T, lost ...string) {
 	}
 	require.Zero(t, r.doubled, "answers with words too many")
 	require.Zero(t, r.askedTwice, "questions asked twice")
-	// One a node tells whether it takes writes. Streams whose producer was killed before anybody had read them stay for
-	// as long as a live one may.
+	// One a node tells whether it takes writes. The idempotency key of a question whose producer was killed within its
+	// first round stays for as long as a live stream may. It leads nowhere, so that a retry is asked.
 	require.LessOrEqual(t, r.keys, 10, "keys left in Redis")
 	for _, h := range r.held { // nginx keeps up to 64 connections a worker
 		require.Less(t, h.goroutines, 500, "goroutines are left")
