@@ -95,14 +95,14 @@ func Examine(ctx context.Context, o Options) (*Report, error) {
 	var long sync.WaitGroup
 	long.Go(func() { e.checkSilence(ctx) })
 	long.Go(func() { e.checkClock(ctx) })
-	e.countDown(ctx, &long)
+	e.countDown(&long)
 	e.tellApart()
 	slices.SortFunc(e.report.Findings, func(a, b Finding) int { return strings.Compare(a.ID, b.ID) })
 	return &e.report, context.Cause(ctx)
 }
 
 // countDown tells how much longer it takes.
-func (e *examination) countDown(ctx context.Context, long *sync.WaitGroup) {
+func (e *examination) countDown(long *sync.WaitGroup) {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
