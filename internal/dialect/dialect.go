@@ -57,6 +57,12 @@ type Response struct {
 // line, because a blank one after it would be an event without data to some.
 const heartbeat = ": hb\n"
 
+// hasFrames tells whether chunks of a type are shown to clients of providers' APIs: not those of a type that nobody has
+// taught here, as may come from a newer replica or from a decoder that learnt it first.
+func hasFrames(t chat.Type) bool {
+	return t == chat.Content || t == chat.Reasoning || t == chat.Tool || t == chat.Done
+}
+
 // An Encoder makes the frames of one response. Each method appends whole frames, or nothing, to dst. It is
 // used by one goroutine at a time, and does not allocate for text once dst has grown.
 type Encoder interface {

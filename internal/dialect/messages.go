@@ -89,7 +89,7 @@ type messagesEncoder struct {
 func (e *messagesEncoder) Start(dst []byte) []byte { return dst }
 
 func (e *messagesEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
-	if c.Type == chat.Pause {
+	if !hasFrames(c.Type) {
 		return dst
 	}
 	had := len(dst)

@@ -53,11 +53,14 @@ func (e *nativeEncoder) Start(dst []byte) []byte {
 }
 
 func (e *nativeEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
-	dst = appendChunk(sse.AppendData(dst), c)
-	if c.Seq > 0 {
-		dst = e.appendCursor(dst, c.Seq)
+	framed := appendChunk(sse.AppendData(dst), c)
+	if framed == nil {
+		return dst
 	}
-	return sse.AppendEnd(dst)
+	if c.Seq > 0 {
+		framed = e.appendCursor(framed, c.Seq)
+	}
+	return sse.AppendEnd(framed)
 }
 
 func (e *nativeEncoder) Ping(dst []byte) []byte {
@@ -108,6 +111,8 @@ func appendChunk(dst []byte, c chat.Chunk) []byte {
 	case chat.Done:
 		dst = append(dst, `{"type":"done",`...)
 		dst = appendCompletion(dst, c.Done)
+	default:
+		return nil
 	}
 	return append(dst, '}')
 }

@@ -57,7 +57,7 @@ func newResponsesEncoder(r Response) *responsesEncoder {
 func (e *responsesEncoder) Start(dst []byte) []byte { return dst }
 
 func (e *responsesEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
-	if c.Type == chat.Pause {
+	if !hasFrames(c.Type) {
 		return dst
 	}
 	had := len(dst)
