@@ -81,6 +81,13 @@ func (p *scripted) begin(req *chat.Request) act {
 	return a
 }
 
+// running is how many requests are.
+func (p *scripted) running() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open
+}
+
 func (p *scripted) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -387,7 +394,7 @@ func TestAClientThatLeavesEndsTheSearch(t *testing.T) {
 			got := chattest.Fold(t, f.Stream(ctx, question()))
 			require.Equal(t, gone, got.Err)
 			require.Equal(t, 5*time.Second, time.Since(begin))
-			require.Zero(t, first.open+second.open)
+			require.Zero(t, first.running()+second.running())
 		})
 	}
 }

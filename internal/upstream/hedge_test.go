@@ -55,7 +55,7 @@ func TestHedging(t *testing.T) {
 						synctest.Wait()
 						open := 0
 						for _, p := range providers {
-							open += p.open
+							open += p.running()
 						}
 						require.LessOrEqual(t, open, 1, "the other is cancelled at once")
 					}
@@ -69,7 +69,7 @@ func TestHedging(t *testing.T) {
 				require.Equal(t, tc.took, took)
 				for i, p := range providers {
 					require.Len(t, p.asked, tc.asked[i], "provider %d", i)
-					require.Zero(t, p.open)
+					require.Zero(t, p.running())
 				}
 			})
 		})
@@ -95,7 +95,7 @@ func TestAReaderThatBreaksOffEndsAHedgedAnswer(t *testing.T) {
 		for range f.Stream(t.Context(), question()) {
 			break
 		}
-		require.Zero(t, first.open+second.open)
+		require.Zero(t, first.running()+second.running())
 	})
 }
 

@@ -24,7 +24,7 @@ func TestALimitQueuesAsManyAsItLetsIn(t *testing.T) {
 			go func() { answers <- chattest.Fold(t, l.Stream(t.Context(), question())) }()
 		}
 		synctest.Wait()
-		require.Equal(t, 2, p.open)
+		require.Equal(t, 2, p.running())
 		require.Len(t, answers, 2, "two are open and two wait: there is no place for two more")
 		for range 2 {
 			e := chat.AsError((<-answers).Err)
