@@ -62,7 +62,7 @@ var corpusKinds = map[string]struct {
 func corpus(t testing.TB) []*transcript {
 	shared := os.Getenv("RELAY_SHARED")
 	if shared == "" {
-		shared = filepath.Join("..", "..", "..", "shared")
+		shared = filepath.Join("..", "..", "..", "..", "shared")
 	}
 	dir := filepath.Join(shared, "corpus")
 	index, err := os.ReadFile(filepath.Join(dir, "index.json"))
