@@ -85,9 +85,10 @@ type client struct {
 	wire      Wire
 	auth      Authorizer // nil: post's header is enough
 	transport http.RoundTripper
-	post      *http.Request            // what all requests have in common
-	last      atomic.Pointer[endpoint] // that a request went to
-	refused   atomic.Uint32            // additions that the provider takes from nobody
+	post      *http.Request             // what all requests have in common
+	last      atomic.Pointer[endpoint]  // that a request went to
+	shown     atomic.Pointer[[2]string] // what the last request showed, where an Authorizer makes it: see remember
+	refused   atomic.Uint32             // additions that the provider takes from nobody
 }
 
 func newClient(o Options, k *Kind, w Wire) *client {

@@ -99,6 +99,7 @@ func (c *client) newRequest(ctx context.Context, asked *question, q *format.Quer
 		if err := c.auth.Authorize(ctx, hreq, body); err != nil {
 			return nil, authorizeError(err)
 		}
+		c.remember(hreq.Header)
 	}
 	hreq.Header = trace.Header(ctx, hreq.Header) // after the signature, if there is one, which covers none of it
 	return hreq, nil
@@ -175,11 +176,24 @@ func checkResponse(res *http.Response) error {
 	return report.Of(report.Response{Status: res.StatusCode, Body: body, Kind: kind, RetryAfter: retryAfter(res.Header, time.Now())})
 }
 
+// remember notes what a request shows that changes from time to time, so that nobody is told who is told an error in which
+// the provider quotes it.
+func (c *client) remember(h http.Header) {
+	_, credential, _ := strings.Cut(h.Get("Authorization"), " ")
+	shown := [2]string{credential, h.Get("X-Amz-Security-Token")}
+	if last := c.shown.Load(); last == nil || *last != shown {
+		c.shown.Store(&shown)
+	}
+}
+
 // teller is who answers the relay's requests for a model.
 func (c *client) teller(model string) report.Teller {
 	t := report.Teller{Model: model, Secrets: []string{c.APIKey}}
 	if u, err := url.Parse(c.BaseURL); err == nil {
 		t.Host = strings.ToLower(u.Hostname())
+	}
+	if shown := c.shown.Load(); shown != nil {
+		t.Secrets = append(t.Secrets, shown[:]...)
 	}
 	for _, values := range c.Headers {
 		for _, value := range values {

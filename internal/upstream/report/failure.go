@@ -286,7 +286,9 @@ func (r *providerReport) errFrom(t Teller) *chat.Error {
 	kind := r.kindAt(t.Host)
 	said := strings.Join(r.messages, "\n")
 	class := classOf(r.status, kind, said, r.retryAfter > 0)
-	f := &providerFailure{report: *r, elsewhere: class.elsewhere || r.status == 404 || r.status == 413}
+	told := *r
+	told.raw = t.without(r.raw)
+	f := &providerFailure{report: told, elsewhere: class.elsewhere || r.status == 404 || r.status == 413}
 	e := &chat.Error{Code: class.code, Message: class.message, RetryAfter: r.retryAfter, NoCredit: class.noCredit, Err: f}
 	if e.RetryAfter == 0 && e.Code.Retryable() {
 		e.RetryAfter = r.toldWait()

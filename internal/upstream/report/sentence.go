@@ -172,13 +172,26 @@ var (
 	}, "|") + `)$`)
 )
 
+// without is what a provider said less the relay's own keys, for the log.
+func (t Teller) without(said string) string {
+	for _, secret := range t.Secrets {
+		if len(secret) >= shortestSecret {
+			said = strings.ReplaceAll(said, secret, "***")
+		}
+	}
+	return said
+}
+
+// shortestSecret is how long a key is at least, in bytes, to be looked for: shorter ones are in many a word.
+const shortestSecret = 12
+
 // holdsSecret reports whether a piece of one of the relay's own keys is in a sentence: the beginning or the end of it,
 // in whatever case.
 func (t Teller) holdsSecret(s string) bool {
-	const piece, shortest = 6, 12
+	const piece = 6
 	lower := strings.ToLower(s)
 	for _, secret := range t.Secrets {
-		if secret = strings.ToLower(secret); len(secret) < shortest {
+		if secret = strings.ToLower(secret); len(secret) < shortestSecret {
 			continue
 		}
 		if strings.Contains(lower, secret[:piece]) || strings.Contains(lower, secret[len(secret)-piece:]) {
