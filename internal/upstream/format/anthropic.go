@@ -358,7 +358,7 @@ func encodeAnthropicLimits(e *jx.Encoder, q *Query, prefilled bool) error {
 		maxTokens = chat.Number(strconv.Itoa(n))
 	}
 	optionalNumber(e, "max_tokens", maxTokens)
-	if err := encodeAnthropicSampling(e, q, t); err != nil {
+	if err := encodeClaudeSampling(e, q, t, "top_p"); err != nil {
 		return err
 	}
 	if t.typ != "" {
@@ -391,8 +391,8 @@ func (q *Query) withBudget(t anthropicThought) (chat.Number, anthropicThought) {
 // minThinkingBudget is the least budget that any model behind this format accepts, in tokens.
 const minThinkingBudget = 1024
 
-// encodeAnthropicSampling leaves out what the model does not take, or not while it thinks.
-func encodeAnthropicSampling(e *jx.Encoder, q *Query, t anthropicThought) error {
+// encodeClaudeSampling leaves out what the model does not take, or not while it thinks. topP is the name of that field.
+func encodeClaudeSampling(e *jx.Encoder, q *Query, t anthropicThought, topP string) error {
 	if t.typ == "enabled" || t.typ == "adaptive" || !q.sampled("") {
 		return nil
 	}
@@ -401,7 +401,7 @@ func encodeAnthropicSampling(e *jx.Encoder, q *Query, t anthropicThought) error 
 	}
 	optionalNumber(e, "temperature", q.Temperature)
 	if q.sampling != oneOf || q.Temperature == "" {
-		optionalNumber(e, "top_p", q.TopP)
+		optionalNumber(e, topP, q.TopP)
 	}
 	return nil
 }

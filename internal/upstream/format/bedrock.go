@@ -3,7 +3,6 @@ package format
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/go-faster/jx"
@@ -286,7 +285,7 @@ func encodeBedrockLimits(e *jx.Encoder, q *Query, prefilled bool) error {
 	e.FieldStart("inferenceConfig")
 	e.ObjStart()
 	optionalNumber(e, "maxTokens", maxTokens)
-	if err := encodeBedrockSampling(e, q, t); err != nil {
+	if err := encodeClaudeSampling(e, q, t, "topP"); err != nil {
 		return err
 	}
 	if len(q.Stop) > 0 {
@@ -296,20 +295,6 @@ func encodeBedrockLimits(e *jx.Encoder, q *Query, prefilled bool) error {
 	e.ObjEnd()
 	encodeBedrockOutput(e, t.effort, format)
 	return encodeBedrockThinking(e, q, t)
-}
-
-func encodeBedrockSampling(e *jx.Encoder, q *Query, t anthropicThought) error {
-	if t.typ == "enabled" || t.typ == "adaptive" || !q.sampled("") {
-		return nil
-	}
-	if n, err := strconv.ParseFloat(string(q.Temperature), 64); err == nil && n > 1 {
-		return refuse("temperature", "this provider takes 0 to 1")
-	}
-	optionalNumber(e, "temperature", q.Temperature)
-	if q.sampling != oneOf || q.Temperature == "" {
-		optionalNumber(e, "topP", q.TopP)
-	}
-	return nil
 }
 
 func encodeBedrockOutput(e *jx.Encoder, effort string, format responseFormat) {
