@@ -75,7 +75,7 @@ func (e *aguiEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
 	case chat.Done:
 		dst = e.finish(e.enter(dst, chat.Pause), c)
 	}
-	if c.Seq > 0 && c.Seq <= e.After {
+	if e.has(c.Seq) {
 		return dst[:before]
 	}
 	return dst

@@ -58,7 +58,7 @@ type chatEncoder struct {
 func (e *chatEncoder) Start(dst []byte) []byte { return dst }
 
 func (e *chatEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
-	if c.Seq > 0 && c.Seq <= e.After { // the client has it: only what follows from it counts
+	if e.has(c.Seq) {
 		return e.frames(dst, c)[:len(dst)]
 	}
 	return e.frames(dst, c)
@@ -79,7 +79,7 @@ func (e *chatEncoder) frames(dst []byte, c chat.Chunk) []byte {
 	default:
 		return dst
 	}
-	return e.end(append(dst, `},"finish_reason":null}]}`...), c.Seq)
+	return e.appendFrameEnd(append(dst, `},"finish_reason":null}]}`...), c.Seq)
 }
 
 // delta begins a frame, up to the members of its delta. Only the first one tells the role.
@@ -101,15 +101,7 @@ func (e *chatEncoder) done(dst []byte, c chat.Chunk) []byte {
 		dst = sse.AppendEnd(append(dst, '}'))
 		dst = append(append(dst, e.frame...), `,"choices":[]`...)
 	}
-	return e.end(append(appendChatUsage(dst, c.Done.Usage), '}'), c.Seq)
-}
-
-// end ends a frame, with its position if it has one.
-func (e *chatEncoder) end(dst []byte, seq uint64) []byte {
-	if seq > 0 {
-		dst = e.appendCursor(dst, seq)
-	}
-	return sse.AppendEnd(dst)
+	return e.appendFrameEnd(append(appendChatUsage(dst, c.Done.Usage), '}'), c.Seq)
 }
 
 func (e *chatEncoder) Ping(dst []byte) []byte { return append(dst, heartbeat...) }
@@ -119,7 +111,7 @@ func (e *chatEncoder) Reconnect(dst []byte, _ time.Duration) []byte { return dst
 
 // Fail appends a frame that has nothing but the error. Clients don't see one that stands beside choices.
 func (e *chatEncoder) Fail(dst []byte, err *chat.Error, seq uint64) []byte {
-	return e.end(appendOpenAIError(sse.AppendData(dst), err), seq)
+	return e.appendFrameEnd(appendOpenAIError(sse.AppendData(dst), err), seq)
 }
 
 func (e *chatEncoder) Close(dst []byte) []byte {

@@ -21,7 +21,9 @@ func (Messages) Name() string { return "messages" }
 func (Messages) Decode(body []byte) (*Ask, error) { return decodeMessages(body) }
 
 // Encoder implements Dialect.
-func (Messages) Encoder(r Response) Encoder { return &messagesEncoder{Response: r} }
+func (Messages) Encoder(r Response) Encoder {
+	return &messagesEncoder{namedFrames: namedFrames{Response: r}}
+}
 
 // AppendAnswer implements Dialect.
 func (Messages) AppendAnswer(dst []byte, a *Answer) []byte {
@@ -82,8 +84,7 @@ type messagesEncoder struct {
 	blocks int64     // that are done: the index of the one that is open or comes next
 	open   chat.Type // Content or Reasoning while such a block is open
 	begun  bool
-	framed bool // a frame of this chunk is not ended yet
-	Response
+	namedFrames
 }
 
 func (e *messagesEncoder) Start(dst []byte) []byte { return dst }
@@ -107,29 +108,10 @@ func (e *messagesEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
 		dst = e.done(e.closeBlock(dst), c.Done)
 	}
 	dst = e.end(dst, c.Seq)
-	if c.Seq > 0 && c.Seq <= e.After { // the client has it: only what follows from it counts
+	if e.has(c.Seq) {
 		dst = dst[:had]
 	}
 	return dst
-}
-
-// event begins an event, up to its further members.
-func (e *messagesEncoder) event(dst []byte, typ string) []byte {
-	if e.framed {
-		dst = sse.AppendEnd(dst)
-	}
-	e.framed = true
-	dst = sse.AppendData(append(append(append(dst, "event: "...), typ...), '\n'))
-	return append(append(append(dst, `{"type":"`...), typ...), '"')
-}
-
-// end ends the last frame of a chunk, with its position if it has one.
-func (e *messagesEncoder) end(dst []byte, seq uint64) []byte {
-	e.framed = false
-	if seq > 0 {
-		dst = e.appendCursor(dst, seq)
-	}
-	return sse.AppendEnd(dst)
 }
 
 func (e *messagesEncoder) begin(dst []byte) []byte {

@@ -57,10 +57,7 @@ func (e *nativeEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
 	if framed == nil {
 		return dst
 	}
-	if c.Seq > 0 {
-		framed = e.appendCursor(framed, c.Seq)
-	}
-	return sse.AppendEnd(framed)
+	return e.appendFrameEnd(framed, c.Seq)
 }
 
 func (e *nativeEncoder) Ping(dst []byte) []byte {
@@ -73,11 +70,7 @@ func (e *nativeEncoder) Reconnect(dst []byte, wait time.Duration) []byte {
 }
 
 func (e *nativeEncoder) Fail(dst []byte, err *chat.Error, seq uint64) []byte {
-	dst = appendError(sse.AppendData(dst), err, e.RequestID)
-	if seq > 0 {
-		dst = e.appendCursor(dst, seq)
-	}
-	return sse.AppendEnd(dst)
+	return e.appendFrameEnd(appendError(sse.AppendData(dst), err, e.RequestID), seq)
 }
 
 // Close appends the marker that every OpenAI-style reader expects. The readers of a GET parse each data line
@@ -87,6 +80,14 @@ func (e *nativeEncoder) Close(dst []byte) []byte {
 		return dst
 	}
 	return sse.AppendEnd(append(sse.AppendData(dst), "[DONE]"...))
+}
+
+// appendFrameEnd ends a frame, with its position if it has one.
+func (r *Response) appendFrameEnd(dst []byte, seq uint64) []byte {
+	if seq > 0 {
+		dst = r.appendCursor(dst, seq)
+	}
+	return sse.AppendEnd(dst)
 }
 
 // appendCursor appends the id line of a frame: position seq of the stream, as stream.ParseCursor reads it.

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
-	"github.com/websopy/relay/internal/sse"
 )
 
 // Responses is OpenAI's Responses API, of which nothing is stored (docs/dialects/responses.md).
@@ -43,15 +42,14 @@ type responsesEncoder struct {
 	items  int64     // that are done: the index of the one that is open or comes next
 	open   chat.Type // Content or Reasoning while such an item is open
 	begun  bool
-	framed bool   // a frame of this chunk is not ended yet
 	text   []byte // of the open item, so far
 	output []byte // the items that are done, as JSON
 	id     string
-	Response
+	namedFrames
 }
 
 func newResponsesEncoder(r Response) *responsesEncoder {
-	return &responsesEncoder{Response: r, id: idOf(&r.Head)}
+	return &responsesEncoder{namedFrames: namedFrames{Response: r}, id: idOf(&r.Head)}
 }
 
 func (e *responsesEncoder) Start(dst []byte) []byte { return dst }
@@ -71,32 +69,17 @@ func (e *responsesEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
 		dst = e.done(e.closeItem(dst), c.Done)
 	}
 	dst = e.end(dst, c.Seq)
-	if c.Seq > 0 && c.Seq <= e.After { // the client has it: only what follows from it counts
+	if e.has(c.Seq) {
 		dst = dst[:had]
 	}
 	return dst
 }
 
-// event begins an event, up to its further members.
+// event is namedFrames', with the number that each event has.
 func (e *responsesEncoder) event(dst []byte, typ string) []byte {
-	if e.framed {
-		dst = sse.AppendEnd(dst)
-	}
-	e.framed = true
-	dst = sse.AppendData(append(append(append(dst, "event: "...), typ...), '\n'))
-	dst = append(append(append(dst, `{"type":"`...), typ...), `","sequence_number":`...)
-	dst = strconv.AppendInt(dst, e.seq, 10)
+	dst = strconv.AppendInt(append(e.namedFrames.event(dst, typ), `,"sequence_number":`...), e.seq, 10)
 	e.seq++
 	return dst
-}
-
-// end ends the last frame of a chunk, with its position if it has one.
-func (e *responsesEncoder) end(dst []byte, seq uint64) []byte {
-	e.framed = false
-	if seq > 0 {
-		dst = e.appendCursor(dst, seq)
-	}
-	return sse.AppendEnd(dst)
 }
 
 func (e *responsesEncoder) begin(dst []byte) []byte {
