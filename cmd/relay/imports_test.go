@@ -16,12 +16,12 @@ var layers = [][]string{
 	{"cmd/relay"},
 	{"config", "internal/handler"},
 	{"internal/telemetry"},
-	{"internal/dialect", "internal/stream", "internal/ui", "internal/upstream"},
+	{"internal/dialect", "internal/doctor", "internal/stream", "internal/ui", "internal/upstream"},
 	{"internal/upstream/provider"},
 	{"internal/upstream/format"},
 	{"internal/upstream/framing", "internal/upstream/report", "internal/upstream/trace"},
 	{
-		"internal/sse", "internal/chat", "internal/doctor", "internal/identity", "internal/cloud", "internal/limit",
+		"internal/sse", "internal/chat", "internal/identity", "internal/cloud", "internal/limit",
 		"internal/upstream/jsonscan",
 	},
 	{"internal/redisconn"},
@@ -34,7 +34,7 @@ var bound = map[string][]string{
 	"internal/identity":  {"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/jwkset"},
 	"internal/redisconn": {"github.com/redis/rueidis"},
 	"internal/sse":       {},
-	"internal/doctor":    {},
+	"internal/doctor":    {module + "internal/sse"},
 	"internal/ui":        {},
 	"internal/chat":      {},
 }

@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/websopy/relay/internal/sse"
 )
 
 // probeStart and tick are the frames of the relay's probe.
@@ -91,25 +92,20 @@ func (e *examination) read(ctx context.Context, path string, stop int, headers .
 	if res.StatusCode != http.StatusOK {
 		return s
 	}
-	var rest []byte
-	room := make([]byte, 64<<10)
-	for {
-		n, err := res.Body.Read(room)
+	body := &countedReads{r: res.Body}
+	events := sse.NewDecoder(body, 0)
+	for last := 0; ; {
+		ev, err := events.Next()
 		now := time.Now()
-		rest = append(rest, room[:n]...)
-		before := len(s.frames)
-		for {
-			frame, after, found := bytes.Cut(rest, []byte("\n\n"))
-			if !found {
-				break
-			}
-			rest = after
-			if s.take(frame, now, &began) {
+		if err == nil && !ev.Partial {
+			frames := len(s.frames)
+			if s.take(ev.Data, now, &began) {
 				return s
 			}
-		}
-		if len(s.frames) > before {
-			s.reads++
+			if len(s.frames) > frames && body.n != last {
+				last = body.n
+				s.reads++
+			}
 		}
 		switch {
 		case stop > 0 && len(s.frames) >= stop:
@@ -124,33 +120,38 @@ func (e *examination) read(ctx context.Context, path string, stop int, headers .
 	}
 }
 
-// take reads a frame. It reports whether it was the last one. From the first frame on times count.
-func (s *seen) take(frame []byte, now time.Time, began *time.Time) (over bool) {
-	for line := range bytes.Lines(frame) {
-		data, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("data: "))
-		if !ok {
-			continue
-		}
-		if string(data) == "[DONE]" {
-			s.whole = true
-			return true
-		}
-		var head struct{ Type string }
-		if json.Unmarshal(data, &head) != nil {
-			continue
-		}
-		switch head.Type {
-		case "probe":
-			_ = json.Unmarshal(data, &s.start)
-			*began = now
-		case "tick":
-			var t tick
-			_ = json.Unmarshal(data, &t)
-			sent := time.Duration(t.AtMs * float64(time.Millisecond))
-			s.frames = append(s.frames, arrival{now.Sub(*began), sent})
-		case "content":
-			s.frames = append(s.frames, arrival{came: now.Sub(*began)})
-		}
+// countedReads counts how often a body was read: frames that came in one piece come by one read.
+type countedReads struct {
+	r io.Reader
+	n int
+}
+
+func (c *countedReads) Read(p []byte) (int, error) {
+	c.n++
+	return c.r.Read(p)
+}
+
+// take reads a frame's data. It reports whether it was the last one. From the first frame on times count.
+func (s *seen) take(data []byte, now time.Time, began *time.Time) (over bool) {
+	if string(data) == "[DONE]" {
+		s.whole = true
+		return true
+	}
+	var head struct{ Type string }
+	if json.Unmarshal(data, &head) != nil {
+		return false
+	}
+	switch head.Type {
+	case "probe":
+		_ = json.Unmarshal(data, &s.start)
+		*began = now
+	case "tick":
+		var t tick
+		_ = json.Unmarshal(data, &t)
+		sent := time.Duration(t.AtMs * float64(time.Millisecond))
+		s.frames = append(s.frames, arrival{now.Sub(*began), sent})
+	case "content":
+		s.frames = append(s.frames, arrival{came: now.Sub(*began)})
 	}
 	return false
 }
