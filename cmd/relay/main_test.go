@@ -19,7 +19,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
+
+	"github.com/websopy/relay/internal/leaktest"
 )
 
 // patience is for what must come, on a machine that is busy with other things.
@@ -45,12 +46,7 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
 		return 1
 	}
-	code := m.Run()
-	if err := goleak.Find(); code == 0 && err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
+	return leaktest.Run(m)
 }
 
 // environ is what the process gets from its surroundings: the settings, and nothing that the machine

@@ -20,15 +20,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/chat/chattest"
 	"github.com/websopy/relay/internal/handler"
+	"github.com/websopy/relay/internal/leaktest"
 	"github.com/websopy/relay/internal/telemetry"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // patience is for what must come, on a machine that is busy with other things.
 const patience = 20 * time.Second

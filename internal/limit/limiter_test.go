@@ -10,14 +10,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/websopy/relay/internal/leaktest"
 	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/redisconn"
 	"github.com/websopy/relay/internal/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const patience = 20 * time.Second
 

@@ -3,7 +3,6 @@ package redisconn_test
 import (
 	"context"
 	"flag"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -11,15 +10,15 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/websopy/relay/internal/leaktest"
 	"github.com/websopy/relay/internal/redisconn"
 	"github.com/websopy/relay/internal/redistest"
 )
 
 func TestMain(m *testing.M) {
 	_ = flag.Set("test.parallel", "8") // most of them wait; what the command line says holds
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { os.Exit(code) }))
+	leaktest.Main(m)
 }
 
 // patience is how long a test waits for what must happen.

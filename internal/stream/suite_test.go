@@ -6,22 +6,21 @@ import (
 	"flag"
 	"fmt"
 	"iter"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/leaktest"
 	"github.com/websopy/relay/internal/stream"
 )
 
 func TestMain(m *testing.M) {
 	_ = flag.Set("test.parallel", "8") // most of them wait; what the command line says holds
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { os.Exit(code) }))
+	leaktest.Main(m)
 }
 
 // patience is how long a test waits for what must happen; it only runs out in a failing test.

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/leaktest"
 	"github.com/websopy/relay/internal/upstream/provider"
 )
 
@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 func options(kind, baseURL string) provider.Options {
