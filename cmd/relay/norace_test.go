@@ -2,7 +2,4 @@
 
 package main_test
 
-const (
-	raceEnabled   = false
-	memoryOfRaces = 1
-)
+const raceEnabled = false

@@ -2,7 +2,4 @@
 
 package main_test
 
-const (
-	raceEnabled   = true
-	memoryOfRaces = 3 // what a process takes, compared with one without the detector
-)
+const raceEnabled = true
