@@ -1,6 +1,8 @@
 package provider
 
 import (
+	"context"
+	"net"
 	"net/http"
 
 	"github.com/websopy/relay/internal/chat"
@@ -13,6 +15,19 @@ func SetTransport(s chat.Streamer, rt http.RoundTripper) {
 		return
 	}
 	s.(*client).transport = rt
+}
+
+// DialThrough lets a test see what a client writes to its connections.
+func DialThrough(s chat.Streamer, wrap func(net.Conn) net.Conn) {
+	t := s.(*client).transport.(*http.Transport)
+	dial := t.DialContext
+	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return wrap(conn), nil
+	}
 }
 
 // CloseIdle closes a client's connections that are in no use.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,4 +236,32 @@ func TestTheProxyOfTheEnvironmentIsUsed(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	require.True(t, strings.HasPrefix(asked, "http://provider.invalid/v1/"), asked)
+}
+
+// writes counts the writes to a connection.
+type writes struct {
+	net.Conn
+	n *atomic.Int32
+}
+
+func (w writes) Write(p []byte) (int, error) {
+	w.n.Add(1)
+	return w.Conn.Write(p)
+}
+
+// A write is a system call and a packet, and costs more than anything else that the relay does for a short answer.
+func TestAShortQuestionIsOneWrite(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: [DONE]\n\n")
+	}))
+	defer srv.Close()
+	s := newUpstream(t, options("openai", srv.URL))
+	var n atomic.Int32
+	provider.DialThrough(s, func(c net.Conn) net.Conn { return writes{c, &n} })
+	for i := range int32(3) {
+		chattest.Fold(t, s.Stream(t.Context(), question()))
+		require.Equal(t, i+1, n.Load())
+	}
 }
