@@ -40,10 +40,7 @@ func StartCluster(t testing.TB, timeout time.Duration) *Cluster {
 		eventually(t, "a replica", func() bool { return s.Do("CLUSTER", "REPLICATE", ids[i]) == "OK" })
 	}
 	for _, s := range append(c.Masters[:], c.Replicas[:]...) {
-		eventually(t, "the cluster", func() bool {
-			info := s.Do("CLUSTER", "INFO")
-			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:6")
-		})
+		eventually(t, "a node that knows all", s.knowsAll)
 	}
 	for _, s := range c.Masters {
 		eventually(t, "a replica in step", func() bool {
@@ -51,6 +48,14 @@ func StartCluster(t testing.TB, timeout time.Duration) *Cluster {
 		})
 	}
 	return c
+}
+
+// knowsAll says whether a node of a Cluster knows what every other one is. Until then its layout lacks nodes that the
+// others' have, and a client that asks now one and now another sees nodes leave and come back.
+func (s *Server) knowsAll() bool {
+	info, nodes := s.Do("CLUSTER", "INFO"), s.Do("CLUSTER", "NODES")
+	return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_slots_ok:16384") &&
+		strings.Count(nodes, "master") == 3 && strings.Count(nodes, "slave") == 3 && !strings.Contains(nodes, "handshake")
 }
 
 // URL is the Cluster's, for the relay.
