@@ -19,6 +19,10 @@ func newLimiter(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metri
 	o := limit.LimiterOptions{
 		Policy: policy(cfg),
 		Away:   limit.Away(cfg.LimitFallback), Longest: cfg.MaxDuration,
+		Refused: func(reason error) {
+			log.Error().Str("error", withoutURL(cfg, reason)).Str("fallback", cfg.LimitFallback).
+				Msg("Redis does not do what limits ask of it: see RELAY_LIMIT_FALLBACK; an ACL user needs what docs/resume.md says")
+		},
 	}
 	stop = func() {}
 	if cfg.RedisURL != "" {

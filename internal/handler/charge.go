@@ -68,10 +68,17 @@ var exceededMessages = map[string]string{
 var errLimitsAway = &chat.Error{Code: chat.Overloaded, RetryAfter: time.Second,
 	Message: "what callers have used can't be looked up now (see RELAY_LIMIT_FALLBACK)"}
 
-// chunk counts what the provider has sent.
-func (c *charge) chunk(of *chat.Chunk) {
-	if c != nil && c.counts {
+// chunk counts what the provider has sent: a chunk, or its error. The last one settles, before the client has it: who then
+// asks at once, while the provider's connection is still read to its end, finds its stream free.
+func (c *charge) chunk(of *chat.Chunk, err error) {
+	if c == nil || c.settled {
+		return
+	}
+	if c.counts {
 		c.count(of)
+	}
+	if err != nil || of.Type == chat.Done {
+		c.settle()
 	}
 }
 

@@ -279,6 +279,43 @@ func TestARefusalForALimitInEachShape(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
+// Who has read the end of its answer may ask again at once, although its provider is still read to the end.
+func TestWhoHasItsAnswerMayAskAgainAtOnce(t *testing.T) {
+	for name, resumable := range map[string]bool{"plain": false, "resumable": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			let := make(chan struct{})
+			l := newLimited(t, limit.Limits{Streams: 1}, func(o *handler.Options) {
+				o.MaxDuration = time.Minute
+				o.Upstream = provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+					if strings.HasPrefix(req.Messages[0].Content, "refuse") {
+						yield(chat.Chunk{}, &chat.Error{Code: chat.UpstreamRejected, Message: "no"})
+						return
+					}
+					yield(done(chat.FinishStop), nil)
+					select {
+					case <-let:
+					case <-ctx.Done():
+					}
+				})
+			})
+			defer close(let)
+			for i := range 20 {
+				res, err := l.ask(t.Context(), []string{"done", "refuse"}[i%2], resumable)
+				require.NoError(t, err)
+				require.Equal(t, http.StatusOK, res.StatusCode)
+				defer res.Body.Close() // its provider has not returned
+				for frames := ""; !strings.Contains(frames, `"type":"done"`) && !strings.Contains(frames, `"type":"error"`); {
+					require.NoError(t, err, frames)
+					b, n := make([]byte, 1024), 0
+					n, err = res.Body.Read(b)
+					frames += string(b[:n])
+				}
+			}
+		})
+	}
+}
+
 // A retry finds the answer that runs already, although the caller may not ask for another.
 func TestARetryIsNoFurtherRequest(t *testing.T) {
 	l := newLimited(t, limit.Limits{Streams: 1, Requests: limit.Rate{Count: 1, Window: time.Hour}})

@@ -113,16 +113,18 @@ func questionSize(ask *chat.Request) int64 {
 	return decoded + encoded + encoded/4 // a buffer that has grown is not full
 }
 
-// whenBegun calls begun when the first chunk of an answer is there, and counts what comes.
+// whenBegun calls begun when the first chunk of an answer is there, and charges what comes. An answer that is stopped or
+// cut is paid for as soon as its provider is let go: Redis may be told of the stream's end much later.
 func whenBegun(chunks iter.Seq2[chat.Chunk, error], begun func(), charge *charge) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
+		defer charge.settle()
 		asking := true
 		for c, err := range chunks {
 			if asking && c.Type != chat.Pause {
 				asking = false
 				begun()
 			}
-			charge.chunk(&c)
+			charge.chunk(&c, err)
 			if !yield(c, err) {
 				return
 			}

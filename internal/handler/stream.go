@@ -241,7 +241,7 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, chunks iter.Seq2[chat
 			visitOf(req).question.Release()
 		}
 		if rec.charge != nil {
-			rec.charge.chunk(&c)
+			rec.charge.chunk(&c, err)
 		}
 		switch {
 		case out.over: // done was written, and nothing counts any more
@@ -285,7 +285,7 @@ func (r *Relay) collect(answer *dialect.Answer, req *http.Request, chunks iter.S
 	defer r.recoverInto(&err, req, rec)
 	text := int64(0)
 	for c, err := range chunks {
-		rec.charge.chunk(&c)
+		rec.charge.chunk(&c, err)
 		switch {
 		case rec.done != nil: // nothing counts any more
 			continue

@@ -1,7 +1,6 @@
 package limit
 
 import (
-	"cmp"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -32,6 +31,7 @@ type LimiterOptions struct {
 	Away    Away
 	Longest time.Duration // that an answer may take; 0: no cap
 	Lease   time.Duration // that a stream counts without a word of its replica, 0: 15 s
+	Refused func(error)   // is called, once a minute at most, when Redis is there and answers with an error; may be nil
 }
 
 // Limiter keeps callers to their limits: it reserves what an answer may cost before it begins, and settles for what it
@@ -51,7 +51,7 @@ func NewLimiter(o LimiterOptions) *Limiter {
 	l := &Limiter{o: o, here: newTable()}
 	l.SetPolicy(o.Policy)
 	if o.Redis != nil {
-		l.shared = newShared(o.Redis, o.Longest, cmp.Or(o.Lease, streamLease))
+		l.shared = newShared(o)
 	}
 	return l
 }
@@ -150,7 +150,7 @@ type Reservation struct {
 	caller string
 	limits Limits
 	tokens int64
-	day    int64  // the number of the UTC day that the tokens are of
+	day    int64  // in this process, the number of the UTC day that the tokens are of
 	id     string // in Redis; empty: it is of this process
 	key    keys   // there
 	stand  []Standing

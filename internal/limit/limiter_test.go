@@ -3,6 +3,8 @@ package limit_test
 import (
 	"errors"
 	"math/rand/v2"
+	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -183,6 +185,18 @@ func TestStreamsAtOnce(t *testing.T) {
 		first.Settle(0)
 		admits(t, l, "a", 0)
 		exceeded(t, l, "a", 0, "streams")
+	})
+}
+
+// Redis is told of the end of an answer aside. All the same, who asks in the moment in which its answer has ended finds
+// its stream and its tokens free.
+func TestWhoseAnswerHasEndedMayAskAgainAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
+		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Tokens: hourly(1000), Streams: 1}}})
+		for range 200 {
+			reserve(t, l, "a", 1000).Settle(0)
+		}
+		require.Zero(t, l.Reserved())
 	})
 }
 
@@ -514,22 +528,47 @@ func TestTheTableIsBounded(t *testing.T) {
 	require.LessOrEqual(t, limit.Callers(l), 2048, "who has everything again is not remembered")
 }
 
-func BenchmarkReserveAndSettle(b *testing.B) {
-	limits := limit.Limits{Requests: limit.Rate{Count: 1e9, Window: time.Second}, Tokens: limit.Rate{Count: 1e12, Window: time.Second},
-		TokensPerDay: 1e15, Streams: 1e6}
-	run := func(b *testing.B, l *limit.Limiter) {
-		b.ReportAllocs()
-		for i := 0; b.Loop(); i++ {
-			r, err := l.Reserve("caller "+strconv.Itoa(i%1000), "", 1500)
-			if err != nil {
-				b.Fatal(err)
-			}
-			r.Settle(900)
+// The rules are those of docs/resume.md, so that they can be copied from there.
+func TestLimitsWithTheDocumentedACLAndWithLess(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/resume.md")
+	require.NoError(t, err)
+	rules := strings.Fields(regexp.MustCompile(`(?m)^resetchannels .*$`).FindString(string(doc)))
+	require.NotEmpty(t, rules)
+	redistest.Each(t, func(t *testing.T, k redistest.Kind) {
+		server := k.Start(t)
+		require.Equal(t, "OK", server.Do(append([]string{"ACL", "SETUSER", "relay", "on", ">p4ss"}, rules...)...))
+		refused := make(chan error, 1)
+		l := newLimiter(t, limit.LimiterOptions{
+			Policy: limit.Policy{Limits: limit.Limits{Requests: hourly(10), Tokens: hourly(1000), TokensPerDay: 1000, Streams: 1}},
+			Away:   limit.AwayLocal, Lease: 300 * time.Millisecond, Redis: connect(t, "redis://relay:p4ss@"+server.Addr),
+			Refused: func(err error) { refused <- err },
+		})
+		first := reserve(t, l, "a", 100)
+		lease := func() float64 {
+			until, _ := strconv.ParseFloat(server.Do("EVAL", "local streams = redis.call('KEYS', 'relay:limit:*:streams')[1]\n"+
+				"return streams and redis.call('ZRANGE', streams, 0, 0, 'WITHSCORES')[2]", "0"), 64)
+			return until
 		}
-	}
-	b.Run("memory", func(b *testing.B) { run(b, newLimiter(b, limit.LimiterOptions{Policy: limit.Policy{Limits: limits}})) })
-	b.Run("redis", func(b *testing.B) {
-		run(b, newLimiter(b, limit.LimiterOptions{Policy: limit.Policy{Limits: limits}, Redis: connect(b, redistest.Start(b).URL())}))
+		began := lease()
+		require.NotZero(t, began)
+		require.Eventually(t, func() bool { return lease() > began }, patience, 10*time.Millisecond, "it is renewed")
+		first.Settle(50)
+		second := admits(t, l, "a", 100)
+		require.True(t, limit.IsShared(second))
+		require.Equal(t, int64(850), second.Stand()[2].Left)
+		require.Empty(t, refused)
+		require.True(t, l.Up())
+
+		require.Equal(t, "OK", server.Do("ACL", "SETUSER", "relay", "-time"))
+		for range 3 {
+			require.False(t, limit.IsShared(reserve(t, l, strconv.Itoa(rand.Int()), 100)), "as while Redis is away")
+		}
+		require.Contains(t, (<-refused).Error(), "script", "and it is told, once")
+		require.Empty(t, refused)
+		require.False(t, l.Up())
+		require.Equal(t, "OK", server.Do("ACL", "SETUSER", "relay", "+time"))
+		require.True(t, limit.IsShared(reserve(t, l, "b", 100)))
+		require.True(t, l.Up())
 	})
 }
 
@@ -548,7 +587,7 @@ func TestLimitsInACluster(t *testing.T) {
 	}, patience, 10*time.Millisecond)
 	for i := range 50 {
 		caller := strconv.Itoa(i)
-		first := reserve(t, l, caller, 100)
+		first := admits(t, l, caller, 100) // the first one of each node makes the connection to it
 		require.True(t, limit.IsShared(first))
 		second := reserve(t, l, caller, 100)
 		exceeded(t, l, caller, 100, "requests")

@@ -1,12 +1,15 @@
 package limit
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	_ "embed"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -50,12 +53,16 @@ var (
 // settled once, however often Redis is asked to, and one of which nobody knows whether it came there can be cancelled.
 type shared struct {
 	conn  *redisconn.Conn
-	life  string        // of a reservation, ms
+	life  time.Duration // of a reservation
 	lease time.Duration // that a stream counts without a word of its replica
 	name  string        // of this process, in ids
 	last  atomic.Uint64
 
 	health  health
+	refuses atomic.Bool  // what it is asked
+	toldOf  atomic.Int64 // in seconds since 1970, when refused was called
+	refused func(error)  // may be nil
+
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	wake    chan struct{}
@@ -66,27 +73,26 @@ type shared struct {
 	open   map[*Reservation]struct{} // with streams
 }
 
-// keys are those of one reservation, all in one slot of a Cluster.
-type keys struct{ requests, tokens, day, streams, reservation string }
+// keys are those of one reservation, all in one slot of a Cluster: what its caller has used, its caller's streams, and
+// its own.
+type keys [3]string
 
-func (k *keys) all() []string {
-	return []string{k.requests, k.tokens, k.day, k.streams, k.reservation}
-}
+func (k *keys) streams() string { return k[1] }
+func (k *keys) own() string     { return k[2] }
 
 // settlement is what is to be told to Redis of an answer that has ended.
 type settlement struct {
-	key   string // of the reservation, which says on which node it is
 	run   redisconn.Run
 	since time.Time
 }
 
-func newShared(conn *redisconn.Conn, longest, lease time.Duration) *shared {
+func newShared(o LimiterOptions) *shared {
 	life := longestEver
-	if longest > 0 {
-		life = longest + afterLong
+	if o.Longest > 0 {
+		life = o.Longest + afterLong
 	}
 	s := &shared{
-		conn: conn, lease: lease, life: millis(life), name: rand.Text()[:10],
+		conn: o.Redis, lease: cmp.Or(o.Lease, streamLease), life: life, name: rand.Text()[:10], refused: o.Refused,
 		health: health{start: time.Now()}, wake: make(chan struct{}, 1), open: make(map[*Reservation]struct{}),
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -104,39 +110,50 @@ func (s *shared) close() {
 	s.flush(ctx)
 }
 
-func keysOf(caller, id string, day int64) keys {
+func keysOf(caller, id string) keys {
+	const prefix, used, streams, open = "relay:limit:{0123456789abcdef01234567}:", "used", "streams", "open:"
 	hash := sha256.Sum256([]byte(caller))
-	prefix := "relay:limit:{" + hex.EncodeToString(hash[:12]) + "}:"
-	return keys{
-		requests: prefix + "requests", tokens: prefix + "tokens", streams: prefix + "streams",
-		day: prefix + "day:" + strconv.FormatInt(day, 10), reservation: prefix + "open:" + id,
+	all := make([]byte, 0, 3*len(prefix)+len(used+streams+open)+len(id)) // in one piece: each request has its own
+	add := func(name string) {
+		all = append(all, "relay:limit:{"...)
+		all = append(hex.AppendEncode(all, hash[:12]), "}:"...)
+		all = append(all, name...)
 	}
+	add(used)
+	add(streams)
+	add(open)
+	text := string(append(all, id...))
+	first, second := len(prefix+used), len(prefix+used)+len(prefix+streams)
+	return keys{text[:first], text[first:second], text[second:]}
 }
 
 // reserve takes all that r wants, or nothing.
 //
 // Errors: *Exceeded; anything else means that Redis can't be asked.
 func (s *shared) reserve(r *Reservation) error {
-	now := time.Now()
-	number, left := today(now)
-	r.day = number
 	r.id = s.name + strconv.FormatUint(s.last.Add(1), 36)
-	r.key = keysOf(r.caller, r.id, number)
+	r.key = keysOf(r.caller, r.id)
 	l := &r.limits
 	each1, full1 := l.Requests.each()
 	each2, full2 := l.Tokens.each()
-	run := redisconn.Run{Keys: r.key.all(), Args: []string{
-		decimal(each1), decimal(full1), decimal(each2), decimal(full2), strconv.FormatInt(r.tokens, 10),
-		strconv.FormatInt(l.TokensPerDay, 10), strconv.Itoa(l.Streams),
-		r.id, millis(s.lease), s.life,
+	run := redisconn.Run{Keys: r.key[:], Args: []string{
+		pack(each1, full1, each2, full2, float64(r.tokens), float64(l.TokensPerDay), float64(l.Streams),
+			float64(s.lease.Milliseconds()), float64(s.life.Milliseconds())),
+		r.id,
 	}}
-	answer, err := s.ask(run, r.key.reservation)
-	if err != nil || len(answer) < 8 {
+	untold := s.untold(r.key[0])
+	answer, err := s.ask(run)
+	if err == nil && len(untold) > 0 && answer[0] == 0 {
+		s.insist(untold)
+		answer, err = s.ask(run)
+	}
+	if err != nil || len(answer) < 9 {
 		if !errors.Is(err, redisconn.ErrAway) {
 			s.end(r, -r.tokens, true, true) // it may be there all the same
 		}
 		return errors.Join(errAsking, err)
 	}
+	left := micros(float64(answer[8])) // of the day, which is Redis' own
 	r.stand = standings(l, float64(answer[5]), float64(answer[6]), answer[7], left)
 	if answer[0] == 1 {
 		s.watch(r)
@@ -156,9 +173,37 @@ func (s *shared) reserve(r *Reservation) error {
 
 var errAsking = errors.New("asking Redis for a reservation")
 
+// untold are the caller's answers that have ended here and of whose end Redis may not have heard, the last ones at least.
+func (s *shared) untold(used string) (runs []redisconn.Run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range s.unsaid[max(0, len(s.unsaid)-batch):] {
+		if one.run.Keys[0] == used {
+			runs = append(runs, one.run)
+		}
+	}
+	return runs
+}
+
+// insist tells Redis at once what work is about to. Who asks as soon as it has its answer is not refused for that answer.
+func (s *shared) insist(runs []redisconn.Run) {
+	ctx, cancel := context.WithTimeout(context.Background(), reserveTime)
+	defer cancel()
+	s.conn.Run(ctx, s.conn.Node(runs[0].Keys[0]), settleScript, runs...)
+}
+
+// pack writes numbers as the scripts read them.
+func pack(numbers ...float64) string {
+	packed := make([]byte, 0, 72)
+	for _, n := range numbers {
+		packed = binary.LittleEndian.AppendUint64(packed, math.Float64bits(n))
+	}
+	return string(packed)
+}
+
 // ask runs the script that reserves. It may be run again: what it has done once it does not do twice.
-func (s *shared) ask(run redisconn.Run, key string) ([]int64, error) {
-	node := s.conn.Node(key)
+func (s *shared) ask(run redisconn.Run) ([]int64, error) {
+	node := s.conn.Node(run.Keys[0])
 	pulse := s.health.of(node)
 	var err error
 	for range tries {
@@ -172,6 +217,7 @@ func (s *shared) ask(run redisconn.Run, key string) ([]int64, error) {
 		late := ctx.Err() != nil
 		cancel()
 		now := s.health.now()
+		s.note(node, err)
 		if err == nil {
 			pulse.alive(now)
 			return answer, nil
@@ -183,6 +229,20 @@ func (s *shared) ask(run redisconn.Run, key string) ([]int64, error) {
 	return nil, err
 }
 
+// note learns whether Redis does what it is asked. One that is there and does not, because its user may not run a command
+// for example, would go unseen otherwise: it is not away, and everybody is served as if it were.
+func (s *shared) note(node *redisconn.Node, err error) {
+	_, reply := rueidis.IsRedisErr(err)
+	refuses := reply && node.State() == redisconn.Up
+	if s.refuses.Load() == refuses || s.refuses.Swap(refuses) == refuses || !refuses || s.refused == nil {
+		return
+	}
+	told, now := s.toldOf.Load(), time.Now().Unix()
+	if now-told >= 60 && s.toldOf.CompareAndSwap(told, now) {
+		s.refused(err)
+	}
+}
+
 // up tells whether Redis can be asked, as far as is known.
 func (s *shared) up() bool {
 	for _, n := range s.conn.Nodes() {
@@ -190,12 +250,10 @@ func (s *shared) up() bool {
 			return false
 		}
 	}
-	return s.health.up()
+	return s.health.up() && !s.refuses.Load()
 }
 
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
-
-func decimal(us float64) string { return strconv.FormatFloat(us, 'f', -1, 64) }
 
 // watch has r's stream renewed until it is settled.
 func (s *shared) watch(r *Reservation) {
@@ -216,9 +274,8 @@ func (s *shared) settle(r *Reservation, tokens int64, cancelled bool) {
 func (s *shared) end(r *Reservation, tokens int64, cancelled, unsure bool) {
 	each1, _ := r.limits.Requests.each()
 	each2, _ := r.limits.Tokens.each()
-	told := settlement{key: r.key.reservation, since: time.Now(), run: redisconn.Run{Keys: r.key.all(), Args: []string{
-		decimal(each1), decimal(each2), strconv.FormatInt(tokens, 10), flag(r.limits.TokensPerDay > 0),
-		flag(cancelled && r.limits.Requests.Count > 0), r.id, flag(unsure),
+	told := settlement{since: time.Now(), run: redisconn.Run{Keys: r.key[:], Args: []string{
+		pack(each1, each2, float64(tokens), flag(r.limits.TokensPerDay > 0), flag(cancelled), flag(unsure)), r.id,
 	}}}
 	s.mu.Lock()
 	delete(s.open, r)
@@ -234,11 +291,11 @@ func (s *shared) end(r *Reservation, tokens int64, cancelled, unsure bool) {
 	}
 }
 
-func flag(on bool) string {
+func flag(on bool) float64 {
 	if on {
-		return "1"
+		return 1
 	}
-	return "0"
+	return 0
 }
 
 // work settles as answers end, and renews streams, until ctx does.
@@ -278,7 +335,7 @@ func (s *shared) flush(ctx context.Context) {
 func (s *shared) tell(ctx context.Context, all []settlement) (kept []settlement) {
 	byNode := make(map[*redisconn.Node][]settlement)
 	for _, one := range all {
-		n := s.conn.Node(one.key)
+		n := s.conn.Node(one.run.Keys[0])
 		byNode[n] = append(byNode[n], one)
 	}
 	for n, list := range byNode {
@@ -318,9 +375,9 @@ func (s *shared) renew(ctx context.Context) {
 	runs := make(map[*redisconn.Node][]redisconn.Run)
 	s.mu.Lock()
 	for r := range s.open {
-		n := s.conn.Node(r.key.reservation)
+		n := s.conn.Node(r.key.own())
 		runs[n] = append(runs[n], redisconn.Run{
-			Keys: []string{r.key.streams, r.key.reservation}, Args: []string{r.id, millis(s.lease)},
+			Keys: []string{r.key.streams(), r.key.own()}, Args: []string{r.id, millis(s.lease)},
 		})
 	}
 	s.mu.Unlock()

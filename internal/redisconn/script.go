@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -31,8 +32,12 @@ func (c *Conn) Run(ctx context.Context, n *Node, s Script, runs ...Run) []rueidi
 		}
 		return results
 	}
-	timed, cancel := context.WithTimeout(ctx, CallTimeout)
-	defer cancel()
+	timed := ctx
+	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > CallTimeout {
+		var cancel context.CancelFunc
+		timed, cancel = context.WithTimeout(ctx, CallTimeout)
+		defer cancel()
+	}
 	results := s.do(timed, *client, runs)
 	c.learn(ctx, client, n, results)
 	return results

@@ -1,65 +1,61 @@
 -- Takes what one answer may cost, all of it or nothing. See Rate.use for the arithmetic.
--- KEYS requests, tokens, tokens of the day, streams, reservation
+-- Numbers are packed: written as text, to read and write them takes longer than all the rest.
+-- KEYS used, streams, reservation
 -- ARGV each request us, all requests us, each token us, all tokens us, tokens, tokens a day, streams,
---      id, stream's lease ms, reservation's life ms   (0: no such limit)
+--      stream's lease ms, reservation's life ms (packed; 0: no such limit), id
 -- -> 1 or 0, us until requests, tokens and streams allow it, whether the day does, us until all requests and all
---    tokens are back, tokens of the day that are used
+--    tokens are back, tokens of the day that are used, us that the day lasts yet
+-- What is used is: until when requests, what one took then, the same of tokens, the day, its tokens.
+local dayUs = 86400000000
+local each1, all1, each2, all2, tokens, budget, most, lease, life = struct.unpack('<ddddddddd', ARGV[1])
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
-local tokens = tonumber(ARGV[5])
+local today = math.floor(now / dayUs)
 
--- has is until when a rate is used. Where the rate was another one, the units stay as many.
-local function has(key, each)
-  local value, was = string.match(redis.call('GET', key) or '', '^(%d+) (%S+)$')
-  value, was = tonumber(value or 0), tonumber(was or 0)
-  if was > 0 and was ~= each and value > now then value = now + (value - now) * each / was end
-  return value
+local until1, was1, until2, was2, day, spent = 0, 0, 0, 0, today, 0
+local used = redis.call('GET', KEYS[1])
+if used then until1, was1, until2, was2, day, spent = struct.unpack('<dddddd', used) end
+if day ~= today then day, spent = today, 0 end
+
+-- count gives until when a rate is used. Where it was another rate, the units stay as many.
+local function count(till, was, each)
+  till = math.max(till, now)
+  if each == 0 then return till, was end -- nobody asks
+  if was > 0 and was ~= each then till = now + (till - now) * each / was end
+  return till, each
 end
+until1, was1 = count(until1, was1, each1)
+until2, was2 = count(until2, was2, each2)
 
-local function rate(key, each, full, cost)
-  if each == 0 then return 0, 0, 0 end
-  local has = has(key, each)
-  local from = math.max(has, now)
-  local over = from + math.min(cost * each, full) - (now + full)
-  return math.max(over, 0), from, from + cost * each
-end
-
-local function keep(key, value, each)
-  redis.call('SET', key, string.format('%.0f', value) .. ' ' .. each, 'PX', string.format('%.0f', math.ceil((value - now) / 1000) + 1))
-end
-
-local each1, each2 = tonumber(ARGV[1]), tonumber(ARGV[3])
-local wait1, has1, new1 = rate(KEYS[1], each1, tonumber(ARGV[2]), 1)
-local wait2, has2, new2 = rate(KEYS[2], each2, tonumber(ARGV[4]), tokens)
-
-local budget, used, spent = tonumber(ARGV[6]), 0, 0
-if budget > 0 then
-  used = tonumber(redis.call('GET', KEYS[3]) or 0)
-  if used + math.min(tokens, budget) > budget then spent = 1 end
+local function stand(admitted, wait1, wait2, full, over)
+  local ahead1, ahead2 = math.ceil(until1 - now), math.ceil(until2 - now)
+  return {admitted, math.ceil(wait1), math.ceil(wait2), full, over, ahead1, ahead2, spent, (today + 1) * dayUs - now}
 end
 
-if redis.call('EXISTS', KEYS[5]) == 1 then -- it was done and its answer came too late, or was given up
-  return {1, 0, 0, 0, 0, math.max(0, has1 - now), math.max(0, has2 - now), used}
+local wait1 = each1 > 0 and math.max(0, until1 + math.min(each1, all1) - (now + all1)) or 0
+local wait2 = each2 > 0 and math.max(0, until2 + math.min(tokens * each2, all2) - (now + all2)) or 0
+local over = budget > 0 and spent + math.min(tokens, budget) > budget and 1 or 0
+local full = 0
+if most > 0 and redis.call('ZCARD', KEYS[2]) >= most then
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now) -- dead replicas'
+  if redis.call('ZCARD', KEYS[2]) >= most then full = 1 end
 end
-
-local most, full = tonumber(ARGV[7]), 0
-if most > 0 then
-  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', now))
-  if redis.call('ZCARD', KEYS[4]) >= most then full = 1 end
+if wait1 > 0 or wait2 > 0 or over == 1 or full == 1 then
+  -- It may be that it was done and its answer came too late, and what it uses itself is in its way.
+  if redis.call('EXISTS', KEYS[3]) == 0 then return stand(0, wait1, wait2, full, over) end
+elseif redis.call('SET', KEYS[3], today, 'NX', 'PX', life) then -- else it was done, or was given up
+  until1 = until1 + each1
+  until2 = until2 + tokens * each2
+  local till = math.max(until1, until2)
+  if budget > 0 then spent = spent + tokens end
+  if spent > 0 then till = math.max(till, (today + 1) * dayUs) end
+  if till > now then
+    redis.call('SET', KEYS[1], struct.pack('<dddddd', until1, was1, until2, was2, day, spent), 'PX',
+      math.ceil((till - now) / 1000) + 1)
+  end
+  if most > 0 then
+    redis.call('ZADD', KEYS[2], now + lease * 1000, ARGV[2])
+    redis.call('PEXPIRE', KEYS[2], lease)
+  end
 end
-
-if wait1 > 0 or wait2 > 0 or spent == 1 or full == 1 then
-  return {0, math.ceil(wait1), math.ceil(wait2), full, spent, math.max(0, has1 - now), math.max(0, has2 - now), used}
-end
-if each1 > 0 then keep(KEYS[1], new1, ARGV[1]) end
-if each2 > 0 then keep(KEYS[2], new2, ARGV[3]) end
-if budget > 0 then
-  used = redis.call('INCRBY', KEYS[3], ARGV[5])
-  redis.call('PEXPIRE', KEYS[3], 172800000)
-end
-if most > 0 then
-  redis.call('ZADD', KEYS[4], string.format('%.0f', now + ARGV[9] * 1000), ARGV[8])
-  redis.call('PEXPIRE', KEYS[4], ARGV[9])
-end
-redis.call('SET', KEYS[5], '1', 'PX', ARGV[10])
-return {1, 0, 0, 0, 0, math.max(0, new1 - now), math.max(0, new2 - now), used}
+return stand(1, 0, 0, 0, 0)

@@ -1,37 +1,44 @@
 -- Ends an answer, once: gives its stream back and uses further tokens, or gives some back, whether there are enough or
--- not. See Rate.settle for the arithmetic.
--- KEYS requests, tokens, tokens of the day, streams, reservation
--- ARGV each request us, each token us, tokens, whether the day is counted, whether the request is given back, id,
---      whether the reservation may still be on its way
+-- not. See Rate.settle for the arithmetic, and reserve.lua for what is kept.
+-- KEYS used, streams, reservation
+-- ARGV each request us, each token us, tokens, whether the day is counted, whether the request is given back,
+--      whether the reservation may still be on its way (packed), id
 -- -> 1, or 0 when there is nothing to settle: it was done before, or the reservation never came here, or is lost
-local reserved = redis.call('GET', KEYS[5]) == '1'
-if ARGV[7] == '1' then
-  redis.call('SET', KEYS[5], '0', 'PX', 600000) -- it is in the way of the reservation, should that come after all
+local each1, each2, tokens, budget, cancelled, unsure = struct.unpack('<dddddd', ARGV[1])
+local reserved -- the day on which it was
+if unsure == 1 then
+  reserved = redis.call('GET', KEYS[3])
+  redis.call('SET', KEYS[3], 'given up', 'PX', 600000) -- in the way of the reservation, should that come after all
 else
-  redis.call('DEL', KEYS[5])
+  reserved = redis.call('GETDEL', KEYS[3])
 end
+reserved = tonumber(reserved or nil)
 if not reserved then return 0 end
+redis.call('ZREM', KEYS[2], ARGV[2])
+
+local dayUs = 86400000000
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
+local until1, was1, until2, was2, day, spent = 0, 0, 0, 0, reserved, 0
+local used = redis.call('GET', KEYS[1])
+if used then until1, was1, until2, was2, day, spent = struct.unpack('<dddddd', used) end
 
-local function settle(key, units, each)
-  if units * each == 0 then return end
-  local value, was = string.match(redis.call('GET', key) or '', '^(%d+) (%S+)$')
-  value, was = math.max(tonumber(value or 0), now), tonumber(was or 0)
-  if was > 0 and was ~= tonumber(each) then value = now + (value - now) * each / was end
-  value = value + units * each
-  if value <= now then
-    redis.call('DEL', key)
-  else
-    redis.call('SET', key, string.format('%.0f', value) .. ' ' .. each, 'PX', string.format('%.0f', math.ceil((value - now) / 1000) + 1))
-  end
+local function settle(till, was, each, units)
+  till = math.max(till, now)
+  if each == 0 or units == 0 then return till, was end
+  if was > 0 and was ~= each then till = now + (till - now) * each / was end
+  return math.max(now, till + units * each), each
 end
+until1, was1 = settle(until1, was1, each1, cancelled == 1 and -1 or 0)
+until2, was2 = settle(until2, was2, each2, tokens)
+if budget == 1 and day == reserved then spent = math.max(0, spent + tokens) end
 
-redis.call('ZREM', KEYS[4], ARGV[6])
-settle(KEYS[2], ARGV[3], ARGV[2])
-if ARGV[4] == '1' and ARGV[3] ~= '0' then
-  redis.call('INCRBY', KEYS[3], ARGV[3])
-  redis.call('PEXPIRE', KEYS[3], 172800000)
+local till = math.max(until1, until2)
+if spent > 0 then till = math.max(till, (day + 1) * dayUs) end
+if till > now then
+  redis.call('SET', KEYS[1], struct.pack('<dddddd', until1, was1, until2, was2, day, spent), 'PX',
+    math.ceil((till - now) / 1000) + 1)
+elseif used then
+  redis.call('DEL', KEYS[1])
 end
-if ARGV[5] == '1' then settle(KEYS[1], -1, ARGV[1]) end
 return 1
