@@ -7,11 +7,13 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/websopy/relay/internal/relaytest"
 	"github.com/websopy/relay/internal/upstream/upstreamtest"
 )
 
@@ -49,19 +51,19 @@ func TestARelayThatHasNoKey(t *testing.T) {
 		_, _ = io.WriteString(w, upstreamtest.AWSEvent("messageStop", `{"stopReason":"end_turn"}`))
 	}))
 	defer bedrock.Close()
-	p := serve(t, "UPSTREAM_KIND=bedrock", "UPSTREAM_BASE_URL="+bedrock.URL, "UPSTREAM_MODEL=eu.amazon.nova-2-lite-v1:0", "UPSTREAM_RETRIES=0",
+	p := relaytest.Serve(t, "UPSTREAM_KIND=bedrock", "UPSTREAM_BASE_URL="+bedrock.URL, "UPSTREAM_MODEL=eu.amazon.nova-2-lite-v1:0", "UPSTREAM_RETRIES=0",
 		"UPSTREAM_AUTH=aws", "UPSTREAM_AUTH_SCOPE=eu-west-1/bedrock", "AWS_CONTAINER_CREDENTIALS_FULL_URI="+container.URL,
 		"AWS_EC2_METADATA_DISABLED=true", "HOME="+t.TempDir())
-	line := p.wait(t, "credential for the provider")
+	line := p.Wait(t, "credential for the provider")
 	require.Equal(t, "aws CredentialsEndpointProvider", line["credential"])
 
 	const question = `{"messages":[{"role":"user","content":"Hello"}]}`
-	res := p.ask(t, "/api/chat/stream", question)
+	res := p.Ask(t, "/api/chat/stream", question)
 	require.Regexp(t, `^AWS4-HMAC-SHA256 Credential=AKID\d+/\d{8}/eu-west-1/bedrock/aws4_request, .* /model/eu\.amazon\.nova-2-lite-v1%3A0/converse-stream$`, <-asked)
 	before := given.Load()
 	require.Eventually(t, func() bool { return given.Load() > before+1 }, 10*time.Second, 50*time.Millisecond, "they are replaced in time")
 	close(broken)
-	line = p.wait(t, "no credential for the provider; requests to it fail once the last one has expired")
+	line = p.Wait(t, "no credential for the provider; requests to it fail once the last one has expired")
 	require.Equal(t, "error", line["level"])
 	require.Contains(t, line["error"], "aws: ")
 	close(proceed)
@@ -71,7 +73,7 @@ func TestARelayThatHasNoKey(t *testing.T) {
 
 	for end := time.Now().Add(10 * time.Second); ; { // until the last ones have expired
 		began := time.Now()
-		answer := body(t, p.ask(t, "/api/chat/stream", question))
+		answer := relaytest.Body(t, p.Ask(t, "/api/chat/stream", question))
 		if strings.Contains(answer, `"code":"upstream_auth"`) {
 			require.Less(t, time.Since(began), time.Second)
 			break
@@ -80,8 +82,8 @@ func TestARelayThatHasNoKey(t *testing.T) {
 		require.True(t, time.Now().Before(end))
 		<-asked
 	}
-	p.signal(t)
-	require.Zero(t, p.exit(t))
+	p.Signal(t, syscall.SIGTERM)
+	require.Zero(t, p.Exit(t))
 }
 
 // TestACloudThatHangs keeps neither requests nor the end of the relay waiting, and another upstream answers.
@@ -101,18 +103,18 @@ func TestACloudThatHangs(t *testing.T) {
 		"aws":    {"AWS_CONTAINER_CREDENTIALS_FULL_URI=" + metadata.URL, "UPSTREAM_AUTH_SCOPE=eu-west-1/bedrock"},
 	} {
 		t.Run(auth, func(t *testing.T) {
-			p := serve(t, append(environ, "HOME="+t.TempDir(), "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+metadata.URL, "UPSTREAM_MODEL=m", "UPSTREAM_AUTH="+auth,
+			p := relaytest.Serve(t, append(environ, "HOME="+t.TempDir(), "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+metadata.URL, "UPSTREAM_MODEL=m", "UPSTREAM_AUTH="+auth,
 				"UPSTREAM_1_KIND=demo", "UPSTREAM_1_MODEL=demo-fast")...)
 			for range 3 {
 				began := time.Now()
-				_, last := read(t, p.ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hello"}]}`), true)
+				_, last := read(t, p.Ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hello"}]}`), true)
 				require.Equal(t, "done", last.Type)
 				require.Less(t, time.Since(began), time.Second) // of which the wait for a token is 100 ms at most
 			}
-			line := p.wait(t, "stream")
+			line := p.Wait(t, "stream")
 			require.Equal(t, []any{"openai upstream_auth", "demo-1 ok"}, line["tried"])
-			p.signal(t)
-			require.Zero(t, p.exit(t))
+			p.Signal(t, syscall.SIGTERM)
+			require.Zero(t, p.Exit(t))
 		})
 	}
 }

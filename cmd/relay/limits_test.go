@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/relaytest"
 )
 
 // Callers of a file have limits by their keys, and get others when the file changes.
@@ -19,14 +21,14 @@ func TestCallersHaveTheLimitsOfTheirTier(t *testing.T) {
 			"limit_requests: 1/h\ntiers: {gold: {limit_requests: "+gold+"}}\ncallers: {shop: gold}\nupstreams: [{kind: demo}]\n"), 0o600))
 	}
 	write("3/h")
-	p := serve(t, "RELAY_CONFIG="+file)
+	p := relaytest.Serve(t, "RELAY_CONFIG="+file)
 	asks := func(key string) int {
-		req, err := http.NewRequest(http.MethodGet, p.url+"/v1/ai/chat?model=demo-fast&message=hi", nil)
+		req, err := http.NewRequest(http.MethodGet, p.URL+"/v1/ai/chat?model=demo-fast&message=hi", nil)
 		require.NoError(t, err)
 		req.Header.Set("Authorization", "Bearer "+key)
-		res, err := p.client.Do(req)
+		res, err := p.Client.Do(req)
 		require.NoError(t, err)
-		body(t, res)
+		relaytest.Body(t, res)
 		return res.StatusCode
 	}
 	require.Equal(t, http.StatusOK, asks("k-free-0123456789"))
@@ -37,7 +39,7 @@ func TestCallersHaveTheLimitsOfTheirTier(t *testing.T) {
 	require.Equal(t, http.StatusTooManyRequests, asks("k-shop-0123456789"))
 
 	write("1000/s")
-	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
-	require.Eventually(t, func() bool { return asks("k-shop-0123456789") == http.StatusOK }, patience, 20*time.Millisecond)
+	p.Signal(t, syscall.SIGHUP)
+	require.Eventually(t, func() bool { return asks("k-shop-0123456789") == http.StatusOK }, relaytest.Patience, 20*time.Millisecond)
 	require.Equal(t, http.StatusTooManyRequests, asks("k-free-0123456789"))
 }

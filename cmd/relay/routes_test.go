@@ -11,10 +11,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/websopy/relay/internal/relaytest"
 	"github.com/websopy/relay/internal/upstream/upstreamtest"
 )
 
@@ -36,31 +36,6 @@ func (f settingsFile) write(t *testing.T, content string) {
 	require.NoError(t, os.Rename(next, string(f)))
 }
 
-// waitN waits until the log has n lines of a message, and gives the last of them.
-func (p *process) waitN(t *testing.T, message string, n int) map[string]any {
-	t.Helper()
-	timeout := time.After(patience)
-	for {
-		var found []map[string]any
-		p.mu.Lock()
-		for _, line := range p.log {
-			if line["message"] == message {
-				found = append(found, line)
-			}
-		}
-		more := p.more
-		p.mu.Unlock()
-		if len(found) >= n {
-			return found[n-1]
-		}
-		select {
-		case <-more:
-		case <-timeout:
-			require.FailNow(t, "no such line in the log", "%s, %d times", message, n)
-		}
-	}
-}
-
 const (
 	readAgain = "the settings were read again"
 	refused   = "the settings have changed and can't be used: those from before hold"
@@ -76,10 +51,10 @@ models:
 default_model: fast
 `
 
-func models(t *testing.T, p *process) (ids []string) {
+func models(t *testing.T, p *relaytest.Relay) (ids []string) {
 	t.Helper()
 	var list struct{ Data []struct{ ID string } }
-	require.NoError(t, json.Unmarshal([]byte(body(t, p.ask(t, "/v1/models", ""))), &list))
+	require.NoError(t, json.Unmarshal([]byte(relaytest.Body(t, p.Ask(t, "/v1/models", ""))), &list))
 	for _, m := range list.Data {
 		ids = append(ids, m.ID)
 	}
@@ -87,37 +62,37 @@ func models(t *testing.T, p *process) (ids []string) {
 }
 
 func TestAFileSaysWhoAnswersWhat(t *testing.T) {
-	p := serve(t, "RELAY_CONFIG="+string(newSettingsFile(t, demos)))
+	p := relaytest.Serve(t, "RELAY_CONFIG="+string(newSettingsFile(t, demos)))
 	require.Equal(t, []string{"fast", "long"}, models(t, p))
-	_, last := read(t, p.ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hi"}]}`), true)
+	_, last := read(t, p.Ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hi"}]}`), true)
 	require.Equal(t, "done", last.Type)
-	require.Equal(t, "a", p.wait(t, "stream")["upstream"])
-	res := p.ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`)
+	require.Equal(t, "a", p.Wait(t, "stream")["upstream"])
+	res := p.Ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`)
 	require.Equal(t, http.StatusForbidden, res.StatusCode, "the upstream's name is the upstream's")
 }
 
 func TestSettingsAreReadAgainWholeOrNotAtAll(t *testing.T) {
 	f := newSettingsFile(t, demos)
-	p := serve(t, "RELAY_CONFIG="+string(f))
-	hangUp := func() { require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP)) }
+	p := relaytest.Serve(t, "RELAY_CONFIG="+string(f))
+	hangUp := func() { p.Signal(t, syscall.SIGHUP) }
 
-	running := p.ask(t, "/api/chat/stream", `{"model":"long","messages":[{"role":"user","content":"Hi"}]}`)
+	running := p.Ask(t, "/api/chat/stream", `{"model":"long","messages":[{"role":"user","content":"Hi"}]}`)
 	f.write(t, strings.ReplaceAll(demos, "long", "other"))
 	hangUp()
-	p.waitN(t, readAgain, 1)
+	p.WaitN(t, readAgain, 1)
 	require.Equal(t, []string{"fast", "other"}, models(t, p))
-	require.Equal(t, http.StatusForbidden, p.ask(t, "/api/chat/stream", `{"model":"long","messages":[{"role":"user","content":"Hi"}]}`).StatusCode)
+	require.Equal(t, http.StatusForbidden, p.Ask(t, "/api/chat/stream", `{"model":"long","messages":[{"role":"user","content":"Hi"}]}`).StatusCode)
 
 	f.write(t, demos+"  heartbeat: x\n")
 	hangUp()
-	problem := p.waitN(t, refused, 1)["problems"]
+	problem := p.WaitN(t, refused, 1)["problems"]
 	require.Contains(t, fmt.Sprint(problem), "relay.yaml:")
 	require.Equal(t, []string{"fast", "other"}, models(t, p))
 
 	f.write(t, demos+"heartbeat: 7s\n")
 	hangUp()
-	require.Equal(t, []any{"relay.yaml:8: heartbeat: has changed, which takes a restart"}, p.waitN(t, refused, 2)["problems"])
-	require.Contains(t, p.metric(t, "relay_config_reloads_total"), `relay_config_reloads_total{outcome="refused"} 2`)
+	require.Equal(t, []any{"relay.yaml:8: heartbeat: has changed, which takes a restart"}, p.WaitN(t, refused, 2)["problems"])
+	require.Contains(t, samples(t, p, "relay_config_reloads_total"), `relay_config_reloads_total{outcome="refused"} 2`)
 
 	_, last := read(t, running, true)
 	require.Equal(t, "done", last.Type, "what runs goes on, with what it began with")
@@ -125,9 +100,9 @@ func TestSettingsAreReadAgainWholeOrNotAtAll(t *testing.T) {
 
 func TestAChangeOfTheFileIsSeen(t *testing.T) {
 	f := newSettingsFile(t, demos)
-	p := serve(t, "RELAY_CONFIG="+string(f))
+	p := relaytest.Serve(t, "RELAY_CONFIG="+string(f))
 	f.write(t, strings.ReplaceAll(demos, "long", "seen"))
-	p.waitN(t, readAgain, 1)
+	p.WaitN(t, readAgain, 1)
 	require.Equal(t, []string{"fast", "seen"}, models(t, p))
 }
 
@@ -143,7 +118,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		return text + tier + "]\n"
 	}
 	f := newSettingsFile(t, content(a.URL))
-	p := serve(t, "RELAY_CONFIG="+string(f))
+	p := relaytest.Serve(t, "RELAY_CONFIG="+string(f))
 
 	stop := make(chan struct{})
 	var answered, failed atomic.Int64
@@ -156,7 +131,7 @@ func TestReloadUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				res, err := p.client.Post(p.url+"/api/chat/stream", "application/json",
+				res, err := p.Client.Post(p.URL+"/api/chat/stream", "application/json",
 					strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"Hi"}]}`))
 				if err != nil {
 					failed.Add(1)
@@ -180,8 +155,8 @@ func TestReloadUnderLoad(t *testing.T) {
 		case 2:
 			f.write(t, content(b.URL, a.URL))
 		}
-		require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
-		p.waitN(t, readAgain, i+1)
+		p.Signal(t, syscall.SIGHUP)
+		p.WaitN(t, readAgain, i+1)
 	}
 	close(stop)
 	clients.Wait()
@@ -199,7 +174,7 @@ models:
   gpt-*: [{upstream: eu}]
 default_model: smart
 `)
-	code, stdout, stderr := run(t, []string{"RELAY_CONFIG=" + string(f)}, "check")
+	code, stdout, stderr := relaytest.Run(t, []string{"RELAY_CONFIG=" + string(f)}, "check")
 	require.Zero(t, code, stderr)
 	require.Equal(t, `The settings can be used.
 upstream openai: openai, https://api.openai.com/v1
@@ -218,7 +193,7 @@ gpt-*
   1. eu
 `, stdout)
 
-	code, stdout, _ = run(t, []string{"UPSTREAM_KIND=demo", "UPSTREAM_1_KIND=demo", "UPSTREAM_1_MODEL=demo-fast"}, "check")
+	code, stdout, _ = relaytest.Run(t, []string{"UPSTREAM_KIND=demo", "UPSTREAM_1_KIND=demo", "UPSTREAM_1_MODEL=demo-fast"}, "check")
 	require.Zero(t, code)
 	require.Equal(t, `The settings can be used.
 upstream demo: demo, in this process
@@ -233,7 +208,7 @@ any other model
   2. demo-1 as demo-fast
 `, stdout)
 
-	code, _, stderr = run(t, []string{"RELAY_CONFIG=/absent.yaml"}, "check")
+	code, _, stderr = relaytest.Run(t, []string{"RELAY_CONFIG=/absent.yaml"}, "check")
 	require.Equal(t, 2, code)
 	require.Contains(t, stderr, "RELAY_CONFIG: open the file: no such file or directory")
 }

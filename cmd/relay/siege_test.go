@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,25 +14,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/relaytest"
 )
-
-// gauge is the value of a metric without labels.
-func (p *process) gauge(t *testing.T, name string) float64 {
-	t.Helper()
-	res, err := p.client.Get("http://" + p.metrics + "/metrics")
-	require.NoError(t, err)
-	found := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(body(t, res))
-	require.NotNil(t, found, name)
-	value, err := strconv.ParseFloat(found[1], 64)
-	require.NoError(t, err)
-	return value
-}
-
-// until waits until a metric is as it should be.
-func (p *process) until(t *testing.T, name string, is func(float64) bool) {
-	t.Helper()
-	require.Eventually(t, func() bool { return is(p.gauge(t, name)) }, patience, 20*time.Millisecond, name)
-}
 
 // deaf is a connection that reads until its client goes deaf.
 type deaf struct {
@@ -77,9 +59,9 @@ func TestASocketThatIsNotReadFreesItsStreams(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const writeTimeout = 2 * time.Second
-			p := serve(t, "RELAY_WRITE_TIMEOUT=2s", "UPSTREAM_KIND=openai", "UPSTREAM_API_KEY=k-1", "UPSTREAM_MODEL=m",
+			p := relaytest.Serve(t, "RELAY_WRITE_TIMEOUT=2s", "UPSTREAM_KIND=openai", "UPSTREAM_API_KEY=k-1", "UPSTREAM_MODEL=m",
 				"UPSTREAM_BASE_URL="+flood.URL)
-			idle := p.gauge(t, "go_goroutines")
+			idle := p.Gauge(t, "go_goroutines")
 			deafened := make(chan struct{})
 			dial := func(ctx context.Context, _, addr string) (net.Conn, error) {
 				conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
@@ -99,7 +81,7 @@ func TestASocketThatIsNotReadFreesItsStreams(t *testing.T) {
 			defer asking.Wait()
 			defer leave()
 			ask := func(method, path string) {
-				req, _ := http.NewRequestWithContext(ctx, method, p.url+path, strings.NewReader(question))
+				req, _ := http.NewRequestWithContext(ctx, method, p.URL+path, strings.NewReader(question))
 				req.Header.Set("Content-Type", "application/json")
 				if res, err := transport.RoundTrip(req); err == nil {
 					<-ctx.Done()
@@ -107,14 +89,14 @@ func TestASocketThatIsNotReadFreesItsStreams(t *testing.T) {
 				}
 			}
 			asking.Go(func() { ask(http.MethodPost, "/api/chat/stream") })
-			p.until(t, "relay_streams_open", func(n float64) bool { return n == 1 })
+			p.Until(t, "relay_streams_open", func(n float64) bool { return n == 1 })
 			close(deafened)
 			for range 95 {
 				asking.Go(func() { ask(tc.method, tc.path) })
 			}
-			p.until(t, "go_goroutines", func(n float64) bool { return n > idle+50 })
+			p.Until(t, "go_goroutines", func(n float64) bool { return n > idle+50 })
 			began := time.Now()
-			p.until(t, "go_goroutines", func(n float64) bool { return n < idle+20 })
+			p.Until(t, "go_goroutines", func(n float64) bool { return n < idle+20 })
 			t.Logf("free after %v", time.Since(began))
 			require.Less(t, time.Since(began), 5*writeTimeout)
 		})
@@ -122,33 +104,33 @@ func TestASocketThatIsNotReadFreesItsStreams(t *testing.T) {
 }
 
 func TestALogThatNobodyReadsAnyMoreCutsNoStream(t *testing.T) {
-	p := serve(t)
-	res := p.ask(t, "/api/chat/stream", strings.Replace(question, "demo-fast", "demo", 1))
-	require.NoError(t, p.stderr.Close())
+	p := relaytest.Serve(t)
+	res := p.Ask(t, "/api/chat/stream", strings.Replace(question, "demo-fast", "demo", 1))
+	p.CloseOutput()
 	for range 3 {
-		p.status(t, "/nowhere") // each a line
+		p.Status(t, "/nowhere") // each a line
 	}
 	_, last := read(t, res, true)
 	require.Equal(t, "done", last.Type)
-	p.until(t, "relay_log_lines_lost_total", func(n float64) bool { return n >= 3 })
-	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
-	require.Zero(t, p.exit(t))
+	p.Until(t, "relay_log_lines_lost_total", func(n float64) bool { return n >= 3 })
+	p.Signal(t, syscall.SIGTERM)
+	require.Zero(t, p.Exit(t))
 }
 
 func TestConnectionsThatCanNotBeTakenAreWarnedOf(t *testing.T) {
-	p := serveBy(t, exec.Command("sh", "-c", `ulimit -n 32; exec "$0"`, binary))
+	p := relaytest.ServeBy(t, exec.Command("sh", "-c", `ulimit -n 32; exec "$0"`, relaytest.Binary(t)))
 	var conns []net.Conn
 	for range 40 {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.URL, "http://"))
 		require.NoError(t, err)
 		conns = append(conns, conn)
 	}
-	line := p.wait(t, "a connection could not be taken (see ulimit -n)")
+	line := p.Wait(t, "a connection could not be taken (see ulimit -n)")
 	require.Equal(t, "warn", line["level"])
 	require.Contains(t, line["error"], "too many open files")
 	for _, conn := range conns {
 		conn.Close()
 	}
-	require.Eventually(t, func() bool { return p.status(t, "/healthz") == 200 }, patience, 100*time.Millisecond,
+	require.Eventually(t, func() bool { return p.Status(t, "/healthz") == 200 }, relaytest.Patience, 100*time.Millisecond,
 		"and then it goes on")
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/relaytest"
 )
 
 // openings are an answer's first events, in each wire format: text in more than one event, so that the general reading
@@ -52,11 +54,10 @@ func TestTheStackOfAStream(t *testing.T) {
 		streams = 200
 		most    = 22 << 10 // bytes a stream, with those of its connections: 19 KiB, and 27 when one stack has doubled
 	)
-	plain := binary
+	plain := relaytest.Binary(t)
 	if raceEnabled { // the race detector's frames are others
 		plain = filepath.Join(t.TempDir(), "relay")
-		out, err := exec.Command("go", "build", "-o", plain, ".").CombinedOutput()
-		require.NoError(t, err, string(out))
+		require.NoError(t, relaytest.Build(plain))
 	}
 	for name, tc := range openings {
 		t.Run(name, func(t *testing.T) {
@@ -70,9 +71,9 @@ func TestTheStackOfAStream(t *testing.T) {
 				<-req.Context().Done()
 			}))
 			defer provider.Close()
-			p := serveBy(t, exec.Command(plain), "UPSTREAM_KIND="+tc.kind, "UPSTREAM_API_KEY=k-0123456789",
+			p := relaytest.ServeBy(t, exec.Command(plain), "UPSTREAM_KIND="+tc.kind, "UPSTREAM_API_KEY=k-0123456789",
 				"UPSTREAM_MODEL=m", "UPSTREAM_BASE_URL="+provider.URL+tc.base)
-			before := p.gauge(t, "go_memstats_stack_inuse_bytes")
+			before := p.Gauge(t, "go_memstats_stack_inuse_bytes")
 			var asking sync.WaitGroup
 			defer asking.Wait()
 			client := &http.Client{Transport: &http.Transport{}}
@@ -84,7 +85,7 @@ func TestTheStackOfAStream(t *testing.T) {
 				}
 			}()
 			for range streams {
-				res, err := client.Post(p.url+"/api/chat/stream", "application/json", strings.NewReader(question))
+				res, err := client.Post(p.URL+"/api/chat/stream", "application/json", strings.NewReader(question))
 				require.NoError(t, err)
 				open = append(open, res.Body)
 				begun <- struct{}{}
@@ -95,8 +96,8 @@ func TestTheStackOfAStream(t *testing.T) {
 					read = read[:len(read)+n]
 				}
 			}
-			p.until(t, "relay_streams_open", func(n float64) bool { return n == streams })
-			each := (p.gauge(t, "go_memstats_stack_inuse_bytes") - before) / streams
+			p.Until(t, "relay_streams_open", func(n float64) bool { return n == streams })
+			each := (p.Gauge(t, "go_memstats_stack_inuse_bytes") - before) / streams
 			t.Logf("%.1f KiB of stack a stream", each/1024)
 			require.Less(t, each, float64(most))
 		})

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/relaytest"
 )
 
 // wantsItBack is a DeepSeek that calls a tool, and refuses what follows without its thinking.
@@ -50,20 +52,20 @@ func stateIn(t *testing.T, res *http.Response) string {
 }
 
 func TestASecondTurnThroughTwoRelays(t *testing.T) {
-	inner := serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+wantsItBack(t).URL, "UPSTREAM_MODEL=m", "UPSTREAM_FAMILY=deepseek")
-	outer := serve(t, "UPSTREAM_KIND=websopy", "UPSTREAM_BASE_URL="+inner.url)
+	inner := relaytest.Serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+wantsItBack(t).URL, "UPSTREAM_MODEL=m", "UPSTREAM_FAMILY=deepseek")
+	outer := relaytest.Serve(t, "UPSTREAM_KIND=websopy", "UPSTREAM_BASE_URL="+inner.URL)
 	const turn = `{"role":"user","content":"How is the weather?"}`
 	for name, extra := range map[string]string{"streamed": ``, "whole": `"stream":false,`, "resumable": `"resumable":true,`} {
 		t.Run(name, func(t *testing.T) {
-			state := stateIn(t, outer.ask(t, "/api/chat/stream", `{`+extra+`"messages":[`+turn+`]}`))
+			state := stateIn(t, outer.Ask(t, "/api/chat/stream", `{`+extra+`"messages":[`+turn+`]}`))
 			next := func(state string) string {
 				return `{"messages":[` + turn + `,{"role":"assistant","content":"","tool_calls":[{"id":"c1","type":"function",` +
 					`"function":{"name":"f","arguments":"{ }"}}],"state":"` + state + `"},{"role":"tool","tool_call_id":"c1","content":"4 degrees"}]}`
 			}
-			text, last := read(t, outer.ask(t, "/api/chat/stream", next(state)), true)
+			text, last := read(t, outer.Ask(t, "/api/chat/stream", next(state)), true)
 			require.Equal(t, "It worked.", text)
 			require.Equal(t, "done", last.Type)
-			_, last = read(t, outer.ask(t, "/api/chat/stream", next(state[:len(state)-1])), false)
+			_, last = read(t, outer.Ask(t, "/api/chat/stream", next(state[:len(state)-1])), false)
 			require.Equal(t, "upstream_rejected", last.Code, "a broken state is none")
 		})
 	}

@@ -10,17 +10,19 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/relaytest"
 )
 
 // heap is what the relay's heap has in use, in bytes, once the garbage is gone.
-func (p *process) heap(t *testing.T) int {
+func heap(t *testing.T, p *relaytest.Relay) int {
 	t.Helper()
 	for range 3 { // what a pool keeps takes two
-		res, err := p.client.Get("http://" + p.metrics + "/debug/pprof/heap?gc=1")
+		res, err := p.Client.Get("http://" + p.Admin + "/debug/pprof/heap?gc=1")
 		require.NoError(t, err)
-		require.NotEmpty(t, body(t, res))
+		require.NotEmpty(t, relaytest.Body(t, res))
 	}
-	return int(p.gauge(t, "go_memstats_heap_alloc_bytes"))
+	return int(p.Gauge(t, "go_memstats_heap_alloc_bytes"))
 }
 
 // unended is a body that is sent but for its end.
@@ -42,7 +44,7 @@ func (e *unended) Read(p []byte) (int, error) {
 
 // besiege sends requests at once over HTTP/2, each with a body of a MiB that does not end. When each was sent, but for
 // its end, or answered, it looks at what the relay has.
-func (p *process) besiege(t *testing.T, requests int, look func(), method, path string, headers ...string) {
+func besiege(t *testing.T, p *relaytest.Relay, requests int, look func(), method, path string, headers ...string) {
 	t.Helper()
 	transport := &http.Transport{Protocols: new(http.Protocols)}
 	transport.Protocols.SetUnencryptedHTTP2(true)
@@ -55,7 +57,7 @@ func (p *process) besiege(t *testing.T, requests int, look func(), method, path 
 	for range requests {
 		there.Add(1)
 		once := sync.OnceFunc(there.Done)
-		req, err := http.NewRequestWithContext(ctx, method, p.url+path, &unended{bytes.NewReader(mib), once, ctx.Done()})
+		req, err := http.NewRequestWithContext(ctx, method, p.URL+path, &unended{bytes.NewReader(mib), once, ctx.Done()})
 		require.NoError(t, err)
 		for i := 0; i < len(headers); i += 2 {
 			req.Header.Set(headers[i], headers[i+1])
@@ -72,7 +74,7 @@ func (p *process) besiege(t *testing.T, requests int, look func(), method, path 
 	select {
 	case <-sent:
 		look()
-	case <-time.After(4 * patience): // the race detector looks at every byte, several times
+	case <-time.After(4 * relaytest.Patience): // the race detector looks at every byte, several times
 		t.Error("the bodies are neither taken nor refused")
 	}
 }
@@ -105,34 +107,34 @@ func TestBodiesOfStrangersTakeNoMemory(t *testing.T) {
 			[]string{"Authorization", "Bearer " + key}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := serve(t, "RELAY_API_KEYS="+key, slowBodies)
-			idle := p.heap(t)
+			p := relaytest.Serve(t, "RELAY_API_KEYS="+key, slowBodies)
+			idle := heap(t, p)
 			headers := append(attack.headers, "Content-Type", "application/json")
-			p.besiege(t, 150, func() { p.holds(t, idle+attack.most<<20) }, attack.method, attack.path, headers...)
+			besiege(t, p, 150, func() { holds(t, p, idle+attack.most<<20) }, attack.method, attack.path, headers...)
 		})
 	}
 }
 
 // holds waits until the relay has no more than that in use, in bytes: requests that are refused are over a moment after
 // their answers.
-func (p *process) holds(t *testing.T, most int) {
+func holds(t *testing.T, p *relaytest.Relay, most int) {
 	t.Helper()
-	heap := p.heap(t)
-	for end := time.Now().Add(patience); heap > most && time.Now().Before(end); heap = p.heap(t) {
+	held := heap(t, p)
+	for end := time.Now().Add(relaytest.Patience); held > most && time.Now().Before(end); held = heap(t, p) {
 		time.Sleep(20 * time.Millisecond)
 	}
-	require.LessOrEqual(t, heap, most)
+	require.LessOrEqual(t, held, most)
 }
 
 func TestBodiesOnAnOpenRelayAreBounded(t *testing.T) {
-	p := serve(t, slowBodies)
-	idle := p.heap(t)
+	p := relaytest.Serve(t, slowBodies)
+	idle := heap(t, p)
 	look := func() {
-		p.holds(t, idle+(128+16)<<20)
-		require.Greater(t, p.gauge(t, "relay_body_bytes"), 120.0*(1<<20), "the bodies that were taken are still there")
+		holds(t, p, idle+(128+16)<<20)
+		require.Greater(t, p.Gauge(t, "relay_body_bytes"), 120.0*(1<<20), "the bodies that were taken are still there")
 	}
-	p.besiege(t, 300, look, http.MethodPost, "/api/chat/stream", "Content-Type", "application/json")
-	p.until(t, "relay_body_bytes", func(n float64) bool { return n == 0 })
-	text, _ := read(t, p.ask(t, "/api/chat/stream", question), true)
+	besiege(t, p, 300, look, http.MethodPost, "/api/chat/stream", "Content-Type", "application/json")
+	p.Until(t, "relay_body_bytes", func(n float64) bool { return n == 0 })
+	text, _ := read(t, p.Ask(t, "/api/chat/stream", question), true)
 	require.NotEmpty(t, text, "afterwards it answers as ever")
 }

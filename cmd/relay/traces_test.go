@@ -2,12 +2,14 @@ package main_test
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/websopy/relay/internal/redistest"
+	"github.com/websopy/relay/internal/relaytest"
 	"github.com/websopy/relay/internal/upstream/upstreamtest"
 )
 
@@ -58,7 +61,7 @@ func (r *receiver) settings(more ...string) []string {
 // wait returns the spans of a kind when there are n of them, in the order in which they began.
 func (r *receiver) wait(t *testing.T, kind otlp.Span_SpanKind, n int) []*otlp.Span {
 	t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(relaytest.Patience)
 	for {
 		var found []*otlp.Span
 		r.mu.Lock()
@@ -115,11 +118,11 @@ func TestATraceHasEveryAttempt(t *testing.T) {
 		second.ServeHTTP(w, req)
 	}))
 	t.Cleanup(front.Close)
-	p := serve(t, traces.settings("RELAY_API_KEYS=web:0123456789abcdef",
+	p := relaytest.Serve(t, traces.settings("RELAY_API_KEYS=web:0123456789abcdef",
 		"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+first.URL, "UPSTREAM_API_KEY=sk-1", "UPSTREAM_MODEL=gpt", "UPSTREAM_RETRIES=1",
 		"UPSTREAM_1_KIND=anthropic", "UPSTREAM_1_BASE_URL="+front.URL, "UPSTREAM_1_API_KEY=sk-2", "UPSTREAM_1_MODEL=claude")...)
 	const inbound, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-	res := p.ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"do not tell"}]}`, "Authorization", "Bearer 0123456789abcdef",
+	res := p.Ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"do not tell"}]}`, "Authorization", "Bearer 0123456789abcdef",
 		"Traceparent", "00-"+inbound+"-"+parent+"-01", "Baggage", "secret=1", "X-Request-Id", "request-7")
 	_, last := read(t, res, true)
 	require.Equal(t, "done", last.Type)
@@ -129,7 +132,7 @@ func TestATraceHasEveryAttempt(t *testing.T) {
 	require.Equal(t, parent, hex.EncodeToString(stream.ParentSpanId))
 	require.Equal(t, "completed", attributes(stream)["relay.reason"])
 	require.Equal(t, "request-7", attributes(stream)["relay.request_id"])
-	require.Equal(t, inbound, p.wait(t, "stream")["trace_id"])
+	require.Equal(t, inbound, p.Wait(t, "stream")["trace_id"])
 
 	attempts := traces.wait(t, client, 3)
 	for i, want := range []string{"gpt", "gpt", "claude"} {
@@ -158,9 +161,9 @@ func TestATraceHasEveryAttempt(t *testing.T) {
 
 func TestAStrangersTraceIsPointedToOnly(t *testing.T) {
 	traces := newReceiver(t)
-	p := serve(t, traces.settings()...)
+	p := relaytest.Serve(t, traces.settings()...)
 	const inbound = "4bf92f3577b34da6a3ce929d0e0e4736"
-	read(t, p.ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`,
+	read(t, p.Ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`,
 		"Traceparent", "00-"+inbound+"-00f067aa0ba902b7-01"), true)
 	stream := traces.wait(t, server, 1)[0]
 	require.NotEqual(t, inbound, hex.EncodeToString(stream.TraceId))
@@ -170,9 +173,9 @@ func TestAStrangersTraceIsPointedToOnly(t *testing.T) {
 
 func TestBothLanesOfAHedgeAreInTheTrace(t *testing.T) {
 	traces := newReceiver(t)
-	p := serve(t, traces.settings("UPSTREAM_KIND=demo", "UPSTREAM_MODEL=demo-slow", "RELAY_HEDGE_AFTER=50ms",
+	p := relaytest.Serve(t, traces.settings("UPSTREAM_KIND=demo", "UPSTREAM_MODEL=demo-slow", "RELAY_HEDGE_AFTER=50ms",
 		"UPSTREAM_1_KIND=demo", "UPSTREAM_1_MODEL=demo-fast")...)
-	read(t, p.ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hi"}]}`), true)
+	read(t, p.Ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hi"}]}`), true)
 	stream := traces.wait(t, server, 1)[0]
 	came := make(map[string]string)
 	for _, s := range traces.wait(t, client, 2) {
@@ -186,11 +189,11 @@ func TestAReaderAtAnotherReplicaPointsToTheGeneration(t *testing.T) {
 	traces := newReceiver(t)
 	redis := redistest.Start(t)
 	settings := traces.settings("RELAY_STORE=redis", "RELAY_REDIS_URL="+redis.URL())
-	a, b := serve(t, settings...), serve(t, settings...)
-	res := a.ask(t, "/api/chat/stream", `{"model":"demo-fast","resumable":true,"messages":[{"role":"user","content":"Hi"}]}`)
+	a, b := relaytest.Serve(t, settings...), relaytest.Serve(t, settings...)
+	res := a.Ask(t, "/api/chat/stream", `{"model":"demo-fast","resumable":true,"messages":[{"role":"user","content":"Hi"}]}`)
 	id := res.Header.Get("X-Stream-Id")
 	read(t, res, true)
-	_, last := read(t, b.ask(t, "/api/chat/stream/"+id, ""), false)
+	_, last := read(t, b.Ask(t, "/api/chat/stream/"+id, ""), false)
 	require.Equal(t, "done", last.Type)
 
 	generation := traces.wait(t, internal, 1)[0]
@@ -208,7 +211,7 @@ func TestAReaderAtAnotherReplicaPointsToTheGeneration(t *testing.T) {
 	require.Equal(t, generation.SpanId, reader.Links[0].SpanId)
 	require.Equal(t, generation.TraceId, reader.Links[0].TraceId)
 	require.NotEqual(t, generation.TraceId, reader.TraceId)
-	require.Equal(t, hex.EncodeToString(generation.TraceId), a.wait(t, "generation")["trace_id"])
+	require.Equal(t, hex.EncodeToString(generation.TraceId), a.Wait(t, "generation")["trace_id"])
 }
 
 func TestWithoutAnEndpointThereAreNoTraces(t *testing.T) {
@@ -218,15 +221,15 @@ func TestWithoutAnEndpointThereAreNoTraces(t *testing.T) {
 		{"OTEL_TRACES_EXPORTER=none", "OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL},
 		nil,
 	} {
-		p := serve(t, off...)
-		read(t, p.ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`), true)
-		require.NotContains(t, p.wait(t, "stream"), "trace_id")
-		p.signal(t)
-		require.Zero(t, p.exit(t))
+		p := relaytest.Serve(t, off...)
+		read(t, p.Ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`), true)
+		require.NotContains(t, p.Wait(t, "stream"), "trace_id")
+		p.Signal(t, syscall.SIGTERM)
+		require.Zero(t, p.Exit(t))
 	}
 	require.Empty(t, traces.spans)
 
-	code, _, stderr := run(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "RELAY_ADDR=127.0.0.1:0"})
+	code, _, stderr := relaytest.Run(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "RELAY_ADDR=127.0.0.1:0"})
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "OTEL_EXPORTER_OTLP_PROTOCOL: \"grpc\" is not spoken")
 }
@@ -235,17 +238,17 @@ func TestWithoutAnEndpointThereAreNoTraces(t *testing.T) {
 func TestAReceiverThatIsAwayHarmsNobody(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
-	p := serve(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+gone.URL, "OTEL_BSP_SCHEDULE_DELAY=10")
-	_, last := read(t, p.ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`), true)
+	p := relaytest.Serve(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+gone.URL, "OTEL_BSP_SCHEDULE_DELAY=10")
+	_, last := read(t, p.Ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`), true)
 	require.Equal(t, "done", last.Type)
 	began := time.Now()
-	p.signal(t)
-	require.Zero(t, p.exit(t))
+	p.Signal(t, syscall.SIGTERM)
+	require.Zero(t, p.Exit(t))
 	require.Less(t, time.Since(began), 10*time.Second)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, line := range p.log {
-		require.Contains(t, line, "level", "no line that is not the log's: %v", line)
-		require.False(t, strings.HasPrefix(fmt.Sprint(line["message"]), "20"), "%v", line)
+	for text := range strings.Lines(p.Log()) {
+		var line map[string]any
+		require.NoError(t, json.Unmarshal([]byte(text), &line), "no line that is not the log's: %s", text)
+		require.Contains(t, line, "level", text)
+		require.False(t, strings.HasPrefix(fmt.Sprint(line["message"]), "20"), text)
 	}
 }

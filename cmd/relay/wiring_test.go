@@ -9,11 +9,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/websopy/relay/internal/relaytest"
 	"github.com/websopy/relay/internal/upstream/upstreamtest"
 )
 
@@ -56,10 +58,10 @@ func dial(t *testing.T, addr, says string) net.Conn {
 }
 
 // askDeaf asks for an answer without end and never reads it.
-func (p *process) askDeaf(t *testing.T, question string) {
+func askDeaf(t *testing.T, p *relaytest.Relay, question string) {
 	t.Helper()
 	request := fmt.Sprintf("POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(question), question)
-	require.NoError(t, dial(t, p.url, request).(*net.TCPConn).SetReadBuffer(4<<10))
+	require.NoError(t, dial(t, p.URL, request).(*net.TCPConn).SetReadBuffer(4<<10))
 }
 
 // with returns the question with another model.
@@ -83,30 +85,30 @@ func TestNothingReachesTheProviderButWhatTheOperatorLets(t *testing.T) {
 	settings := []string{"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL=" + provider.URL, "UPSTREAM_MODELS=ok", "UPSTREAM_MODEL=ok"}
 	const start = `{"messages":[{"role":"user","content":"hi"}],"model":"ok",`
 
-	p := serve(t, settings...)
+	p := relaytest.Serve(t, settings...)
 	for _, field := range []string{`"Model":"expensive"`, `"MODEL":"expensive"`, `"\u004dodel":"expensive"`, `"n":128`, `"store":true`, `"background":true`,
 		`"previous_response_id":"resp_1"`, `"input":"x"`, `"top_k":` + strings.Repeat("9", 1<<19), `"model":".."`} {
-		res := p.ask(t, "/api/chat", start+field+"}")
+		res := p.Ask(t, "/api/chat", start+field+"}")
 		require.Equal(t, http.StatusBadRequest, res.StatusCode, "%.40s", field)
-		require.Contains(t, body(t, res), `"code":"invalid_request"`)
+		require.Contains(t, relaytest.Body(t, res), `"code":"invalid_request"`)
 	}
-	res := p.ask(t, "/api/chat", start+`"top_k":5,"models":["expensive"],"route":"fallback","service_tier":"priority","web_search_options":{},"guided_regex":"(a*)*"}`)
-	require.Contains(t, body(t, res), "[DONE]")
+	res := p.Ask(t, "/api/chat", start+`"top_k":5,"models":["expensive"],"route":"fallback","service_tier":"priority","web_search_options":{},"guided_regex":"(a*)*"}`)
+	require.Contains(t, relaytest.Body(t, res), "[DONE]")
 	require.Equal(t, "models, route, service_tier, web_search_options, guided_regex", res.Header.Get("X-Relay-Ignored"))
 	require.JSONEq(t, start+`"stream":true,"stream_options":{"include_usage":true},"top_k":5}`, <-asked)
 
-	p = serve(t, append(settings, "UPSTREAM_PASS=service_tier, n")...)
-	require.Contains(t, body(t, p.ask(t, "/api/chat", start+`"n":2,"service_tier":"flex","route":"fallback"}`)), "[DONE]")
+	p = relaytest.Serve(t, append(settings, "UPSTREAM_PASS=service_tier, n")...)
+	require.Contains(t, relaytest.Body(t, p.Ask(t, "/api/chat", start+`"n":2,"service_tier":"flex","route":"fallback"}`)), "[DONE]")
 	require.JSONEq(t, start+`"stream":true,"stream_options":{"include_usage":true},"n":2,"service_tier":"flex"}`, <-asked)
 }
 
 func TestConnectionsThatSayNothing(t *testing.T) {
-	p := serve(t)
+	p := relaytest.Serve(t)
 	const settings, ping = "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x08\x06\x00\x00\x00\x00\x00" // frames: an empty one, a head
-	silent, admin, http2 := dial(t, p.url, ""), dial(t, p.metrics, ""), dial(t, p.url, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+settings)
+	silent, admin, http2 := dial(t, p.URL, ""), dial(t, p.Admin, ""), dial(t, p.URL, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+settings)
 	t.Parallel() // the silence goes on while other tests run
 	for _, conn := range []net.Conn{silent, admin, http2} {
-		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+		require.NoError(t, conn.SetDeadline(time.Now().Add(relaytest.Patience)))
 	}
 	_, err := io.ReadAll(io.MultiReader(silent, admin))
 	require.NoError(t, err, "both are closed")
@@ -121,7 +123,7 @@ func TestConnectionsThatSayNothing(t *testing.T) {
 
 func TestWhatIsRefused(t *testing.T) {
 	const key, redis, providers = "k-shop-0123456789", "redis://:k-redis@127.0.0.1:1", "k-provider-0123456789"
-	p := serve(t, "RELAY_API_KEYS=shop:"+key, "RELAY_REDIS_URL="+redis, "RELAY_CORS_ORIGINS=https://shop.example", "RELAY_MAX_BODY=100", "RELAY_UI=false",
+	p := relaytest.Serve(t, "RELAY_API_KEYS=shop:"+key, "RELAY_REDIS_URL="+redis, "RELAY_CORS_ORIGINS=https://shop.example", "RELAY_MAX_BODY=100", "RELAY_UI=false",
 		"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL=http://127.0.0.1:1", "UPSTREAM_API_KEY="+providers)
 	for name, tc := range map[string]struct {
 		path, question, fill string
@@ -136,16 +138,16 @@ func TestWhatIsRefused(t *testing.T) {
 		"a path that has everybody's secrets": {"/a/" + key + "/" + redis + "/" + providers, "", "", http.StatusNotFound, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			res := p.ask(t, tc.path, tc.question, "Authorization", "Bearer "+key, "X-Fill", tc.fill)
+			res := p.Ask(t, tc.path, tc.question, "Authorization", "Bearer "+key, "X-Fill", tc.fill)
 			require.Equal(t, tc.status, res.StatusCode)
-			require.Contains(t, body(t, res), tc.says)
+			require.Contains(t, relaytest.Body(t, res), tc.says)
 		})
 	}
-	require.Equal(t, "https://shop.example", p.ask(t, "/healthz", "", "Origin", "https://shop.example").Header.Get("Access-Control-Allow-Origin"))
-	p.signal(t)
-	require.Equal(t, 0, p.exit(t))
-	require.Contains(t, fmt.Sprint(p.log), "/a/***/***/***")
-	require.NotContains(t, fmt.Sprint(p.log), "k-")
+	require.Equal(t, "https://shop.example", p.Ask(t, "/healthz", "", "Origin", "https://shop.example").Header.Get("Access-Control-Allow-Origin"))
+	p.Signal(t, syscall.SIGTERM)
+	require.Equal(t, 0, p.Exit(t))
+	require.Contains(t, p.Log(), "/a/***/***/***")
+	require.NotContains(t, p.Log(), "k-")
 }
 
 func TestThereAreOnlySoManyPlaces(t *testing.T) {
@@ -155,22 +157,22 @@ func TestThereAreOnlySoManyPlaces(t *testing.T) {
 		"RELAY_RESUME_BYTES=100KiB": `"there is no room for another resumable stream.*"code":"overloaded"`,
 	} {
 		t.Run(setting, func(t *testing.T) {
-			p := serve(t, setting, "RELAY_API_KEYS=shop:k-shop-0123456789")
+			p := relaytest.Serve(t, setting, "RELAY_API_KEYS=shop:k-shop-0123456789")
 			key := []string{"Authorization", "Bearer k-shop-0123456789"}
-			require.Equal(t, http.StatusOK, p.ask(t, "/api/chat/stream", resumable(with("demo-long")), key...).StatusCode)
-			second := p.ask(t, "/api/chat/stream", resumable(question), key...)
+			require.Equal(t, http.StatusOK, p.Ask(t, "/api/chat/stream", resumable(with("demo-long")), key...).StatusCode)
+			second := p.Ask(t, "/api/chat/stream", resumable(question), key...)
 			require.NotEqual(t, http.StatusOK, second.StatusCode)
 			require.NotEmpty(t, second.Header.Get("Retry-After"))
-			require.Regexp(t, refusal, body(t, second))
+			require.Regexp(t, refusal, relaytest.Body(t, second))
 		})
 	}
 }
 
 // One caller has all places and asks for more all the time. The other one comes back when it was told to.
 func TestACallerThatAsksMoreOftenDoesNotKeepOthersOut(t *testing.T) {
-	p := serve(t, "RELAY_MAX_STREAMS=2", "RELAY_API_KEYS=greedy:k-greedy-0123456789,polite:k-polite-0123456789")
+	p := relaytest.Serve(t, "RELAY_MAX_STREAMS=2", "RELAY_API_KEYS=greedy:k-greedy-0123456789,polite:k-polite-0123456789")
 	start := func(key string) (status int, id string, wait time.Duration) {
-		res := p.ask(t, "/api/chat/stream", resumable(with("demo-long")), "Authorization", "Bearer "+key)
+		res := p.Ask(t, "/api/chat/stream", resumable(with("demo-long")), "Authorization", "Bearer "+key)
 		seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
 		return res.StatusCode, res.Header.Get("X-Stream-Id"), time.Duration(seconds) * time.Second
 	}
@@ -179,7 +181,7 @@ func TestACallerThatAsksMoreOftenDoesNotKeepOthersOut(t *testing.T) {
 	status, _, wait := start("k-polite-0123456789")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Positive(t, wait)
-	stop := p.ask(t, "/api/chat/stream/"+first+"/stop", " ", "Authorization", "Bearer k-greedy-0123456789")
+	stop := p.Ask(t, "/api/chat/stream/"+first+"/stop", " ", "Authorization", "Bearer k-greedy-0123456789")
 	require.Equal(t, http.StatusAccepted, stop.StatusCode)
 	for deadline := time.Now().Add(wait); time.Now().Before(deadline); {
 		status, _, _ = start("k-greedy-0123456789")
@@ -191,50 +193,50 @@ func TestACallerThatAsksMoreOftenDoesNotKeepOthersOut(t *testing.T) {
 
 // Each request leaves at once, and its answer goes on: what costs money is the answer.
 func TestAnswersThatNobodyReadsAreCounted(t *testing.T) {
-	p := serve(t, "RELAY_MAX_STREAMS=3")
+	p := relaytest.Serve(t, "RELAY_MAX_STREAMS=3")
 	statuses := map[int]int{}
 	for range 20 {
-		res := p.ask(t, "/api/chat/stream?message=q&model=demo-long", "")
+		res := p.Ask(t, "/api/chat/stream?message=q&model=demo-long", "")
 		statuses[res.StatusCode]++
 		res.Body.Close()
-		require.Eventually(t, func() bool { return p.metric(t, "relay_streams_open") == "relay_streams_open 0" }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return samples(t, p, "relay_streams_open") == "relay_streams_open 0" }, relaytest.Patience, time.Millisecond)
 	}
 	require.Equal(t, map[int]int{http.StatusOK: 3, http.StatusServiceUnavailable: 17}, statuses)
-	require.Equal(t, "relay_resume_live 3", p.metric(t, "relay_resume_live"))
+	require.Equal(t, "relay_resume_live 3", samples(t, p, "relay_resume_live"))
 }
 
 func TestHowLongAnswersAreKept(t *testing.T) {
-	ask := func(p *process) (id string) {
-		res := p.ask(t, "/api/chat/stream", resumable(question))
-		body(t, res)
+	ask := func(p *relaytest.Relay) (id string) {
+		res := p.Ask(t, "/api/chat/stream", resumable(question))
+		relaytest.Body(t, res)
 		return res.Header.Get("X-Stream-Id")
 	}
-	require.Empty(t, ask(serve(t, "RELAY_STORE=off")))
-	long, short := serve(t), serve(t, "RELAY_RESUME_RETENTION=1s")
-	require.Equal(t, http.StatusOK, long.status(t, "/api/chat/stream/"+ask(long)))
+	require.Empty(t, ask(relaytest.Serve(t, "RELAY_STORE=off")))
+	long, short := relaytest.Serve(t), relaytest.Serve(t, "RELAY_RESUME_RETENTION=1s")
+	require.Equal(t, http.StatusOK, long.Status(t, "/api/chat/stream/"+ask(long)))
 	id := ask(short)
 	require.NotEmpty(t, id)
-	require.Eventually(t, func() bool { return short.status(t, "/api/chat/stream/"+id) == http.StatusNotFound }, patience, 50*time.Millisecond)
-	lost := serve(t, "RELAY_RESUME_GRACE=0s")
-	lost.ask(t, "/api/chat/stream", resumable(with("demo-long"))).Body.Close()
-	require.Equal(t, "producer_lost", lost.wait(t, "generation")["reason"])
+	require.Eventually(t, func() bool { return short.Status(t, "/api/chat/stream/"+id) == http.StatusNotFound }, relaytest.Patience, 50*time.Millisecond)
+	lost := relaytest.Serve(t, "RELAY_RESUME_GRACE=0s")
+	lost.Ask(t, "/api/chat/stream", resumable(with("demo-long"))).Body.Close()
+	require.Equal(t, "producer_lost", lost.Wait(t, "generation")["reason"])
 }
 
 func TestThePageAndAModelAreThereWithoutSettings(t *testing.T) {
-	p := serve(t)
-	require.Equal(t, http.StatusOK, p.status(t, "/"))
-	require.Equal(t, http.StatusOK, p.ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hi"}]}`).StatusCode)
+	p := relaytest.Serve(t)
+	require.Equal(t, http.StatusOK, p.Status(t, "/"))
+	require.Equal(t, http.StatusOK, p.Ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hi"}]}`).StatusCode)
 }
 
 func TestAnAnswerThatIsTooLongEnds(t *testing.T) {
-	p := serve(t, "RELAY_MAX_DURATION=300ms", "RELAY_MAX_STREAM_BYTES=4KiB", "RELAY_RESUME_BYTES_PER_STREAM=200")
+	p := relaytest.Serve(t, "RELAY_MAX_DURATION=300ms", "RELAY_MAX_STREAM_BYTES=4KiB", "RELAY_RESUME_BYTES_PER_STREAM=200")
 	for question, message := range map[string]string{
 		with("demo-long"):            "the answer took longer than allowed",
 		question:                     "the answer is longer than allowed",
 		resumable(with("demo-long")): "the answer took longer than 300ms",
 		resumable(question):          "the answer is longer than 200 bytes",
 	} {
-		require.Contains(t, body(t, p.ask(t, "/api/chat/stream", question)), `"error":"`+message+`","code":"stream_too_long"`)
+		require.Contains(t, relaytest.Body(t, p.Ask(t, "/api/chat/stream", question)), `"error":"`+message+`","code":"stream_too_long"`)
 	}
 }
 
@@ -254,17 +256,17 @@ func TestEachClockIsTheOneThatItsSettingNames(t *testing.T) {
 	} {
 		t.Run(phase, func(t *testing.T) {
 			provider.Play(upstreamtest.Fault{What: upstreamtest.Stalled, At: tc.stalls})
-			p := serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+tc.url, "UPSTREAM_RETRIES=0", "RELAY_START_BUDGET=1m",
+			p := relaytest.Serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+tc.url, "UPSTREAM_RETRIES=0", "RELAY_START_BUDGET=1m",
 				"UPSTREAM_CONNECT_TIMEOUT=1m", "UPSTREAM_FIRST_CHUNK_TIMEOUT=1m", "UPSTREAM_IDLE_TIMEOUT=1m", tc.setting) // the last one counts
-			require.Contains(t, body(t, p.ask(t, "/api/chat/stream", question)), `"code":"upstream_timeout","phase":"`+phase+`"`)
+			require.Contains(t, relaytest.Body(t, p.Ask(t, "/api/chat/stream", question)), `"code":"upstream_timeout","phase":"`+phase+`"`)
 		})
 	}
 }
 
 func TestAClientThatDoesNotReadIsDroppedAfterTheWriteTimeout(t *testing.T) {
-	p := serve(t, append(endless(t), "RELAY_WRITE_TIMEOUT=200ms")...)
-	p.askDeaf(t, with("endless"))
-	line := p.wait(t, "stream")
+	p := relaytest.Serve(t, append(endless(t), "RELAY_WRITE_TIMEOUT=200ms")...)
+	askDeaf(t, p, with("endless"))
+	line := p.Wait(t, "stream")
 	require.Equal(t, "slow_client", line["reason"])
 	require.Less(t, line["duration_ms"], 5000.0, "not the default")
 }
@@ -272,48 +274,48 @@ func TestAClientThatDoesNotReadIsDroppedAfterTheWriteTimeout(t *testing.T) {
 func TestClientsThatNeverReadDoNotHoldUpTheEnd(t *testing.T) {
 	t.Parallel()
 	blocked := regexp.MustCompile(`\[IO wait.*(\n.+)*\(\*eventWriter\)\.flush`)
-	p := serve(t, append(endless(t), "RELAY_WRITE_TIMEOUT=10m", "RELAY_SHUTDOWN_GRACE=100ms")...)
-	p.askDeaf(t, with("endless"))
-	p.askDeaf(t, resumable(with("endless")))
+	p := relaytest.Serve(t, append(endless(t), "RELAY_WRITE_TIMEOUT=10m", "RELAY_SHUTDOWN_GRACE=100ms")...)
+	askDeaf(t, p, with("endless"))
+	askDeaf(t, p, resumable(with("endless")))
 	require.Eventually(t, func() bool {
-		res, err := p.client.Get("http://" + p.metrics + "/debug/pprof/goroutine?debug=2")
+		res, err := p.Client.Get("http://" + p.Admin + "/debug/pprof/goroutine?debug=2")
 		require.NoError(t, err)
-		return len(blocked.FindAllString(body(t, res), -1)) == 2
-	}, patience, 50*time.Millisecond, "their buffers are full")
+		return len(blocked.FindAllString(relaytest.Body(t, res), -1)) == 2
+	}, relaytest.Patience, 50*time.Millisecond, "their buffers are full")
 	began := time.Now()
-	p.signal(t)
-	require.Equal(t, 0, p.exit(t))
+	p.Signal(t, syscall.SIGTERM)
+	require.Equal(t, 0, p.Exit(t))
 	require.Less(t, time.Since(began), 10*time.Second)
-	p.wait(t, "drained, but some clients did not take their error frame")
+	p.Wait(t, "drained, but some clients did not take their error frame")
 }
 
 func TestNothingIsLeftOfStreamsThatAreOver(t *testing.T) {
 	provider := endless(t)
-	p := serve(t, append(provider, "UPSTREAM_1_KIND=openai", strings.Replace(provider[1], "_", "_1_", 1), "RELAY_HEDGE_AFTER=1ms", "RELAY_RESUME_GRACE=0s")...)
+	p := relaytest.Serve(t, append(provider, "UPSTREAM_1_KIND=openai", strings.Replace(provider[1], "_", "_1_", 1), "RELAY_HEDGE_AFTER=1ms", "RELAY_RESUME_GRACE=0s")...)
 	goroutines := func() (n int) {
-		p.client.CloseIdleConnections()
-		_, err := fmt.Sscanf(p.metric(t, "go_goroutines"), "go_goroutines %d", &n)
+		p.Client.CloseIdleConnections()
+		_, err := fmt.Sscanf(samples(t, p, "go_goroutines"), "go_goroutines %d", &n)
 		require.NoError(t, err)
 		return n
 	}
 	before := goroutines()
 	for i := range 50 {
 		asked := []string{question, with("endless"), with("stalls"), resumable(question), resumable(with("endless")), resumable(with("stalls"))}[i%6]
-		res := p.ask(t, "/api/chat/stream", asked)
+		res := p.Ask(t, "/api/chat/stream", asked)
 		_, err := io.ReadFull(res.Body, make([]byte, 40))
 		require.NoError(t, err)
 		if i%3 == 0 {
-			body(t, res)
+			relaytest.Body(t, res)
 		}
 		res.Body.Close()
 	}
-	require.Eventually(t, func() bool { return goroutines() <= before }, patience, 50*time.Millisecond, "as many as before")
+	require.Eventually(t, func() bool { return goroutines() <= before }, relaytest.Patience, 50*time.Millisecond, "as many as before")
 }
 
 func TestHealthcheckOfWhatIsNotHealthy(t *testing.T) {
 	ill := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 	defer ill.Close()
-	code, _, stderr := run(t, []string{"RELAY_ADDR=" + strings.TrimPrefix(ill.URL, "http://")}, "healthcheck")
+	code, _, stderr := relaytest.Run(t, []string{"RELAY_ADDR=" + strings.TrimPrefix(ill.URL, "http://")}, "healthcheck")
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "503")
 }

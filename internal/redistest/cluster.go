@@ -5,13 +5,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/relaytest"
 )
 
 // Cluster is three masters, which share the slots, and a replica of each.
@@ -22,10 +23,13 @@ func StartCluster(t testing.TB, timeout time.Duration) *Cluster {
 	t.Helper()
 	c := &Cluster{}
 	var ids [3]string
+	bus := map[*Server]string{} // the ports at which the servers speak to each other
 	for i := range 3 {
 		for _, s := range []**Server{&c.Masters[i], &c.Replicas[i]} {
-			*s = Start(t, "--cluster-enabled", "yes", "--cluster-port", freePort(t),
+			port := freePort(t)
+			*s = Start(t, "--cluster-enabled", "yes", "--cluster-port", port,
 				"--cluster-node-timeout", strconv.Itoa(int(timeout.Milliseconds())), "--cluster-require-full-coverage", "no")
+			bus[*s] = port
 		}
 		first, last := 16384*i/3, 16384*(i+1)/3-1
 		require.Equal(t, "OK", c.Masters[i].Do("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(first), strconv.Itoa(last)))
@@ -33,8 +37,7 @@ func StartCluster(t testing.TB, timeout time.Duration) *Cluster {
 	}
 	for _, s := range append(c.Masters[1:], c.Replicas[:]...) {
 		host, port, _ := net.SplitHostPort(s.Addr)
-		bus := s.args[slices.Index(s.args, "--cluster-port")+1]
-		require.Equal(t, "OK", c.Masters[0].Do("CLUSTER", "MEET", host, port, bus))
+		require.Equal(t, "OK", c.Masters[0].Do("CLUSTER", "MEET", host, port, bus[s]))
 	}
 	for i, s := range c.Replicas {
 		eventually(t, "a replica", func() bool { return s.Do("CLUSTER", "REPLICATE", ids[i]) == "OK" })
@@ -106,9 +109,6 @@ func eventually(t testing.TB, what string, is func() bool) {
 
 func freePort(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	_, port, _ := net.SplitHostPort(relaytest.FreeAddr(t))
 	return port
 }

@@ -9,12 +9,13 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/relaytest"
 )
 
 // Kind is a server that the store has to work with, as this machine has it: the command that its variable
@@ -61,9 +62,8 @@ func (k Kind) path(t testing.TB) string {
 
 // Server is a server of some Kind. It keeps nothing on disk.
 type Server struct {
+	*relaytest.Program
 	Addr string
-	args []string
-	cmd  *exec.Cmd
 }
 
 // Start runs a server of the first kind until the test ends. The test is skipped when there is none on this
@@ -81,16 +81,11 @@ func StartSentinel(t testing.TB, conf string) *Server {
 
 func (k Kind) start(t testing.TB, args []string) *Server {
 	t.Helper()
-	path := k.path(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := ln.Addr().String()
-	require.NoError(t, ln.Close())
+	path, addr := k.path(t), relaytest.FreeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	common := []string{"--bind", "127.0.0.1", "--port", port, "--dir", t.TempDir(), "--loglevel", "warning"}
-	s := &Server{Addr: addr, args: append(append([]string{path}, args...), common...)}
-	s.Restart(t)
-	t.Cleanup(s.Kill)
+	s := &Server{Addr: addr, Program: relaytest.Start(t, exec.Command(path, append(args, common...)...))}
+	s.answers(t)
 	return s
 }
 
@@ -100,24 +95,15 @@ func (s *Server) URL() string { return "redis://" + s.Addr }
 // Restart runs the server again after Kill, empty, and waits until it answers.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
-	s.cmd = exec.Command(s.args[0], s.args[1:]...)
-	s.cmd.Stderr = os.Stderr
-	require.NoError(t, s.cmd.Start())
-	require.Eventually(t, func() bool { return s.Do("PING") == "PONG" }, 10*time.Second, 10*time.Millisecond, "redis-server starts")
+	s.Program.Restart(t)
+	s.answers(t)
 }
 
-// Kill ends the server as kill -9 does.
-func (s *Server) Kill() {
-	_ = s.cmd.Process.Signal(syscall.SIGCONT)
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
+func (s *Server) answers(t testing.TB) {
+	t.Helper()
+	require.Eventually(t, func() bool { return s.Do("PING") == "PONG" }, relaytest.Patience, 10*time.Millisecond,
+		"redis-server starts")
 }
-
-// Hang has the server keep its connections and answer nothing; Wake undoes it.
-func (s *Server) Hang() { _ = s.cmd.Process.Signal(syscall.SIGSTOP) }
-
-// Wake undoes Hang.
-func (s *Server) Wake() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Do runs one command and gives its answer as text, or the error's.
 func (s *Server) Do(command ...string) string {

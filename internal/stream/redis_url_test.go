@@ -20,6 +20,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/redisconn"
 	"github.com/websopy/relay/internal/redistest"
+	"github.com/websopy/relay/internal/relaytest"
 )
 
 // serves checks that two replicas share streams at url.
@@ -46,7 +47,7 @@ func servesWith(t *testing.T, redis redisconn.Options) {
 func TestRedisOverTLS(t *testing.T) {
 	t.Parallel()
 	cert, key := certificate(t)
-	port := freePort(t)
+	_, port, _ := net.SplitHostPort(relaytest.FreeAddr(t))
 	redistest.Start(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
 	url := "rediss://127.0.0.1:" + port
 	serves(t, url+"?skip_verify=true")
@@ -124,15 +125,6 @@ func TestRedisBehindASentinel(t *testing.T) {
 		URL:          "redis://relay:of-redis@" + sentinel.Addr + "?master_set=main",
 		SentinelUser: "watcher", SentinelPassword: "of-sentinel",
 	})
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	return port
 }
 
 // certificate gives the files of a certificate that nobody knows and its key.

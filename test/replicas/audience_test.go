@@ -2,7 +2,6 @@ package replicas_test
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +25,7 @@ func attend(t *testing.T, p *provider, a, b *relay, n int) *audience {
 	t.Helper()
 	w := &audience{t: t, p: p}
 	for i := range n {
-		here := newClient(t, fmt.Sprintf("%sattended by two, asked of %s, number %d", p.topic, a.addr, i))
+		here := newClient(t, fmt.Sprintf("%sattended by two, asked of %s, number %d", p.topic, a.Addr, i))
 		here.words(t, a, 1)
 		there := newClient(t, here.question)
 		there.id = here.id
@@ -57,20 +56,13 @@ func (c *client) whole(t *testing.T, p *provider) {
 // becomes waits until a metric has a value.
 func (r *relay) becomes(t *testing.T, metric, value string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return r.metric(t, metric) == value }, patience, 20*time.Millisecond,
+	require.Eventually(t, func() bool { return r.Metric(t, metric) == value }, patience, 20*time.Millisecond,
 		"%s becomes %s", metric, value)
-}
-
-func (r *relay) number(t *testing.T, metric string) float64 {
-	t.Helper()
-	n, err := strconv.ParseFloat(r.metric(t, metric), 64)
-	require.NoError(t, err, metric)
-	return n
 }
 
 // says counts the log lines with all of words.
 func (r *relay) says(words ...string) (n int) {
-	for line := range strings.Lines(r.log.String()) {
+	for line := range strings.Lines(r.Log()) {
 		all := true
 		for _, w := range words {
 			all = all && strings.Contains(line, w)
@@ -86,7 +78,7 @@ func (r *relay) says(words ...string) (n int) {
 func unharmed(t *testing.T, relays ...*relay) {
 	t.Helper()
 	for _, r := range relays {
-		require.Equal(t, "0", r.metric(t, "relay_resume_lost_total"))
-		require.Equal(t, "0", r.metric(t, "relay_resume_fenced_total"))
+		require.Equal(t, "0", r.Metric(t, "relay_resume_lost_total"))
+		require.Equal(t, "0", r.Metric(t, "relay_resume_fenced_total"))
 	}
 }

@@ -38,7 +38,7 @@ func TestWhileRedisIsAwayAQuestionIsAskedOncePerReplicaAndItsKeyIsClaimedLater(t
 	redis.Restart(t)
 	a.becomes(t, "relay_resume_published_total", strconv.Itoa(questions))
 	b.becomes(t, "relay_resume_published_total", "1")
-	lost := a.metric(t, "relay_resume_keys_lost_total") + b.metric(t, "relay_resume_keys_lost_total")
+	lost := a.Metric(t, "relay_resume_keys_lost_total") + b.Metric(t, "relay_resume_keys_lost_total")
 	require.Contains(t, []string{"01", "10"}, lost, "one of two has the key")
 
 	var reads sync.WaitGroup
@@ -77,14 +77,14 @@ func TestAReaderWhoseStreamMayBeFoundYetIsHeldAndThenAskedToComeBack(t *testing.
 	b.becomes(t, "relay_resume_store_up", "0")
 
 	began := time.Now()
-	req, _ := http.NewRequest(http.MethodGet, b.url()+"/api/chat/stream/"+known.id, nil)
+	req, _ := http.NewRequest(http.MethodGet, b.URL+"/api/chat/stream/"+known.id, nil)
 	req.Header.Set("Last-Event-ID", known.cursor)
 	res, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer res.Body.Close()
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.Less(t, time.Since(began), 2*time.Second)
-	require.Equal(t, "1", b.metric(t, "relay_resume_held"))
+	require.Equal(t, "1", b.Metric(t, "relay_resume_held"))
 	pings, retry := 0, false
 	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
 		if strings.HasPrefix(lines.Text(), "data: ") {
@@ -96,7 +96,7 @@ func TestAReaderWhoseStreamMayBeFoundYetIsHeldAndThenAskedToComeBack(t *testing.
 	require.InDelta(t, 5, time.Since(began).Seconds(), 2)
 	require.GreaterOrEqual(t, pings, 4, "one a second")
 	require.True(t, retry)
-	require.Equal(t, "0", b.metric(t, "relay_resume_held"))
+	require.Equal(t, "0", b.Metric(t, "relay_resume_held"))
 
 	reads.Go(func() { known.rest(t, b) })
 	b.becomes(t, "relay_resume_held", "1")
@@ -115,7 +115,7 @@ func TestHeldReadersAreBounded(t *testing.T) {
 	redis.Kill()
 	b.becomes(t, "relay_resume_store_up", "0")
 	get := func(i int) *http.Response {
-		req, _ := http.NewRequestWithContext(background(t), http.MethodGet, fmt.Sprintf("%s/api/chat/stream/%032x", b.url(), i), nil)
+		req, _ := http.NewRequestWithContext(background(t), http.MethodGet, fmt.Sprintf("%s/api/chat/stream/%032x", b.URL, i), nil)
 		res, err := http.DefaultClient.Do(req)
 		require.NoError(t, err)
 		t.Cleanup(func() { res.Body.Close() })
@@ -148,9 +148,9 @@ func TestWithNeitherRedisNorRoomAnAnswerCanNotBeResumed(t *testing.T) {
 		require.NotEmpty(t, c.id)
 	}
 	plain := newClient(t, "plain")
-	require.ErrorIs(t, plain.connect(background(t), a.url(), func() bool { return plain.text != "" }), errCut)
+	require.ErrorIs(t, plain.connect(background(t), a.URL, func() bool { return plain.text != "" }), errCut)
 	require.Empty(t, plain.id)
-	require.Equal(t, "1", a.metric(t, "relay_resume_unavailable_total"))
+	require.Equal(t, "1", a.Metric(t, "relay_resume_unavailable_total"))
 	select {
 	case <-p.wentAway("plain"):
 	case <-time.After(patience):

@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/redistest"
+	"github.com/websopy/relay/internal/relaytest"
 )
 
 // page reads an answer with nothing but EventSource, and tells the test what it sees. It never closes
@@ -37,16 +35,10 @@ es.onerror = () => {
 // TestABrowsersEventSourceResumesByItselfAndStopsAtTheEnd cuts the browser's connections twice.
 func TestABrowsersEventSourceResumesByItselfAndStopsAtTheEnd(t *testing.T) {
 	t.Parallel()
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			require.NoError(t, err)
-		}
-		t.Skip("no chromium here: install it to test with a browser")
-	}
+	relaytest.Look(t, "chromium") // before anything else is started
 	p := startProvider(t, 120, 20*time.Millisecond)
 	r := startRelay(t, p, "RELAY_CORS_ORIGINS=*")
-	way := redistest.Through(t, r.addr)
+	way := redistest.Through(t, r.Addr)
 
 	type sight struct {
 		Text  string
@@ -71,18 +63,7 @@ func TestABrowsersEventSourceResumesByItselfAndStopsAtTheEnd(t *testing.T) {
 	site := httptest.NewServer(mux)
 	defer site.Close()
 
-	home, err := os.MkdirTemp("", "chromium") // not t.TempDir: the browser's last process may still write
-	require.NoError(t, err)
-	defer os.RemoveAll(home)
-	cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-		"--no-first-run", "--user-data-dir="+home, "--remote-debugging-port=0", site.URL+"/")
-	cmd.Env = append(os.Environ(), "HOME="+home)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	require.NoError(t, cmd.Start())
-	defer func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
-	}()
+	browse(t, site.URL+"/")
 
 	wait := func(from chan sight) sight {
 		select {

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -42,17 +41,17 @@ func set(t *testing.T, s *redistest.Server, name, value string) {
 
 func (r *relay) pause(t *testing.T, d time.Duration) {
 	t.Helper()
-	require.NoError(t, r.cmd.Process.Signal(syscall.SIGSTOP))
+	r.Hang()
 	time.Sleep(d)
-	require.NoError(t, r.cmd.Process.Signal(syscall.SIGCONT))
+	r.Wake()
 }
 
 func TestChaosRollingRestart(t *testing.T) {
 	f, _ := one(t)
 	for range 2 {
 		for _, r := range f.relays {
-			r.stop(t)
-			r.start(t)
+			r.Stop(t)
+			r.Restart(t)
 			time.Sleep(2 * time.Second)
 		}
 	}
@@ -64,9 +63,9 @@ func TestChaosRollingRestart(t *testing.T) {
 
 func TestChaosKilledReplica(t *testing.T) {
 	f, _ := one(t)
-	f.relays[0].kill()
+	f.relays[0].Kill()
 	time.Sleep(time.Second)
-	f.relays[0].start(t)
+	f.relays[0].Restart(t)
 	r := f.finish()
 	r.hold(t, "producer_lost")
 	require.Less(t, r.lost["producer_lost"], r.answers/2)
@@ -160,11 +159,11 @@ func TestChaosChurn(t *testing.T) {
 	events := map[string]func(){
 		"rolling restart": func() {
 			for _, r := range f.relays {
-				r.stop(t)
-				r.start(t)
+				r.Stop(t)
+				r.Restart(t)
 			}
 		},
-		"kill -9":    func() { r := f.relays[rand.N(2)]; r.kill(); r.start(t) },
+		"kill -9":    func() { r := f.relays[rand.N(2)]; r.Kill(); r.Restart(t) },
 		"pause":      func() { f.relays[rand.N(2)].pause(t, 4*time.Second) },
 		"long pause": func() { f.relays[rand.N(2)].pause(t, 14*time.Second) },
 		"restart":    func() { s.Kill(); s.Restart(t) },

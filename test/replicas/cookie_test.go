@@ -106,7 +106,7 @@ func TestACookieServesThePagesThatMayAndNoOthers(t *testing.T) {
 	defer site.Close()
 	app, evil := strings.Replace(site.URL, "127.0.0.1", "app.shop.example", 1), strings.Replace(site.URL, "127.0.0.1", "evil.shop.example", 1)
 	r := startRelay(t, p, "RELAY_CORS_ORIGINS="+app, "RELAY_JWT_ISSUER="+issuer, "RELAY_JWT_AUDIENCE=relay", "RELAY_JWT_COOKIE=session")
-	_, port, _ := strings.Cut(r.addr, ":")
+	_, port, _ := strings.Cut(r.Addr, ":")
 	api := "http://relay.shop.example:" + port
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -129,8 +129,8 @@ func TestACookieServesThePagesThatMayAndNoOthers(t *testing.T) {
 	case <-time.After(2 * patience):
 		require.Fail(t, "the pages do not get on")
 	}
-	require.Eventually(t, func() bool { return strings.Count(r.log.String(), `"code":"forbidden"`) >= 12 }, patience, 10*time.Millisecond,
-		"the neighbour has asked: %s", r.log)
+	require.Eventually(t, func() bool { return strings.Count(r.Log(), `"code":"forbidden"`) >= 12 }, patience, 10*time.Millisecond,
+		"the neighbour has asked: %s", r.Log())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	require.Equal(t, map[string]int{"event-source": 1, "post": 1}, p.calls, "what the provider was asked")

@@ -12,25 +12,24 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/relaytest"
 )
 
 // examine runs relay doctor against a URL, and gives what it found.
 func examine(t *testing.T, url string, args ...string) (ids []string, report string) {
 	t.Helper()
-	cmd := exec.Command(binary, append(append([]string{"doctor", "--json", "--for", "10s", "--key", "k-doctor-1"}, args...), url)...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	require.Empty(t, stderr.String())
+	args = append([]string{"doctor", "--json", "--for", "10s", "--key", "k-doctor-1"}, args...)
+	code, out, stderr := relaytest.Run(t, nil, append(args, url)...)
+	require.Empty(t, stderr)
 	var found struct {
 		Findings []struct{ ID, Shows, Remedy string }
 	}
-	require.NoError(t, json.Unmarshal(out, &found), "%s", out)
+	require.NoError(t, json.Unmarshal([]byte(out), &found), "%s", out)
 	for _, f := range found.Findings {
 		require.NotEmpty(t, f.Shows)
 		require.NotEmpty(t, f.Remedy)
@@ -38,32 +37,19 @@ func examine(t *testing.T, url string, args ...string) (ids []string, report str
 			ids = append(ids, f.ID)
 		}
 	}
-	require.Equal(t, len(ids) > 0, err != nil, "the exit code says whether something was found")
-	return ids, string(out)
+	require.Equal(t, len(ids) > 0, code != 0, "the exit code says whether something was found")
+	return ids, out
 }
 
 // runFront runs a proxy with a configuration, in which ADDR, RELAY and DIR stand for what they say.
 func runFront(t *testing.T, name, conf string, r *relay, args func(file, dir string) []string) (url string) {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		require.NotEqual(t, "true", os.Getenv("CI"), "%v", err)
-		t.Skipf("no %s here", name)
-	}
-	addr, dir := freeAddr(t), t.TempDir()
+	path := relaytest.Look(t, name)
+	addr, dir := relaytest.FreeAddr(t), t.TempDir()
 	file := filepath.Join(dir, "conf")
-	conf = strings.NewReplacer("ADDR", addr, "RELAY", r.addr, "DIR", dir).Replace(conf)
+	conf = strings.NewReplacer("ADDR", addr, "RELAY", r.Addr, "DIR", dir).Replace(conf)
 	require.NoError(t, os.WriteFile(file, []byte(conf), 0o600))
-	cmd := exec.Command(path, args(file, dir)...)
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
-	})
-	answers(t, "http://"+addr+"/readyz")
-	return "http://" + addr
+	return runProxy(t, exec.Command(path, args(file, dir)...), addr, dir)
 }
 
 // nginxWith is a server of nginx that is good for streams, but for the lines given.
@@ -137,7 +123,7 @@ func TestDoctorFindsWhatHarmsStreams(t *testing.T) {
 	}
 	t.Run("nothing between", func(t *testing.T) {
 		t.Parallel()
-		found, report := examine(t, "http://"+r.addr, "--origin", "https://app.example.com")
+		found, report := examine(t, r.URL, "--origin", "https://app.example.com")
 		require.Empty(t, found, report)
 	})
 	t.Run("a proxy that cuts by the clock", func(t *testing.T) {
@@ -166,7 +152,7 @@ func goFront(t *testing.T, handle http.Handler) string {
 
 // cuttingByAge cuts each answer at its age.
 func cuttingByAge(t *testing.T, r *relay, age time.Duration) string {
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: r.addr})
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: r.Addr})
 	return goFront(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(age))
 		proxy.ServeHTTP(w, req)
@@ -176,7 +162,7 @@ func cuttingByAge(t *testing.T, r *relay, age time.Duration) string {
 // readingOn goes on reading from the relay when its client has left.
 func readingOn(t *testing.T, r *relay) string {
 	return goFront(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		out, _ := http.NewRequest(req.Method, fmt.Sprintf("http://%s%s", r.addr, req.URL.RequestURI()), req.Body)
+		out, _ := http.NewRequest(req.Method, fmt.Sprintf("http://%s%s", r.Addr, req.URL.RequestURI()), req.Body)
 		out.Header, out.ContentLength = req.Header, req.ContentLength
 		res, err := http.DefaultTransport.RoundTrip(out)
 		if err != nil {
@@ -204,22 +190,22 @@ func TestDoctorWithoutAProbe(t *testing.T) {
 	t.Parallel()
 	p := startProvider(t, 3, time.Millisecond)
 	r := startRelay(t, p, "RELAY_API_KEYS=k-doctor-1")
-	found, report := examine(t, "http://"+r.addr)
+	found, report := examine(t, r.URL)
 	require.Empty(t, found)
 	require.Contains(t, report, "RELAY_PROBE=true adds it")
 
 	for args, want := range map[string]string{
-		"http://" + freeAddr(t):              "no relay answers there",
-		"--key wrong http://" + r.addr:       "it wants a key",
-		"--for 1s http://" + r.addr:          "--for is less than",
+		"http://" + relaytest.FreeAddr(t):    "no relay answers there",
+		"--key wrong http://" + r.Addr:       "it wants a key",
+		"--for 1s http://" + r.Addr:          "--for is less than",
 		"chat.example.com":                   "is not a URL like",
-		"http://" + r.addr + " http://other": "one URL is needed",
+		"http://" + r.Addr + " http://other": "one URL is needed",
 	} {
-		out, err := exec.Command(binary, append([]string{"doctor"}, strings.Fields(args)...)...).CombinedOutput()
-		require.Error(t, err, args)
-		require.Contains(t, string(out), want, args)
+		code, stdout, stderr := relaytest.Run(t, nil, append([]string{"doctor"}, strings.Fields(args)...)...)
+		require.NotZero(t, code, args)
+		require.Contains(t, stdout+stderr, want, args)
 	}
-	res, err := http.Get("http://" + r.addr + "/api/chat/probe")
+	res, err := http.Get("http://" + r.Addr + "/api/chat/probe")
 	require.NoError(t, err)
 	defer res.Body.Close()
 	_, _ = io.Copy(io.Discard, res.Body)

@@ -3,7 +3,6 @@ package replicas_test
 import (
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,14 +25,14 @@ func TestAProducerThatWasTakenForDeadNotices(t *testing.T) {
 	others.Go(func() { elsewhere.rest(t, b) })
 	b.becomes(t, "relay_resume_attached", "2")
 
-	require.NoError(t, a.cmd.Process.Signal(syscall.SIGSTOP))
+	a.Hang()
 	others.Wait()
 	for _, c := range []*client{left, elsewhere} {
 		require.Equal(t, "producer_lost", c.end.Code)
 		require.True(t, strings.HasPrefix(p.answer(c.question), c.text))
 		require.Less(t, c.silence, 15*time.Second)
 	}
-	require.NoError(t, a.cmd.Process.Signal(syscall.SIGCONT))
+	a.Wake()
 	select {
 	case <-p.wentAway(left.question):
 	case <-time.After(patience):
@@ -49,7 +48,7 @@ func TestAProducerThatWasTakenForDeadNotices(t *testing.T) {
 	a.becomes(t, `relay_generations_ended_total{reason="fenced"}`, "2")
 	require.Zero(t, a.says(`"message":"generation"`, "completed"), "lost there, so never completed here")
 	require.Equal(t, 2, a.says(`"message":"generation"`, "fenced"))
-	require.Equal(t, "2", b.metric(t, "relay_resume_lost_total"))
+	require.Equal(t, "2", b.Metric(t, "relay_resume_lost_total"))
 	require.Equal(t, 1, p.asked(left.question))
 }
 
@@ -60,7 +59,7 @@ func TestAReaderWhoSawMoreThanADeadProducerCouldWriteIsToldOfItsEnd(t *testing.T
 	_, a, b := pair(t, p)
 	c := newClient(t, "q")
 	c.words(t, a, 1500)
-	a.kill()
+	a.Kill()
 	seen := c.text
 	c.rest(t, b)
 	require.Equal(t, "producer_lost", c.end.Code)

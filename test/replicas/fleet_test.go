@@ -68,7 +68,7 @@ func startFleet(t *testing.T, url string, keys func() int) *fleet {
 }
 
 func (r *relay) use(t *testing.T) use {
-	return use{int(r.number(t, "go_goroutines")), int(r.number(t, "process_open_fds"))}
+	return use{int(r.Gauge(t, "go_goroutines")), int(r.Gauge(t, "process_open_fds"))}
 }
 
 // come has clients come until leave.

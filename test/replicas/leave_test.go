@@ -31,7 +31,7 @@ func TestARelayThatStopsWhileRedisIsAwayKeepsItsReaders(t *testing.T) {
 			reads.Go(func() { old.rest(t, a) })
 			reads.Go(func() { fresh.rest(t, a) })
 			a.becomes(t, "relay_resume_attached", "2")
-			a.stop(t)
+			a.Stop(t)
 			reads.Wait()
 			old.whole(t, p)
 			fresh.whole(t, p)
@@ -50,14 +50,14 @@ func TestARedisThatComesBackWhileARelayStopsHasItsAnswers(t *testing.T) {
 	left.words(t, a, 5)
 	stays.words(t, a, 5)
 	var reads sync.WaitGroup
-	urls := []string{a.url(), b.url()}
+	urls := []string{a.URL, b.URL}
 	turns := func() string {
 		urls[0], urls[1] = urls[1], urls[0]
 		return urls[1]
 	}
 	reads.Go(func() { require.NoError(t, stays.run(background(t), turns)) })
 	a.becomes(t, "relay_resume_attached", "1")
-	reads.Go(func() { a.stop(t) })
+	reads.Go(func() { a.Stop(t) })
 	reads.Go(func() { left.rest(t, b) })
 	b.becomes(t, "relay_resume_held", "1")
 	redis.Restart(t)

@@ -25,7 +25,7 @@ func askers(t *testing.T, n int, replicas ...*relay) map[int]int {
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
-			req, _ := http.NewRequestWithContext(background(t), http.MethodPost, "http://"+replicas[i%len(replicas)].addr+"/api/chat/stream",
+			req, _ := http.NewRequestWithContext(background(t), http.MethodPost, "http://"+replicas[i%len(replicas)].Addr+"/api/chat/stream",
 				strings.NewReader(`{"messages":[{"role":"user","content":"q`+strconv.Itoa(i)+`"}]}`))
 			req.Header.Set("Content-Type", "application/json")
 			req.Header.Set("Authorization", "Bearer k-0123456789abcdef")

@@ -32,7 +32,7 @@ func TestABacklogThatTheLinkTakesSecondsForDrains(t *testing.T) {
 	w.whole()
 	unharmed(t, a, b)
 	require.Less(t, way.Carried(), answers*words*1500, "hardly anything goes to Redis twice")
-	require.Eventually(t, func() bool { return a.number(t, "relay_resume_log_bytes") < answers*words*1000/10 },
+	require.Eventually(t, func() bool { return a.Gauge(t, "relay_resume_log_bytes") < answers*words*1000/10 },
 		patience, 20*time.Millisecond, "memory is given back")
 }
 

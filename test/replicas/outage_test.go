@@ -82,7 +82,7 @@ func TestAStopIsHeardWhileRedisTakesNoWrites(t *testing.T) {
 			c.words(t, a, 10)
 			configure(t, redis, name, "1")
 			b.becomes(t, "relay_resume_store_up", "0")
-			req, _ := http.NewRequest(http.MethodDelete, b.url()+"/api/chat/stream/"+c.id, nil)
+			req, _ := http.NewRequest(http.MethodDelete, b.URL+"/api/chat/stream/"+c.id, nil)
 			res, err := http.DefaultClient.Do(req)
 			require.NoError(t, err)
 			res.Body.Close()
@@ -127,11 +127,11 @@ func TestAFlushEndsNoAnswer(t *testing.T) {
 	}
 	never := newClient(t, "never")
 	never.id = strings.Repeat("0", 32)
-	_ = never.run(background(t), b.url)
+	_ = never.run(background(t), func() string { return b.URL })
 	require.Equal(t, "stream_not_found", never.end.Code)
 	w.whole()
 	unharmed(t, a, b)
-	require.ErrorContains(t, never.connect(background(t), b.url(), nil), "404")
+	require.ErrorContains(t, never.connect(background(t), b.URL, nil), "404")
 }
 
 // Somebody else's key, or one that an older version left. It concerns one stream, and Redis is well.
@@ -153,7 +153,7 @@ func TestAKeyOfAWrongTypeConcernsItsOwnStreamOnly(t *testing.T) {
 		require.False(t, strings.HasPrefix(c.id, "m"), "Redis takes the other streams")
 		require.Less(t, c.silence, 2*time.Second)
 	}
-	require.Equal(t, "1", a.metric(t, "relay_resume_store_up"))
+	require.Equal(t, "1", a.Metric(t, "relay_resume_store_up"))
 	unharmed(t, a, b)
 }
 

@@ -96,7 +96,7 @@ func TestTheDocumentedACLIsEnoughForTwoReplicas(t *testing.T) {
 		c.whole(t, p)
 		stopped := newClient(t, "stopped")
 		stopped.words(t, a, 10)
-		req, _ := http.NewRequest(http.MethodDelete, b.url()+"/api/chat/stream/"+stopped.id, nil)
+		req, _ := http.NewRequest(http.MethodDelete, b.URL+"/api/chat/stream/"+stopped.id, nil)
 		res, err := http.DefaultClient.Do(req)
 		require.NoError(t, err)
 		res.Body.Close()

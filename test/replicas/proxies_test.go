@@ -9,11 +9,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/relaytest"
 )
 
 // front is a proxy with its configuration in deploy.
@@ -77,16 +78,16 @@ func (f front) start(t *testing.T, relays ...*relay) string {
 	}
 	conf, err := os.ReadFile(filepath.Join("../../deploy", f.file))
 	require.NoError(t, err)
-	addr, dir, text := freeAddr(t), t.TempDir(), string(conf)
+	addr, dir, text := relaytest.FreeAddr(t), t.TempDir(), string(conf)
 	swap := func(old, new string) {
 		require.Contains(t, text, old)
 		text = strings.ReplaceAll(text, old, new)
 	}
 	f.change(swap, addr, dir)
 	for i, r := range relays {
-		host, port, _ := net.SplitHostPort(r.addr)
+		host, port, _ := net.SplitHostPort(r.Addr)
 		if name := fmt.Sprintf("relay-%d:8080", i+1); strings.Contains(text, name) {
-			swap(name, r.addr)
+			swap(name, r.Addr)
 			continue
 		}
 		const socket = "address: %s, port_value: %s"
@@ -94,21 +95,7 @@ func (f front) start(t *testing.T, relays ...*relay) string {
 	}
 	file := filepath.Join(dir, f.file)
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-	cmd := exec.Command(path, f.args(file, dir)...)
-	log := &logs{}
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // nginx has workers
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s: %s", f.name, log.last(4<<10))
-		}
-	})
-	answers(t, "http://"+addr+"/readyz")
-	return "http://" + addr
+	return runProxy(t, exec.Command(path, f.args(file, dir)...), addr, dir)
 }
 
 // installed gives the program, or nothing where there is none. In CI that is a failure.
@@ -243,8 +230,8 @@ func restarting(t *testing.T, p *provider, url string, relays ...*relay) {
 			case <-gone:
 			}
 		}
-		r.stop(t)
-		r.start(t)
+		r.Stop(t)
+		r.Restart(t)
 	}
 	reads.Wait()
 	for _, c := range all {

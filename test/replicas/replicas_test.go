@@ -22,8 +22,6 @@ func pair(t *testing.T, p *provider, env ...string) (redis *redistest.Server, a,
 	return redis, startRelay(t, p, env...), startRelay(t, p, env...)
 }
 
-func (r *relay) url() string { return "http://" + r.addr }
-
 func background(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
@@ -33,13 +31,13 @@ func background(t *testing.T) context.Context {
 // words reads n words from r and then leaves.
 func (c *client) words(t *testing.T, r *relay, n int) {
 	t.Helper()
-	err := c.connect(background(t), r.url(), func() bool { return strings.Count(c.text, "词") >= n })
+	err := c.connect(background(t), r.URL, func() bool { return strings.Count(c.text, "词") >= n })
 	require.ErrorIs(t, err, errCut)
 }
 
 func (c *client) rest(t *testing.T, r *relay) {
 	t.Helper()
-	require.NoError(t, c.run(background(t), r.url))
+	require.NoError(t, c.run(background(t), func() string { return r.URL }))
 }
 
 func TestAnAnswerIsReadOnWhereverTheClientComesBack(t *testing.T) {
@@ -69,7 +67,7 @@ func TestAFinishedAnswerIsTheSameFromEveryPosition(t *testing.T) {
 			again := newClient(t, "q")
 			again.id, again.seq, again.cursor = c.id, uint64(after), fmt.Sprintf("%s.%d", c.id, after)
 			if after == n+1 {
-				require.ErrorContains(t, again.connect(background(t), r.url(), nil), "204")
+				require.ErrorContains(t, again.connect(background(t), r.URL, nil), "204")
 				continue
 			}
 			again.rest(t, r)
@@ -93,7 +91,7 @@ func TestAnAnswerWhoseReplicaIsKilledEndsInTimeAndKeepsItsText(t *testing.T) {
 	var reads sync.WaitGroup
 	reads.Go(func() { elsewhere.rest(t, b) })
 	moved.words(t, a, 60)
-	a.kill()
+	a.Kill()
 	killed := time.Now()
 	moved.rest(t, b)
 	require.Less(t, time.Since(killed), 15*time.Second)
@@ -103,9 +101,9 @@ func TestAnAnswerWhoseReplicaIsKilledEndsInTimeAndKeepsItsText(t *testing.T) {
 		require.True(t, strings.HasPrefix(p.answer("q"), c.text))
 		require.GreaterOrEqual(t, strings.Count(c.text, "词"), 55)
 	}
-	require.Equal(t, "1", b.metric(t, "relay_resume_lost_total"))
+	require.Equal(t, "1", b.Metric(t, "relay_resume_lost_total"))
 	require.Equal(t, 1, p.asked("q"))
-	require.NotContains(t, b.log.String(), moved.id, "ids are not to be read in the log")
+	require.NotContains(t, b.Log(), moved.id, "ids are not to be read in the log")
 }
 
 func TestWithoutRedisAnswersGoOnAndNewOnesAreKeptInMemoryUntilItIsBack(t *testing.T) {
@@ -119,7 +117,7 @@ func TestWithoutRedisAnswersGoOnAndNewOnesAreKeptInMemoryUntilItIsBack(t *testin
 	require.Eventually(t, func() bool { return p.asked("attached") == 1 }, patience, 5*time.Millisecond)
 
 	redis.Kill()
-	require.Eventually(t, func() bool { return a.metric(t, "relay_resume_store_up") == "0" }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return a.Metric(t, "relay_resume_store_up") == "0" }, patience, 20*time.Millisecond)
 	began := time.Now()
 	fresh := newClient(t, "fresh")
 	fresh.words(t, a, 5)
@@ -138,9 +136,9 @@ func TestWithoutRedisAnswersGoOnAndNewOnesAreKeptInMemoryUntilItIsBack(t *testin
 		require.Equal(t, p.answer(c.question), c.text)
 		require.Equal(t, 1, p.asked(c.question))
 	}
-	require.Eventually(t, func() bool { return a.metric(t, "relay_resume_store_up") == "1" }, patience, 20*time.Millisecond)
-	require.Equal(t, "1", a.metric(t, "relay_resume_published_total"))
-	require.Equal(t, "0", a.metric(t, "relay_resume_unavailable_total"))
+	require.Eventually(t, func() bool { return a.Metric(t, "relay_resume_store_up") == "1" }, patience, 20*time.Millisecond)
+	require.Equal(t, "1", a.Metric(t, "relay_resume_published_total"))
+	require.Equal(t, "0", a.Metric(t, "relay_resume_unavailable_total"))
 	after := newClient(t, "after")
 	after.words(t, a, 3)
 	require.False(t, strings.HasPrefix(after.id, "m"), after.id)
@@ -151,7 +149,7 @@ func TestAStopReachesTheProviderFromTheOtherReplicaInEveryPhase(t *testing.T) {
 	p := startProvider(t, 200, 10*time.Millisecond)
 	_, a, b := pair(t, p)
 	stop := func(method, path string) {
-		req, _ := http.NewRequest(method, b.url()+"/api/chat/stream/"+path, nil)
+		req, _ := http.NewRequest(method, b.URL+"/api/chat/stream/"+path, nil)
 		res, err := http.DefaultClient.Do(req)
 		require.NoError(t, err)
 		res.Body.Close()
@@ -179,7 +177,7 @@ func TestAStopReachesTheProviderFromTheOtherReplicaInEveryPhase(t *testing.T) {
 	p.silent = true
 	p.mu.Unlock()
 	before := newClient(t, "before")
-	require.ErrorIs(t, before.connect(background(t), a.url(), func() bool { return before.id != "" }), errCut)
+	require.ErrorIs(t, before.connect(background(t), a.URL, func() bool { return before.id != "" }), errCut)
 	<-p.began("before")
 	stop(http.MethodDelete, before.id)
 	stopped(before)
@@ -224,8 +222,8 @@ func TestARollingRestartLosesNothingAndDoublesNothing(t *testing.T) {
 			})
 		}
 		require.Eventually(t, func() bool { return p.asked(all[len(all)-1].question) == 1 }, patience, 10*time.Millisecond)
-		r.stop(t) // with all of them running
-		r.start(t)
+		r.Stop(t) // with all of them running
+		r.Restart(t)
 	}
 	reads.Wait()
 	for wave := range 2 {
@@ -255,8 +253,8 @@ func TestWithTheLogInMemoryAShutdownEndsWhatDoesNotFinishInTime(t *testing.T) {
 	reads.Go(func() { ended.rest(t, cut) })
 	<-p.began("finished")
 	<-slow.began("ended")
-	r.stop(t)
-	cut.stop(t)
+	r.Stop(t)
+	cut.Stop(t)
 	reads.Wait()
 	require.Equal(t, "done", finished.end.Type)
 	require.Equal(t, p.answer("finished"), finished.text)

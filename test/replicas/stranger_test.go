@@ -7,39 +7,15 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-// browse opens a page in Chromium, for which all names are this machine's, until the test ends.
-func browse(t *testing.T, page string) {
-	t.Helper()
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			require.NoError(t, err)
-		}
-		t.Skip("no chromium here: install it to test with a browser")
-	}
-	home, err := os.MkdirTemp("", "chromium") // not t.TempDir: the browser's last process may still write
-	require.NoError(t, err)
-	cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-		"--no-first-run", "--host-resolver-rules=MAP * 127.0.0.1", "--user-data-dir="+home, "--remote-debugging-port=0", page)
-	cmd.Env = append(os.Environ(), "HOME="+home)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
-		_ = os.RemoveAll(home)
-	})
-}
+	"github.com/websopy/relay/internal/relaytest"
+)
 
 // stranger is a page that asks by all ways that it has, each with a question of its own. %[1]s is the relay. The
 // page's own server becomes the relay, too, as when its name is bound anew.
@@ -83,7 +59,7 @@ func TestAStrangersPageSpendsNothing(t *testing.T) {
 	t.Parallel()
 	p := startProvider(t, 3, time.Millisecond)
 	r := startRelay(t, p)
-	_, port, _ := strings.Cut(r.addr, ":")
+	_, port, _ := strings.Cut(r.Addr, ":")
 	done := make(chan struct{}, 1)
 	mux := http.NewServeMux()
 	site := httptest.NewServer(mux)
@@ -94,7 +70,7 @@ func TestAStrangersPageSpendsNothing(t *testing.T) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		fmt.Fprintf(w, stranger, "http://relay.local:"+port)
 	})
-	target, _ := url.Parse("http://" + r.addr)
+	target, _ := url.Parse("http://" + r.Addr)
 	rebound := &httputil.ReverseProxy{Rewrite: func(req *httputil.ProxyRequest) { // the DNS has changed its mind
 		req.Out.URL.Scheme, req.Out.URL.Host = target.Scheme, target.Host
 		req.Out.Host = req.In.Host
@@ -149,7 +125,7 @@ func TestTheRelaysOwnPageIsServedByAnyOfItsNames(t *testing.T) {
 				text, _ := io.ReadAll(req.Body)
 				outcome <- string(text)
 			})
-			target, _ := url.Parse("http://" + r.addr)
+			target, _ := url.Parse("http://" + r.Addr)
 			mux.Handle("/", &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(req *httputil.ProxyRequest) {
 				req.Out.URL.Scheme, req.Out.URL.Host = target.Scheme, target.Host
 				req.Out.Host = req.In.Host
@@ -202,18 +178,15 @@ func TestThePairUnderADomainOfItsOwn(t *testing.T) {
 	status, _ = ask(front, "chat.example.com", "http://evil.example")
 	require.Equal(t, http.StatusForbidden, status)
 	require.Eventually(t, func() bool {
-		return strings.Contains(a.log.String()+b.log.String(), `"client":"203.0.113.7"`)
+		return strings.Contains(a.Log()+b.Log(), `"client":"203.0.113.7"`)
 	}, patience, 10*time.Millisecond)
 }
 
 // curl -N with a question in the URL, as the README begins.
 func TestABareCurlNeedsNothing(t *testing.T) {
-	curl, err := exec.LookPath("curl")
-	if err != nil {
-		t.Skip("no curl here")
-	}
+	curl := relaytest.Look(t, "curl")
 	r := startRelay(t, startProvider(t, 3, time.Millisecond))
-	_, port, _ := strings.Cut(r.addr, ":")
+	_, port, _ := strings.Cut(r.Addr, ":")
 	out, err := exec.Command(curl, "-sN", "http://localhost:"+port+"/api/chat/stream?message=Hello").Output()
 	require.NoError(t, err)
 	require.Contains(t, string(out), `"type":"done"`)

@@ -1,15 +1,12 @@
 package sdktest
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +19,8 @@ import (
 	"github.com/openai/openai-go/v3/responses"
 	"github.com/openai/openai-go/v3/shared"
 	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/relaytest"
 )
 
 // actor is a provider in OpenAI's format that behaves as the name of the model says.
@@ -82,42 +81,13 @@ func (a *actor) requests(model string) []string {
 	return a.asked[model]
 }
 
-// relayBefore runs the relay's binary before a provider, and gives its address.
-func relayBefore(t *testing.T, provider string) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "relay")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/relay")
-	build.Dir = "../../.."
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, string(out))
-	cmd := exec.Command(binary)
-	cmd.Env = []string{"RELAY_ADDR=127.0.0.1:0", "RELAY_ADMIN_ADDR=", "RELAY_LOG_FORMAT=json", "RELAY_API_KEYS=test:relay-key",
-		"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL=" + provider + "/v1", "UPSTREAM_API_KEY=provider-key", "UPSTREAM_MODEL=text"}
-	stderr, err := cmd.StderrPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	lines := bufio.NewScanner(stderr)
-	for lines.Scan() {
-		var line struct{ Message, Addr string }
-		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == "listening" {
-			go func() { _, _ = io.Copy(io.Discard, stderr) }()
-			return "http://" + line.Addr
-		}
-	}
-	require.FailNow(t, "the relay does not listen")
-	return ""
-}
-
 // TestTheGoSDKsAsClients has OpenAI's and Anthropic's Go SDKs, unchanged, speak to the relay's binary.
 func TestTheGoSDKsAsClients(t *testing.T) {
 	provider := &actor{asked: make(map[string][]string), left: make(chan struct{}, 2)}
 	srv := httptest.NewServer(provider)
 	t.Cleanup(srv.Close)
-	address := relayBefore(t, srv.URL)
+	address := relaytest.Serve(t, "RELAY_ADMIN_ADDR=", "RELAY_API_KEYS=test:relay-key", "UPSTREAM_KIND=openai",
+		"UPSTREAM_BASE_URL="+srv.URL+"/v1", "UPSTREAM_API_KEY=provider-key", "UPSTREAM_MODEL=text").URL
 	client := openai.NewClient(option.WithBaseURL(address+"/v1/"), option.WithAPIKey("relay-key"))
 	chat := func(model string, messages ...openai.ChatCompletionMessageParamUnion) openai.ChatCompletionNewParams {
 		if messages == nil {

@@ -16,8 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/relaytest"
 	"github.com/websopy/relay/internal/upstream/provider"
 )
+
+func TestMain(m *testing.M) { os.Exit(relaytest.Main(m.Run)) }
 
 func upstream(t *testing.T, kind, baseURL string) chat.Streamer {
 	t.Helper()
