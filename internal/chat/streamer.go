@@ -15,7 +15,8 @@ import (
 //     the usage. To keep any of it, copy it.
 //   - A chunk with More promises another one, or the error, before the sequence waits for anything. A Pause keeps such a
 //     promise where nothing came of it; before all other chunks it says that the answer is about to begin: the model
-//     thinks, or the server is reading the prompt. It promises nothing itself.
+//     thinks, or the server is reading the prompt. It promises nothing itself. A Done with More promises that the
+//     sequence ends before it waits for anything.
 //   - Where chunks have positions (Seq), they rise.
 type Streamer interface {
 	Stream(ctx context.Context, req *Request) iter.Seq2[Chunk, error]

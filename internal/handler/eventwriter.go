@@ -64,6 +64,7 @@ var (
 		"X-Content-Type-Options": {"nosniff"},
 	}
 	keepAlive = []string{"keep-alive"}
+	chunked   = []string{"chunked"}
 )
 
 // headersWithin is how long the headers wait for a first frame to go with. A provider that answers within it saves
@@ -104,6 +105,7 @@ func (e *eventWriter) writeHeaders() {
 	maps.Copy(e.w.Header(), e.header)
 	if e.http1 {
 		e.w.Header()["Connection"] = keepAlive
+		e.w.Header()["Transfer-Encoding"] = chunked // said, so that the server counts no length when all is one write
 	}
 	e.w.WriteHeader(http.StatusOK)
 }
@@ -138,13 +140,15 @@ func (e *eventWriter) chunk(c chat.Chunk) error {
 	return e.flush()
 }
 
-// finish writes the frames of a Done chunk and what the dialect has behind them.
+// finish writes the frames of a Done chunk and what the dialect has behind them. When the sequence ends with it at once
+// (see chat.Streamer), and nothing else takes time before the handler returns, they share a write with what the server
+// sends then to end the response.
 func (e *eventWriter) finish(c chat.Chunk) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.buf = e.encoder.Close(e.encoder.Chunk(e.buf, c))
 	e.over = true
-	return e.flush()
+	return e.write(!c.More || !e.http1)
 }
 
 // fail writes the frames of an error, whose position in the stream is seq, or 0 when it is not the stream's. It tells
@@ -185,7 +189,9 @@ func (e *eventWriter) counts() tally {
 
 // flush writes what there is, down to the network: what stays in the server's buffer is lost without an
 // error. The caller holds mu.
-func (e *eventWriter) flush() error {
+func (e *eventWriter) flush() error { return e.write(true) }
+
+func (e *eventWriter) write(through bool) error {
 	if e.err != nil {
 		return e.err
 	}
@@ -197,7 +203,7 @@ func (e *eventWriter) flush() error {
 	if err == nil && len(e.buf) > 0 {
 		_, err = e.w.Write(e.buf)
 	}
-	if err == nil {
+	if err == nil && through {
 		err = e.rc.Flush()
 	}
 	if err == nil && e.http2 {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -121,6 +122,46 @@ func TestPings(t *testing.T) {
 					got = append(got, event{time.Since(began).Round(time.Second), data})
 				}
 				require.Equal(t, tc.want, got)
+			})
+		})
+	}
+}
+
+// A write that the end of the answer shares with that of the response is a system call and a packet less for each
+// stream. But nobody waits for its end because the relay has still something to do.
+func TestTheEndSharesAWriteOnlyWhereNothingComesBetween(t *testing.T) {
+	soon := done(chat.FinishStop)
+	soon.More = true
+	later := done(chat.FinishStop)
+	const last = "0\r\n\r\n"
+	first, held := content("Hel"), content("Hel")
+	held.More = true
+	for name, tc := range map[string]struct {
+		first, done chat.Chunk
+		want        []string // how writes end
+	}{
+		"the provider has ended":         {first, soon, []string{helFrame + "\r\n", endFrame + "\r\n" + last}},
+		"the provider has not ended":     {first, later, []string{helFrame + "\r\n", endFrame + "\r\n", last}},
+		"the whole answer comes at once": {held, soon, []string{endFrame + "\r\n" + last}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, s := connect(t, handler.Options{Upstream: provider(
+					func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+						if yield(tc.first, nil) {
+							yield(tc.done, nil)
+						}
+					})})
+				s.post(t)
+				data := make([]byte, 4096)
+				for i, want := range tc.want {
+					n, err := s.Read(data)
+					require.NoError(t, err)
+					require.Truef(t, strings.HasSuffix(string(data[:n]), want), "%q", data[:n])
+					if i == 0 {
+						require.Contains(t, string(data[:n]), "\r\nTransfer-Encoding: chunked\r\n")
+					}
+				}
 			})
 		})
 	}

@@ -101,7 +101,7 @@ func (r *rules) next(c chat.Chunk, err error) (broken []string) {
 		say("something follows done")
 	}
 	first, more := r.first, r.more
-	r.first, r.more = false, err == nil && c.More
+	r.first, r.more = false, err == nil && c.More && c.Type != chat.Done
 	if c.Seq != 0 && c.Seq <= r.seq {
 		say("position %d comes after %d", c.Seq, r.seq)
 	}
@@ -130,9 +130,6 @@ func (r *rules) next(c chat.Chunk, err error) (broken []string) {
 	case chat.Content, chat.Reasoning, chat.Tool:
 	case chat.Done:
 		r.done = true
-		if c.More {
-			say("done promises more")
-		}
 	default:
 		say("type %d is unknown", c.Type)
 	}

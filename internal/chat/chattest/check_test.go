@@ -48,7 +48,6 @@ func TestSequencesThatBreakTheContract(t *testing.T) {
 		"a pause without a promise":   {[]any{text, pause, done}, "a pause neither keeps a promise nor says first that the answer is about to begin"},
 		"a position that falls":       {[]any{at(text, 2), at(text, 2), done}, "position 2 comes after 2"},
 		"a type that nobody knows":    {[]any{chat.Chunk{Type: 99}, done}, "type 99 is unknown"},
-		"a done that promises more":   {[]any{chat.Chunk{Type: chat.Done, Done: &chat.Completion{}, More: true}, failure}, "done promises more"},
 		"a pause that promises more":  {[]any{chat.Chunk{Type: chat.Pause, More: true}, done}, "a pause promises more"},
 		"a promise before the pauses": {steps: []any{promise, pause, text, done}},
 	} {

@@ -202,8 +202,9 @@ func (o *Answer) Model(name []byte) {
 	}
 }
 
-// End sends what is left, all at once, and the done chunk. It reports whether anybody took it.
-func (o *Answer) End(kind string) bool {
+// End sends what is left, all at once, and the done chunk. ended says that nothing will be waited for after it. End
+// reports whether anybody took it.
+func (o *Answer) End(kind string, ended bool) bool {
 	o.More = true
 	o.sendRefusal()
 	o.flushHalf()
@@ -217,7 +218,7 @@ func (o *Answer) End(kind string) bool {
 		*reason = chat.FinishToolCalls // several providers say stop in both cases
 	}
 	o.done.State = o.keep.state(kind, *reason, o.tools)
-	o.More = false
+	o.More = ended
 	o.emit(chat.Chunk{Type: chat.Done, Done: &o.done})
 	return !o.Gone
 }

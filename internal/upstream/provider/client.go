@@ -174,11 +174,12 @@ func (c *client) try(parent context.Context, q *format.Query, yield func(chat.Ch
 		return waitAsTold(err, res.Header)
 	}
 	trace.Done(parent, x.out.Completion())
-	taken := x.out.End(c.Kind)
+	rest := !events.Ended() && res.ProtoMajor == 1
+	taken := x.out.End(c.Kind, !rest)
 	if x.out.TooMuch() {
 		trace.NoteTooMuch(parent)
 	}
-	if taken && !events.Ended() && res.ProtoMajor == 1 {
+	if taken && rest {
 		x.clock.passing.Store(false)
 		x.clock.set(drainTime, errGraceOver)
 		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
