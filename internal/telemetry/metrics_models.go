@@ -46,11 +46,14 @@ func (b *byModel) count(s *Stream) {
 }
 
 func (b *byModel) used(upstream, model string, u *chat.Usage) {
-	for typ, n := range map[string]int64{
-		"input": u.PromptTokens, "cached": u.CachedTokens, "output": u.CompletionTokens, "reasoning": u.ReasoningTokens,
+	for _, c := range [...]struct {
+		typ string
+		n   int64
+	}{
+		{"input", u.PromptTokens}, {"cached", u.CachedTokens}, {"output", u.CompletionTokens}, {"reasoning", u.ReasoningTokens},
 	} {
-		if n > 0 {
-			b.tokens.WithLabelValues(upstream, model, typ).Add(float64(n))
+		if c.n > 0 {
+			b.tokens.WithLabelValues(upstream, model, c.typ).Add(float64(c.n))
 		}
 	}
 }

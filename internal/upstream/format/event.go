@@ -141,7 +141,18 @@ func isOne(data []byte) bool {
 	}
 }
 
-func trimSpaceRight(b []byte) []byte { return bytes.TrimRight(b, " \t\r\n") }
+// trimSpaceRight is for every chunk: bytes.TrimRight makes a set of the characters each time.
+func trimSpaceRight(b []byte) []byte {
+	for len(b) > 0 {
+		switch b[len(b)-1] {
+		case ' ', '\t', '\r', '\n':
+			b = b[:len(b)-1]
+		default:
+			return b
+		}
+	}
+	return b
+}
 
 func trimSeparators(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n,") }
 
