@@ -115,8 +115,11 @@ var bedrockStreams = map[string]stream{
 func TestBedrockStreams(t *testing.T) {
 	for name, tc := range bedrockStreams {
 		t.Run(name, func(t *testing.T) {
-			for i, read := range append(splits([]byte(tc.body)), func() io.Reader { return strings.NewReader(tc.body) }) {
-				got := decodeAs(t, "bedrock", read, strings.HasPrefix(tc.body, "{"))
+			var header http.Header
+			if strings.HasPrefix(tc.body, "{") { // it is no stream
+				header = http.Header{"Content-Type": {"application/json"}}
+			}
+			for i, got := range answers(t, "bedrock", http.StatusOK, header, splits([]byte(tc.body))) {
 				if tc.code != "" {
 					require.Equal(t, tc.code, chat.AsError(got.Err).Code, "read %d: %v", i, got.Err)
 				} else {
@@ -130,14 +133,6 @@ func TestBedrockStreams(t *testing.T) {
 			}
 		})
 	}
-}
-
-// decodeAs is decodeWith for a body that may be no stream.
-func decodeAs(t testing.TB, kind string, body func() io.Reader, asJSON bool) chattest.Transcript {
-	if !asJSON {
-		return decodeWith(t, kind, body)
-	}
-	return decodeWith(t, kind, func() io.Reader { return body() }, "application/json")
 }
 
 // TestABedrockStreamThatIsCut is complete only once its stop has come, wherever the cut is.

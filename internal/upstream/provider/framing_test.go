@@ -170,16 +170,6 @@ var whole = map[string]string{
 	"cohere":           `{"id":"x","finish_reason":"TOOL_CALL","message":{"role":"assistant","content":[{"type":"text","text":"Hi"}],"tool_calls":[{"id":"a","type":"function","function":{"name":"get","arguments":"{\"city\":\"Oslo\"}"}}]},"usage":{"tokens":{"input_tokens":7,"output_tokens":2}}}`,
 }
 
-// respond answers a question with a status, headers and a body.
-func respond(t *testing.T, kind string, status int, header http.Header, body func() io.Reader) chattest.Transcript {
-	t.Helper()
-	s := newUpstream(t, options(kind, "http://provider.invalid"))
-	provider.SetTransport(s, roundTripper(func(req *http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: status, ProtoMajor: 1, Request: req, Header: header, Body: io.NopCloser(body())}, nil
-	}))
-	return chattest.Fold(t, s.Stream(t.Context(), question()))
-}
-
 func TestAWholeAnswerIsAnAnswer(t *testing.T) {
 	for kind, object := range whole {
 		pretty := strings.NewReplacer(`,"`, ",\n  \"", `{"`, "{\n \"").Replace(object)
@@ -194,8 +184,8 @@ func TestAWholeAnswerIsAnAnswer(t *testing.T) {
 		} {
 			for _, status := range []int{200, 201} {
 				t.Run(kind+" as "+typ, func(t *testing.T) {
-					for i, read := range append(splits([]byte(body)), func() io.Reader { return strings.NewReader(body) }) {
-						got := respond(t, kind, status, http.Header{"Content-Type": {typ}}, read)
+					header := http.Header{"Content-Type": {typ}}
+					for i, got := range answers(t, kind, status, header, splits([]byte(body))) {
 						require.NoError(t, got.Err, "read %d", i)
 						got.Tools[0].Arguments = strings.ReplaceAll(got.Tools[0].Arguments, "\n ", "")
 						got.Done.Model, got.Chunks = "m-1", 0 // Cohere does not tell, and neither does Responses in its events
@@ -223,8 +213,8 @@ func TestAStreamUnderAnotherContentTypeIsAStream(t *testing.T) {
 		"a list":                {"application/json", "[" + strings.ReplaceAll(strings.TrimSpace(lines), "\n", "\n,") + "]"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for i, read := range splits([]byte(tc.body)) {
-				got := respond(t, "openai", 200, http.Header{"Content-Type": {tc.typ}}, read)
+			header := http.Header{"Content-Type": {tc.typ}}
+			for i, got := range answers(t, "openai", 200, header, splits([]byte(tc.body))) {
 				got.Chunks = 0
 				require.Equal(t, chattest.Transcript{Text: "Hi", Done: done("stop")}, got, "read %d", i)
 			}
@@ -283,8 +273,7 @@ func TestAnAnswerThatIsCompressedAllTheSame(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, w.Close())
 			header := http.Header{"Content-Type": {"text/event-stream"}, "Content-Encoding": {encoding}}
-			for i, read := range splits(packed.Bytes()) {
-				got := respond(t, "openai", 200, header, read)
+			for i, got := range answers(t, "openai", 200, header, splits(packed.Bytes())) {
 				got.Chunks = 0
 				require.Equal(t, chattest.Transcript{Text: "Hi", Done: done("stop")}, got, "read %d", i)
 			}

@@ -179,16 +179,19 @@ func TestWhatCostsMoreHereThanOnTheWireIsBounded(t *testing.T) {
 	}
 }
 
-// A piece costs many times on the wire what it adds to the arguments.
+// A piece costs many times on the wire what it adds to the arguments: more than these may have, and nothing happens.
 func TestCallsInPiecesCountAsWhatTheyAre(t *testing.T) {
-	const n = 50
-	pieces := strings.Repeat(`{"jsonPath":"$.s","stringValue":"xxxx","willContinue":true},`, 10_000)
-	call := `{"functionCall":{"name":"f","partialArgs":[` + pieces + `{"jsonPath":"$.s","stringValue":""}]}}`
+	const n, pieces = 30, 5_000
+	name := strings.Repeat("s", 64)
+	piece := `{"jsonPath":"$.` + name + `","stringValue":"xxxx","willContinue":true},`
+	call := `{"functionCall":{"name":"f","partialArgs":[` + strings.Repeat(piece, pieces) +
+		`{"jsonPath":"$.` + name + `","stringValue":""}]}}`
 	body := strings.Repeat(sse(candidate(call, "")), n) + sse(candidate("", geminiStop))
+	require.Greater(t, len(body), 16<<20)
 	got := decodeWith(t, "gemini", func() io.Reader { return strings.NewReader(body) })
 	require.NoError(t, got.Err)
 	require.Len(t, got.Tools, n)
-	require.Len(t, got.Tools[n-1].Arguments, len(`{"s":""}`)+40_000)
+	require.Len(t, got.Tools[n-1].Arguments, len(`{"`+name+`":""}`)+4*pieces)
 }
 
 func TestGeminiRefusesInDetails(t *testing.T) {

@@ -46,49 +46,10 @@ func (f replies) RoundTrip(req *http.Request) (*http.Response, error) {
 		Header: http.Header{"Content-Type": {req.Header.Get("Accept")}}, Body: io.NopCloser(f())}, nil
 }
 
-// typed answers with a content type, if there is one.
-type typed struct {
-	next        http.RoundTripper
-	contentType string
-}
-
-func (f typed) RoundTrip(req *http.Request) (*http.Response, error) {
-	res, err := f.next.RoundTrip(req)
-	if f.contentType != "" {
-		res.Header.Set("Content-Type", f.contentType)
-	}
-	return res, err
-}
-
 // roundTripper is a transport made of a func.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-// decodeWith answers a question with a recorded body, however it is cut into reads.
-func decodeWith(t testing.TB, kind string, body func() io.Reader, contentType ...string) chattest.Transcript {
-	t.Helper()
-	s := newUpstream(t, options(kind, "http://provider.invalid"))
-	provider.SetTransport(s, typed{replies(body), strings.Join(contentType, "")})
-	return chattest.Fold(t, s.Stream(t.Context(), question()))
-}
-
-// splits are the ways to read body that a decoder must not notice: cut in two at every byte (at some,
-// when there are many), and byte by byte.
-func splits(body []byte) []func() io.Reader {
-	all := []func() io.Reader{func() io.Reader { return oneByte{bytes.NewReader(body)} }}
-	step := max(1, len(body)*len(body)/(4<<20))
-	for i := 0; i < len(body); i += step {
-		all = append(all, func() io.Reader {
-			return io.MultiReader(bytes.NewReader(body[:i]), bytes.NewReader(body[i:]))
-		})
-	}
-	return all
-}
-
-type oneByte struct{ r *bytes.Reader }
-
-func (o oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(1, len(p))]) }
 
 // stream is a body and what is to be made of it.
 type stream struct {
@@ -121,8 +82,7 @@ func requireStreams(t *testing.T, kind string, streams map[string]stream) {
 				} else {
 					reads = append(reads, func() io.Reader { return oneByte{bytes.NewReader([]byte(body))} })
 				}
-				for i, read := range reads {
-					got := decodeWith(t, kind, read)
+				for i, got := range answers(t, kind, http.StatusOK, nil, reads) {
 					if tc.code != "" {
 						require.Equal(t, tc.code, chat.AsError(got.Err).Code, "%s, read %d: %v", ending, i, got.Err)
 					} else {

@@ -2,6 +2,7 @@ package provider_test
 
 import (
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -46,8 +47,7 @@ var websopyStreams = map[string]struct {
 func TestARelayUnderstandsARelay(t *testing.T) {
 	for name, tc := range websopyStreams {
 		t.Run(name, func(t *testing.T) {
-			for _, read := range splits([]byte(tc.body)) {
-				got := decodeWith(t, "websopy", read)
+			for _, got := range answers(t, "websopy", http.StatusOK, nil, splits([]byte(tc.body))) {
 				if tc.err != nil {
 					require.Equal(t, tc.err, got.Err)
 				} else {
