@@ -57,6 +57,7 @@ type Config struct {
 	LimitTokens   Rate   `env:"RELAY_LIMIT_TOKENS" envDefault:"0" help:"tokens of questions and answers together, like 100000/m; 0: no limit"`
 	BudgetTokens  Rate   `env:"RELAY_BUDGET_TOKENS" envDefault:"0" help:"tokens of a day (UTC), like 2000000/d; 0: no limit"`
 	LimitStreams  int    `env:"RELAY_LIMIT_STREAMS" envDefault:"0" help:"answers that are being generated at a time; 0: no limit"`
+	LimitAttach   Rate   `env:"RELAY_LIMIT_ATTACH" envDefault:"1200/m:600" help:"times that it comes for one and the same answer again, to read or to stop it, in each process; 0: no limit"`
 	LimitFallback string `env:"RELAY_LIMIT_FALLBACK" envDefault:"local" help:"with RELAY_REDIS_URL limits hold for all replicas together; while Redis is away: local, the same limits for each process; open, none; closed, 503 overloaded"`
 
 	BodyTimeout   time.Duration `env:"RELAY_BODY_TIMEOUT" envDefault:"30s" group:"Timing" help:"for a request body to arrive; one that comes with 4 KiB a second or more has all the time it needs"`

@@ -39,6 +39,7 @@ func TestWithoutAnySettingTheDemoServesWithTheDocumentedDefaults(t *testing.T) {
 		Store: "memory", ResumeGrace: time.Minute, ResumeRetention: 10 * time.Minute,
 		ResumeBytes: 256 << 20, ResumePerStream: 8 << 20,
 		JWTAlgorithms: []string{"RS256", "ES256", "EdDSA"}, LimitFallback: "local", TraceInbound: "link",
+		LimitAttach: config.Rate{Count: 1200, Window: time.Minute, Burst: 600},
 
 		LogLevel: "info", LogFormat: "auto",
 		Upstreams: []config.Upstream{{
@@ -63,7 +64,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"RELAY_SHUTDOWN_DELAY=5s", "RELAY_SHUTDOWN_GRACE=0s",
 		"RELAY_STORE=Redis", "RELAY_REDIS_URL=rediss://u:p@r:6380/1?master_set=m",
 		"RELAY_REDIS_CA_FILE="+certFile, "RELAY_REDIS_SENTINEL_USER=su", "RELAY_REDIS_SENTINEL_PASSWORD=sp", "RELAY_RESUME_GRACE=5s", "RELAY_RESUME_RETENTION=1s",
-		"RELAY_RESUME_BYTES=1GiB", "RELAY_RESUME_BYTES_PER_STREAM=0", "RELAY_LIMIT_STREAMS=9",
+		"RELAY_RESUME_BYTES=1GiB", "RELAY_RESUME_BYTES_PER_STREAM=0", "RELAY_LIMIT_STREAMS=9", "RELAY_LIMIT_ATTACH=9/h",
 		"RELAY_LIMIT_REQUESTS=60/m:10", "RELAY_LIMIT_TOKENS=100000/h", "RELAY_BUDGET_TOKENS=2000000/d", "RELAY_LIMIT_FALLBACK=Closed",
 		"RELAY_JWT_ISSUER=https://login.example.com/", "RELAY_JWT_JWKS="+certFile, "RELAY_JWT_AUDIENCE=relay,chat", "RELAY_JWT_ALGORITHMS=ps256,EDDSA",
 		"RELAY_JWT_REQUIRE=groups=chat,a.b=c=d", "RELAY_JWT_NAME_CLAIM=email", "RELAY_JWT_TIER_CLAIM=plan", "RELAY_JWT_COOKIE=__Host-session", "RELAY_JWT_CA_FILE="+certFile,
@@ -85,7 +86,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		WriteTimeout: 3 * time.Second, StartBudget: 90 * time.Second, HedgeAfter: 2 * time.Second, ShutdownDelay: 5 * time.Second,
 		Store: "redis", RedisURL: "rediss://u:p@r:6380/1?master_set=m",
 		RedisCAFile: certFile, SentinelUser: "su", SentinelPassword: "sp", ResumeGrace: 5 * time.Second, ResumeRetention: time.Second,
-		ResumeBytes: 1 << 30, LimitStreams: 9,
+		ResumeBytes: 1 << 30, LimitStreams: 9, LimitAttach: config.Rate{Count: 9, Window: time.Hour},
 		LimitRequests: config.Rate{Count: 60, Window: time.Minute, Burst: 10}, LimitTokens: config.Rate{Count: 100_000, Window: time.Hour},
 		BudgetTokens: config.Rate{Count: 2_000_000, Window: 24 * time.Hour}, LimitFallback: "closed", TraceInbound: "ignore",
 		JWTIssuer: "https://login.example.com/", JWTKeys: certFile, JWTAudience: []string{"relay", "chat"}, JWTAlgorithms: []string{"PS256", "EdDSA"},

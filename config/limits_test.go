@@ -54,10 +54,11 @@ func TestLimitsInAFileThatCanNotBeUsed(t *testing.T) {
 func TestLimitsMayChangeWhileTheRelayRuns(t *testing.T) {
 	setting := relayYAML(t, limitsYAML)
 	before := load(t, setting)
-	changed := strings.NewReplacer("5/m\n", "6/m\n", "600/m:60", "700/m").Replace(limitsYAML)
+	changed := strings.NewReplacer("5/m\n", "6/m\nlimit_attach: 7/m\n", "600/m:60", "700/m").Replace(limitsYAML)
 	require.NoError(t, os.WriteFile(strings.TrimPrefix(setting, "RELAY_CONFIG="), []byte(changed), 0o600))
 	after, err := config.Reload([]string{setting}, before)
 	require.NoError(t, err)
 	require.Equal(t, int64(6), after.Limits().Requests.Count)
+	require.Equal(t, int64(7), after.LimitAttach.Count)
 	require.Equal(t, int64(700), after.Tiers["gold"].Requests.Count)
 }

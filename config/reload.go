@@ -7,7 +7,7 @@ import (
 
 // reloaded are the settings beside upstreams and models that may change while the relay runs.
 var reloaded = []string{
-	"default_model", "sticky", "limit_requests", "limit_tokens", "limit_streams", "budget_tokens",
+	"default_model", "sticky", "limit_requests", "limit_tokens", "limit_streams", "budget_tokens", "limit_attach",
 }
 
 // Reload is Load for a relay that runs with the settings before. The error is of type Problems also when the

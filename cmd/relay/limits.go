@@ -39,6 +39,11 @@ func newLimiter(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metri
 	}, nil
 }
 
+// attaches says how often callers may come for one answer.
+func attaches(cfg *config.Config) limit.Policy {
+	return limit.Policy{Limits: limit.Limits{Requests: limit.Rate(cfg.LimitAttach)}}
+}
+
 // policy says what callers may.
 func policy(cfg *config.Config) limit.Policy {
 	p := limit.Policy{Limits: limitsOf(cfg.Limits()), Tiers: make(map[string]limit.Limits)}

@@ -43,3 +43,51 @@ func TestCallersHaveTheLimitsOfTheirTier(t *testing.T) {
 	require.Eventually(t, func() bool { return asks("k-shop-0123456789") == http.StatusOK }, relaytest.Patience, 20*time.Millisecond)
 	require.Equal(t, http.StatusTooManyRequests, asks("k-free-0123456789"))
 }
+
+// A loop is refused as the relay comes. Readers who come back at once, of as many answers, are not: as after a restart.
+func TestAReaderInALoopIsRefusedAndACrowdOfReadersIsNot(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "relay.yaml")
+	write := func(more string) {
+		require.NoError(t, os.WriteFile(file, []byte("api_keys: shop:k-shop-0123456789\nupstreams: [{kind: demo}]\n"+more), 0o600))
+	}
+	write("")
+	p := relaytest.Serve(t, "RELAY_CONFIG="+file)
+	come := func(path string) *http.Response {
+		req, err := http.NewRequest(http.MethodGet, p.URL+path, nil)
+		require.NoError(t, err)
+		req.Header.Set("Authorization", "Bearer k-shop-0123456789")
+		res, err := p.Client.Do(req)
+		require.NoError(t, err)
+		relaytest.Body(t, res)
+		return res
+	}
+	var ids []string
+	for range 200 {
+		ids = append(ids, come("/v1/ai/chat?model=demo-fast&message=hi").Header.Get("X-Stream-Id"))
+	}
+	for range 5 {
+		for _, id := range ids {
+			require.Equal(t, http.StatusOK, come("/api/chat/stream/"+id).StatusCode)
+		}
+	}
+	var refused *http.Response
+	for range 5000 {
+		if refused = come("/api/chat/stream/" + ids[0]); refused.StatusCode != http.StatusOK {
+			break
+		}
+	}
+	require.Equal(t, http.StatusTooManyRequests, refused.StatusCode)
+	require.Equal(t, "1", refused.Header.Get("Retry-After"))
+	require.Equal(t, http.StatusOK, come("/api/chat/stream/"+ids[1]).StatusCode)
+
+	write("limit_attach: 2/h\n")
+	p.Signal(t, syscall.SIGHUP)
+	require.Eventually(t, func() bool {
+		come("/api/chat/stream/" + ids[1])
+		return come("/api/chat/stream/"+ids[1]).StatusCode == http.StatusTooManyRequests
+	}, relaytest.Patience, 20*time.Millisecond)
+	write("limit_attach: 0\n")
+	p.Signal(t, syscall.SIGHUP)
+	require.Eventually(t, func() bool { return come("/api/chat/stream/"+ids[1]).StatusCode == http.StatusOK },
+		relaytest.Patience, 20*time.Millisecond)
+}

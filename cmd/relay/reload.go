@@ -23,15 +23,16 @@ const pollTime = 10 * time.Second
 
 // reloader reads the settings again when their file changes, or on SIGHUP.
 type reloader struct {
-	environ []string
-	cfg     *config.Config // what holds now
-	log     zerolog.Logger
-	metrics *telemetry.Metrics
-	redact  telemetry.Redaction
-	secrets []string // that others than upstreams have
-	routes  *routes
-	limiter *limit.Limiter
-	content []byte // of the file, when it was last looked at
+	environ  []string
+	cfg      *config.Config // what holds now
+	log      zerolog.Logger
+	metrics  *telemetry.Metrics
+	redact   telemetry.Redaction
+	secrets  []string // that others than upstreams have
+	routes   *routes
+	limiter  *limit.Limiter
+	attaches *limit.Limiter
+	content  []byte // of the file, when it was last looked at
 }
 
 // start runs until the function that it returns is called.
@@ -102,6 +103,7 @@ func (r *reloader) apply(next *config.Config) error {
 	}
 	r.routes.now.Store(routing)
 	r.limiter.SetPolicy(policy(next))
+	r.attaches.SetPolicy(attaches(next))
 	before.close(routing)
 	r.cfg = next
 	return nil

@@ -89,7 +89,8 @@ func serve(
 	defer stopTraces()
 	relay := newRelay(cfg, log, metrics, hub, generations, limiter, tokens, upstreams, redact, tracer)
 	if cfg.File != "" {
-		r := &reloader{environ: environ, cfg: cfg, log: log, metrics: metrics, redact: redact, secrets: secrets, routes: upstreams, limiter: limiter}
+		r := &reloader{environ: environ, cfg: cfg, log: log, metrics: metrics, redact: redact, secrets: secrets, routes: upstreams,
+			limiter: limiter, attaches: relay.Attaches}
 		defer r.start()()
 	}
 
@@ -143,7 +144,7 @@ func newRelay(
 		keys = append(keys, identity.APIKey{Name: k.Name, Key: k.Key.Reveal()})
 	}
 	return handler.New(handler.Options{
-		Streams: hub, Generations: generations, Limiter: limiter,
+		Streams: hub, Generations: generations, Limiter: limiter, Attaches: limit.NewLimiter(limit.LimiterOptions{Policy: attaches(cfg)}),
 		Upstream: upstreams, Routes: upstreams,
 		Keys: identity.NewKeys(keys), Tokens: tokens, Cookie: cfg.JWTCookie, TrustedProxies: cfg.TrustedProxies,
 		Hosts: append(certificateNames(cfg), cfg.Hosts...), CORSOrigins: cfg.CORSOrigins,

@@ -1,6 +1,7 @@
 package handler_test
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"math/rand/v2"
@@ -63,13 +64,16 @@ type limited struct {
 
 const callersKey = "k-0123456789"
 
+// longestAnswer ends those that don't end by themselves. On a busy machine an answer that does may take a second.
+const longestAnswer = 5 * time.Second
+
 func newLimited(t *testing.T, limits limit.Limits, more ...func(*handler.Options)) *limited {
 	l := &limited{limiter: limit.NewLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limits}})}
-	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute, MaxDuration: time.Second})
+	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute, MaxDuration: longestAnswer})
 	t.Cleanup(func() { closeHub(hub) })
 	o := handler.Options{
 		Upstream: ends, Streams: hub, Limiter: l.limiter, Keys: identity.NewKeys([]identity.APIKey{{Name: "me", Key: callersKey}}),
-		MaxDuration: time.Second, Dialects: []handler.Dialect{{Path: "/v1/chat/completions", Dialect: dialect.ChatCompletions{}}},
+		MaxDuration: longestAnswer, Dialects: []handler.Dialect{{Path: "/v1/chat/completions", Dialect: dialect.ChatCompletions{}}},
 	}
 	for _, set := range more {
 		set(&o)
@@ -194,6 +198,7 @@ func (l *limited) twice(t *testing.T) {
 }
 
 func TestWhatEachEndCosts(t *testing.T) {
+	t.Parallel()
 	for name, way := range waysToEnd {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -209,6 +214,7 @@ func TestWhatEachEndCosts(t *testing.T) {
 
 // Answers that end in all ways at once, in any order: nothing stays reserved, and what was used is what they cost.
 func TestWhateverTheOrderOfEndsAllIsSettled(t *testing.T) {
+	t.Parallel()
 	l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 1e6, Window: time.Hour}, Streams: 1000, TokensPerDay: 1e9})
 	var names []string
 	for name := range waysToEnd {
@@ -340,6 +346,118 @@ func TestARetryIsNoFurtherRequest(t *testing.T) {
 	require.NoError(t, err)
 	changed.Body.Close()
 	require.Equal(t, http.StatusTooManyRequests, changed.StatusCode)
+}
+
+// Coming for an answer that there is costs no tokens, but is limited for each caller and answer.
+func TestWhoComesForOneAnswerInALoopIsRefused(t *testing.T) {
+	const times = 3
+	chat32 := "chat-0123456789abcdef0123456789abcdef" + strings.Repeat("x", 64)
+	key := []string{"Idempotency-Key", "a-key"}
+	for name, way := range map[string]struct {
+		ask    func(l *limited, id string, last string) (method, path, body string, headers []string)
+		status int // while it may; 0: 200
+		shape  string
+	}{
+		"by id": {ask: func(_ *limited, id, _ string) (string, string, string, []string) {
+			return "GET", "/api/chat/stream/" + id, "", nil
+		}},
+		"by id, to a UI": {ask: func(_ *limited, id, last string) (string, string, string, []string) {
+			return "GET", "/api/agui/" + id, "", []string{"Last-Event-ID", last}
+		}},
+		"by position": {ask: func(_ *limited, _, last string) (string, string, string, []string) {
+			return "POST", "/api/chat/stream", question, []string{"Last-Event-ID", last}
+		}},
+		"the question's URL": {ask: func(_ *limited, _, last string) (string, string, string, []string) {
+			return "GET", "/v1/ai/chat?message=hi&last_event_id=" + last, "", nil
+		}},
+		"of a provider's API": {ask: func(_ *limited, id, _ string) (string, string, string, []string) {
+			return "GET", "/v1/chat/completions/" + id, "", nil
+		}, shape: `"type":"rate_limit_error"`},
+		"a chat": {ask: func(*limited, string, string) (string, string, string, []string) {
+			return "GET", "/api/chat/" + chat32 + "/stream", "", nil
+		}, status: http.StatusNoContent},
+		"a retry": {ask: func(*limited, string, string) (string, string, string, []string) {
+			return "POST", "/api/chat/stream", `{"messages":[{"role":"user","content":"again   "}],"resumable":true}`, key
+		}},
+		"a stop": {ask: func(_ *limited, id, _ string) (string, string, string, []string) {
+			return "DELETE", "/api/chat/stream/" + id, "", nil
+		}, status: http.StatusAccepted},
+		"nobody's": {ask: func(*limited, string, string) (string, string, string, []string) {
+			return "GET", "/api/chat/stream/" + strings.Repeat("0", 32), "", nil
+		}, status: http.StatusNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 100, Window: time.Hour}}, func(o *handler.Options) {
+				o.Upstream = hello
+				o.Keys = identity.NewKeys([]identity.APIKey{{Name: "me", Key: callersKey}, {Name: "other", Key: "k-9876543210"}})
+				o.Attaches = limit.NewLimiter(limit.LimiterOptions{
+					Policy: limit.Policy{Limits: limit.Limits{Requests: limit.Rate{Count: times, Window: time.Hour}}},
+				})
+				o.Dialects = append(o.Dialects, handler.Dialect{Path: "/api/agui", Dialect: dialect.AGUI{}, FromBeginning: true})
+			})
+			auth := []string{"Authorization", "Bearer " + callersKey}
+			first := func() (id, last string) {
+				res, err := l.ask(t.Context(), "done", true)
+				require.NoError(t, err)
+				_, _ = io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+				return res.Header.Get("X-Stream-Id"), res.Header.Get("X-Stream-Id") + ".1"
+			}
+			id, last := first()
+			come := func(id, last string, auth []string) (*http.Response, string) {
+				method, path, body, headers := way.ask(l, id, last)
+				return fetch(t, method, l.url+path, body, append(headers, auth...)...)
+			}
+			allowed := times
+			if name == "a retry" {
+				allowed++ // the first of which is the request itself
+			}
+			for range allowed {
+				res, body := come(id, last, auth)
+				require.Equal(t, max(way.status, http.StatusOK), res.StatusCode, body)
+			}
+			res, body := come(id, last, auth)
+			require.Equal(t, http.StatusTooManyRequests, res.StatusCode, body)
+			after, err := strconv.Atoi(res.Header.Get("Retry-After"))
+			require.NoError(t, err)
+			require.InDelta(t, 1200, after, patience.Seconds())
+			require.Regexp(t, `^"attach";r=0;t=3[56][0-9]{2}$`, res.Header.Get("RateLimit"))
+			require.Contains(t, body+res.Header.Get("X-Relay-Error"), cmp.Or(way.shape, "rate_limited"))
+			require.Equal(t, float64(1), l.counted(t, "relay_limited_total")["attach"])
+
+			if res, _ := come(id, last, []string{"Authorization", "Bearer k-9876543210"}); name != "a retry" {
+				require.NotEqual(t, http.StatusTooManyRequests, res.StatusCode, "another caller does not pay for it")
+			}
+			if otherID, otherLast := first(); name != "a chat" && name != "a retry" && name != "nobody's" {
+				res, body = come(otherID, otherLast, auth)
+				require.Equal(t, max(way.status, http.StatusOK), res.StatusCode, "another answer: %s", body)
+			}
+			res, _ = fetch(t, http.MethodDelete, l.url+"/api/chat/stream/"+id, "", auth...)
+			require.Equal(t, name != "a stop", res.StatusCode == http.StatusAccepted, "who reads too often may stop it")
+		})
+	}
+}
+
+// To an EventSource any status but 200 is final, and it comes again by itself.
+func TestAnEventSourceThatComesTooOftenIsToldToWait(t *testing.T) {
+	l := newLimited(t, limit.Limits{}, func(o *handler.Options) {
+		o.Upstream = hello
+		o.Attaches = limit.NewLimiter(limit.LimiterOptions{
+			Policy: limit.Policy{Limits: limit.Limits{Requests: limit.Rate{Count: 1, Window: 50 * time.Second}}},
+		})
+	})
+	headers := []string{"Authorization", "Bearer " + callersKey, "Accept", "text/event-stream"}
+	res, _ := fetch(t, http.MethodGet, l.url+"/v1/ai/chat?message=hi", "", headers...)
+	headers = append(headers, "Last-Event-ID", res.Header.Get("X-Stream-Id")+".1")
+	res, body := fetch(t, http.MethodGet, l.url+"/v1/ai/chat?message=hi", "", headers...)
+	require.Contains(t, body, loFrame[:len(loFrame)-2])
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	res = ask(t, http.DefaultClient, http.MethodGet, l.url+"/v1/ai/chat?message=hi", "", headers...)
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	frame, _ := io.ReadAll(res.Body) // and the connection is cut
+	require.Regexp(t, "^data: {\"type\":\"ping\"}\nretry: [345][0-9]{4}\n\n$", string(frame))
+	http.DefaultClient.CloseIdleConnections()
 }
 
 // Who finds no place has not asked.

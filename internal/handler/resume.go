@@ -73,6 +73,11 @@ func (r *Relay) begin(
 		return nil, nil, true
 	}
 	if replayed {
+		if err := r.mayAttach(w, req, f.ID()); err != nil {
+			f.Close()
+			r.turnAway(w, req, err)
+			return nil, nil, true
+		}
 		w.Header().Set("Idempotency-Replayed", "true")
 		rec.span = nil // see follow
 	} else {
@@ -94,6 +99,11 @@ func (r *Relay) serveEarlier(w http.ResponseWriter, req *http.Request, ask *dial
 	f := r.Streams.Find(req.Context(), visitOf(req).caller.Owner, key, *body)
 	if f == nil {
 		return false
+	}
+	if err := r.mayAttach(w, req, f.ID()); err != nil {
+		f.Close()
+		r.turnAway(w, req, err)
+		return true
 	}
 	w.Header().Set("Idempotency-Replayed", "true")
 	rec := r.newRecord(req, ask.Model)
@@ -247,6 +257,10 @@ func (r *Relay) resume(w http.ResponseWriter, req *http.Request, cursor string) 
 }
 
 func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, of dialect.Response) {
+	if err := r.mayAttach(w, req, id); err != nil {
+		r.turnAway(w, req, err)
+		return
+	}
 	leave, refused := r.enter(req)
 	if refused != nil {
 		r.turnAway(w, req, refused)
@@ -314,6 +328,10 @@ func (r *Relay) stopStream(w http.ResponseWriter, req *http.Request) {
 }
 
 func (r *Relay) stop(w http.ResponseWriter, req *http.Request, id string) {
+	if err := r.mayAttach(w, req, "stop "+id); err != nil { // by itself: who reads in a loop can be stopped
+		r.fail(w, req, err)
+		return
+	}
 	var err error = errNoStreams
 	if r.Streams != nil {
 		err = r.Streams.Stop(req.Context(), visitOf(req).caller.Owner, id)

@@ -61,6 +61,7 @@ type Options struct {
 	// Generations are the places of answers that are being generated. Those of Streams have theirs from the same.
 	Generations *limit.Places
 	Limiter     *limit.Limiter // of what callers may; nil: all
+	Attaches    *limit.Limiter // of how often a caller may come for one answer, as requests; nil: as often as it likes
 	Routes      Routes         // that Upstream takes; nil: every request has one
 
 	// Who shows none of Keys and Tokens is refused; where there are neither, the relay is open to all.

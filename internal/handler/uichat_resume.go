@@ -58,6 +58,10 @@ func (r *Relay) newestOf(req *http.Request) (id string, read bool) {
 // opened, and anything but a stream or 204 is an error to it.
 func (r *Relay) resumeChat(w http.ResponseWriter, req *http.Request) {
 	visitOf(req).dialect = uiDialect(req)
+	if err := r.mayAttach(w, req, chatID(req)); err != nil {
+		r.turnAway(w, req, err)
+		return
+	}
 	id, read := r.newestOf(req)
 	if id == "" || read {
 		w.WriteHeader(http.StatusNoContent)

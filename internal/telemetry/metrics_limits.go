@@ -10,7 +10,7 @@ import (
 
 func (m *Metrics) limits(reg prometheus.Registerer) {
 	m.limited = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_limited_total",
-		Help: "Requests refused because their caller has used what it may: requests, tokens, tokens_per_day or streams."},
+		Help: "Requests refused because their caller has used what it may: requests, tokens, tokens_per_day, streams or attach."},
 		[]string{"limit"})
 	m.charged = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_limit_tokens_total",
 		Help: "Tokens that callers with limits have used, and whether that is estimated because the provider did not say."},
