@@ -4,8 +4,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/go-faster/jx"
-
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/sse"
 )
@@ -42,7 +40,7 @@ func (Messages) AppendAnswer(dst []byte, a *Answer) []byte {
 			dst = append(appendString(append(dst, `{"type":"text","text":`...), c.Text), '}')
 		case chat.Tool:
 			separate()
-			dst = append(append(appendToolUse(dst, c.Tool), argumentsOf(c.Tool)...), '}')
+			dst = append(appendInput(appendToolUse(dst, c.Tool), c.Tool), '}')
 		}
 	}
 	if a.done.State != "" {
@@ -70,13 +68,17 @@ func appendToolUse(dst []byte, t *chat.ToolCall) []byte {
 	return append(appendString(append(dst, `,"name":`...), t.Name), `,"input":`...)
 }
 
-// argumentsOf are the arguments of a call as an object. What a model wrote that is none can't stand there.
-func argumentsOf(t *chat.ToolCall) string {
-	d := jx.DecodeStr(t.Arguments)
-	if d.Next() == jx.Object && d.Validate() == nil {
-		return t.Arguments
+// appendInput appends the arguments of a call, which are an object here. What a model wrote that is none, as when a limit
+// cut it off, is in one that no tool takes for its arguments, by the name that Anthropic's guide gives it. The model reads
+// it in the next turn.
+func appendInput(dst []byte, t *chat.ToolCall) []byte {
+	switch input, ok := compact(t.Arguments); {
+	case ok && input[0] == '{':
+		return append(dst, input...)
+	case ok && string(input) == "null":
+		return append(dst, `{}`...)
 	}
-	return "{}"
+	return append(appendString(append(dst, `{"INVALID_JSON":`...), t.Arguments), '}')
 }
 
 // messagesEncoder writes the events of a message.
@@ -164,7 +166,7 @@ func (e *messagesEncoder) call(dst []byte, t *chat.ToolCall) []byte {
 	dst = appendToolUse(append(e.block(dst, "content_block_start"), `,"content_block":`...), t)
 	dst = append(dst, `{}}}`...)
 	dst = append(e.delta(dst), `{"type":"input_json_delta","partial_json":`...)
-	return e.stop(append(appendString(dst, argumentsOf(t)), `}}`...))
+	return e.stop(append(appendString(dst, appendInput(nil, t)), `}}`...))
 }
 
 // done appends the end. What the provider wants back is a block that clients return without a look at it.

@@ -72,8 +72,25 @@ func TestAWholeMessage(t *testing.T) {
 		chat.FinishStop: "end_turn", chat.FinishStopped: "end_turn", chat.FinishLength: "max_tokens", chat.FinishContentFilter: "refusal",
 	} {
 		end := chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: reason}}
-		require.Equal(t, messageHead+`{"type":"tool_use","id":"1","name":"f","input":{}}],"stop_reason":"`+want+
-			`","stop_sequence":null,`+noUsage+`}`, whole(broken, end), "and the arguments that a limit cut off are none")
+		require.Equal(t, messageHead+`{"type":"tool_use","id":"1","name":"f","input":{"INVALID_JSON":"{\"a"}}],"stop_reason":"`+want+
+			`","stop_sequence":null,`+noUsage+`}`, whole(broken, end), "and the arguments that a limit cut off are no object")
+	}
+}
+
+// Clients take the input of a call for an object, and the body for UTF-8, whatever the model wrote.
+func TestTheInputOfACallIsAnObject(t *testing.T) {
+	for arguments, want := range map[string]string{
+		`{"a": [1] }`: `{"a":[1]}`, "null": `{}`, `{"a`: `{"INVALID_JSON":"{\"a"}`, `[1]`: `{"INVALID_JSON":"[1]"}`,
+		"{\"a\":\"\xff\"}": `{"a":"�"}`, "\xff": `{"INVALID_JSON":"\ufffd"}`,
+	} {
+		call := chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "1", Name: "f", Arguments: arguments}}
+		a := dialect.Answer{}
+		a.Add(call)
+		require.Contains(t, string(messages.AppendAnswer(nil, &a)), `"input":`+want+`}`, arguments)
+		streamed := messages.Encoder(dialect.Response{}).Chunk(nil, call)
+		quoted, err := json.Marshal(want)
+		require.NoError(t, err)
+		require.Contains(t, string(streamed), `"partial_json":`+string(quoted)+`}`, arguments)
 	}
 }
 
