@@ -39,19 +39,19 @@ func chatID(req *http.Request) string {
 }
 
 // newestOf gives the id of the stream that a chat leads to, and whether its reader has its end. A client that began in
-// another dialect names the stream itself.
-func (r *Relay) newestOf(req *http.Request) (id string, read bool) {
+// another dialect names the stream itself. The error is why nobody knows now.
+func (r *Relay) newestOf(req *http.Request) (id string, read bool, err error) {
 	if r.Streams == nil {
-		return "", false
+		return "", false, nil
 	}
 	name := chatID(req)
 	if visitOf(req).chat = chatOf(req, name); visitOf(req).chat != "" {
-		id, read = r.Streams.Chat(req.Context(), visitOf(req).caller.Owner, visitOf(req).chat)
+		id, read, err = r.Streams.Chat(req.Context(), visitOf(req).caller.Owner, visitOf(req).chat)
 	}
 	if id == "" && stream.ValidID(name) {
-		return name, false
+		return name, false, nil
 	}
-	return id, read
+	return id, read, err
 }
 
 // resumeChat follows the newest stream of a chat from its beginning. useChat asks for it whenever a page with a chat is
@@ -62,7 +62,7 @@ func (r *Relay) resumeChat(w http.ResponseWriter, req *http.Request) {
 		r.turnAway(w, req, err)
 		return
 	}
-	id, read := r.newestOf(req)
+	id, read, _ := r.newestOf(req)
 	if id == "" || read {
 		w.WriteHeader(http.StatusNoContent)
 		return
@@ -87,8 +87,12 @@ func (r *Relay) resumeChat(w http.ResponseWriter, req *http.Request) {
 // stopChat ends the newest stream of a chat for its user.
 func (r *Relay) stopChat(w http.ResponseWriter, req *http.Request) {
 	visitOf(req).dialect = uiDialect(req)
-	id, _ := r.newestOf(req)
-	if id == "" {
+	id, _, err := r.newestOf(req)
+	switch {
+	case err != nil: // the answer may go on
+		r.fail(w, req, chat.AsError(err))
+		return
+	case id == "":
 		r.fail(w, req, errNoStreams)
 		return
 	}

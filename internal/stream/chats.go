@@ -46,19 +46,22 @@ func (h *Hub) chat(name string) *generation {
 }
 
 // Chat gives the id of the newest stream of a chat, and whether a reader has its end (see ReadChat). The id is empty
-// when there is none, and when Redis, which alone knows, can't be asked.
-func (h *Hub) Chat(ctx context.Context, owner, chat string) (id string, read bool) {
+// when there is none. The error, a *chat.Error, is that Redis, which alone knows, can't be asked.
+func (h *Hub) Chat(ctx context.Context, owner, chat string) (id string, read bool, err error) {
 	name := keyName(owner, chat)
 	g := h.chat(name)
 	if h.store != nil && (g == nil || !g.chatHere.Load()) {
-		if id, read, err := h.store.chat(ctx, name); err == nil {
-			return id, read
+		if id, read, err = h.store.chat(ctx, name); err == nil {
+			return id, read, nil
 		}
 	}
 	if g == nil {
-		return "", false
+		if err != nil {
+			err = h.store.unreachable(err)
+		}
+		return "", false, err
 	}
-	return g.id, g.chatRead.Load()
+	return g.id, g.chatRead.Load(), nil
 }
 
 // ReadChat notes that the end of a stream, which is the newest of a chat, has reached a reader.

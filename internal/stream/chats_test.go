@@ -23,7 +23,9 @@ func startChat(t *testing.T, h *stream.Hub, owner, chat string, p *provider) *st
 // newest is where a chat leads to, and whether its end was read.
 func newest(t *testing.T, h *stream.Hub, chat string) (id string, read bool) {
 	t.Helper()
-	return h.Chat(background(t), "me", chat)
+	id, read, err := h.Chat(background(t), "me", chat)
+	require.NoError(t, err)
+	return id, read
 }
 
 func chats(t *testing.T, with replicas) {
@@ -35,7 +37,7 @@ func chats(t *testing.T, with replicas) {
 		id, read := newest(t, h, "c")
 		require.Equal(t, f.ID(), id)
 		require.False(t, read)
-		id, _ = h.Chat(background(t), "somebody", "c")
+		id, _, _ = h.Chat(background(t), "somebody", "c")
 		require.Empty(t, id, "another's chat")
 		id, _ = newest(t, h, "d")
 		require.Empty(t, id)
@@ -111,7 +113,7 @@ func TestAChatIsKeptAsLongAsItsStream(t *testing.T) {
 	f := startChat(t, h, "me", "c", p)
 	p.say <- stop
 	read(t, f)
-	eventually(t, "the chat is forgotten", func() bool { id, _ := h.Chat(background(t), "me", "c"); return id == "" })
+	eventually(t, "the chat is forgotten", func() bool { id, _ := newest(t, h, "c"); return id == "" })
 	require.Equal(t, empty, stream.Counted(h))
 }
 
@@ -128,6 +130,8 @@ func TestAChatIsFoundWhereItBeganWhileRedisIsAway(t *testing.T) {
 	defer f.Close()
 	id, _ := newest(t, h, "c")
 	require.Equal(t, f.ID(), id)
+	_, _, err := h.Chat(background(t), "me", "of another replica")
+	requireCode(t, chat.Overloaded, err)
 	way.Heal()
 	away(t, h, false)
 	id, _ = newest(t, h, "c")
