@@ -172,11 +172,19 @@ var dialects = []handler.Dialect{
 	{Path: "/api/agui", Dialect: dialect.AGUI{}, FromBeginning: true},
 }
 
+// longestLog is what a resumable stream may have, in bytes: what can't be sent to anybody is not worth its tokens.
+func longestLog(cfg *config.Config) int64 {
+	if sent := cfg.MaxStreamBytes; sent > 0 && (cfg.ResumePerStream == 0 || sent < cfg.ResumePerStream) {
+		return int64(sent)
+	}
+	return int64(cfg.ResumePerStream)
+}
+
 // newHub makes the resumable streams, or nil when they are off.
 func newHub(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics, generations *limit.Places) (*stream.Hub, error) {
 	o := stream.Options{
 		Grace: cfg.ResumeGrace, Retention: cfg.ResumeRetention, MaxDuration: cfg.MaxDuration,
-		MaxStreamBytes: int64(cfg.ResumePerStream), MaxBytes: int64(cfg.ResumeBytes), Generations: generations,
+		MaxStreamBytes: longestLog(cfg), MaxBytes: int64(cfg.ResumeBytes), Generations: generations,
 		Panicked: func(err error) { log.Error().Err(err).Msg("internal error at the end of a resumable stream") },
 		Appended: metrics.Appended,
 		Trouble: func(err error) {

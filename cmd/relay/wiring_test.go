@@ -238,6 +238,9 @@ func TestAnAnswerThatIsTooLongEnds(t *testing.T) {
 	} {
 		require.Contains(t, relaytest.Body(t, p.Ask(t, "/api/chat/stream", question)), `"error":"`+message+`","code":"stream_too_long"`)
 	}
+	sent := relaytest.Serve(t, "RELAY_MAX_STREAM_BYTES=1KiB")
+	require.Contains(t, relaytest.Body(t, sent.Ask(t, "/api/chat/stream", resumable(with("demo-long")))), `"code":"stream_too_long"`)
+	require.Equal(t, "stream_too_long", sent.Wait(t, "generation")["reason"], "what nobody can be sent is not generated")
 }
 
 func TestEachClockIsTheOneThatItsSettingNames(t *testing.T) {

@@ -36,6 +36,14 @@ type Chunk struct {
 	Seq uint64
 }
 
+// Size is how many bytes of the answer the chunk has, which is less than any client gets of it: text, or a whole call.
+func (c *Chunk) Size() int {
+	if c.Tool != nil {
+		return len(c.Tool.ID) + len(c.Tool.Name) + len(c.Tool.Arguments)
+	}
+	return len(c.Text)
+}
+
 // ToolCall is a call that the model wants made.
 type ToolCall struct {
 	ID        string

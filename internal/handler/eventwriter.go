@@ -49,6 +49,7 @@ type eventWriter struct {
 	last     time.Duration // of the last write
 	deadline time.Duration // of writes on the connection
 	sent     tally
+	answered int64 // bytes of the chunks so far, also of those that the dialect does not show
 	err      error // the first one; after it nothing is written
 	room     [firstRoom]byte
 	timer    *time.Timer    // for the headers, and then for the heartbeat
@@ -127,17 +128,24 @@ func (e *eventWriter) chunk(c chat.Chunk) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if c.Type != chat.Pause {
+		if e.isTooMuch(&c) {
+			return errTooBig
+		}
 		e.buf = e.encoder.Chunk(e.buf, c)
 		e.sent.held++
 	}
 	if c.More && len(e.buf) < maxHeld || len(e.buf) == 0 {
 		return e.err
 	}
-	if e.max > 0 && e.sent.bytes+int64(len(e.buf)) > e.max {
-		e.buf, e.sent.held = e.buf[:0], 0
-		return errTooBig
-	}
 	return e.flush()
+}
+
+// isTooMuch tells whether the answer is too long with c. It is asked before there are frames of c: once the encoder has
+// made some they have to be sent, because those that follow build on them. The caller holds mu.
+func (e *eventWriter) isTooMuch(c *chat.Chunk) bool {
+	n := int64(c.Size())
+	e.answered += n
+	return e.max > 0 && max(e.answered, e.sent.bytes+int64(len(e.buf))+n) > e.max
 }
 
 // finish writes the frames of a Done chunk and what the dialect has behind them. When the sequence ends with it at once

@@ -34,6 +34,8 @@ type spoken struct {
 
 	// event takes an event of a stream, or the object of a whole answer, into the outcome.
 	event func(o *outcome, e map[string]any)
+	// order says what is wrong with the events of a stream beside one another, empty when nothing is.
+	order func(events []map[string]any) string
 	done  string // what follows the last event of a complete answer, empty when nothing does
 }
 
@@ -142,16 +144,18 @@ func spokenBy() (native spoken, others map[string]spoken) {
 	native = spoken{path: "/api/chat/stream", ask: question, whole: whole, event: nativeEvent, done: "[DONE]"}
 	return native, map[string]spoken{
 		"Chat Completions": {
-			path: completionsPath, ask: streamed, whole: question, ofAPI: true, event: completionEvent, done: "[DONE]",
+			path: completionsPath, ask: streamed, whole: question, ofAPI: true, event: completionEvent, order: completionOrder, done: "[DONE]",
 		},
 		"Responses": {
 			path: responsesPath, ask: `{"input":"hi","stream":true}`, whole: `{"input":"hi"}`, ofAPI: true, event: responseEvent,
+			order: responseOrder,
 		},
-		"Messages": {path: messagesPath, ask: streamed, whole: question, ofAPI: true, event: messageEvent},
+		"Messages": {path: messagesPath, ask: streamed, whole: question, ofAPI: true, event: messageEvent, order: messageOrder},
 		"AG-UI": {
 			path: aguiAt.Path, ask: strings.Replace(aguiQuestion, `{"resumable":true}`, `{}`, 1), event: runEvent,
+			order: runOrder,
 		},
-		"UI messages": {path: "/api/chat", ask: uiQuestion, inWords: true, event: uiEvent, done: "[DONE]"},
+		"UI messages": {path: "/api/chat", ask: uiQuestion, inWords: true, event: uiEvent, order: uiOrder, done: "[DONE]"},
 	}
 }
 
@@ -169,11 +173,15 @@ func (s *spoken) read(t *testing.T, res *http.Response) outcome {
 	defer res.Body.Close()
 	o := outcome{status: res.StatusCode, end: "cut"}
 	all, err := io.ReadAll(res.Body)
+	if o.status == http.StatusServiceUnavailable {
+		require.NotEmpty(t, res.Header.Get("Retry-After"))
+	}
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "application/json") {
 		require.NoError(t, err)
 		s.take(t, &o, string(all))
 		return o
 	}
+	var events []map[string]any
 	lines := strings.Split(string(all), "\n")
 	for i, line := range lines {
 		data, ok := strings.CutPrefix(line, "data: ")
@@ -189,10 +197,13 @@ func (s *spoken) read(t *testing.T, res *http.Response) outcome {
 		if o.end == "complete" {
 			require.Empty(t, data, "nothing follows the end")
 		}
-		s.take(t, &o, data)
+		events = append(events, s.take(t, &o, data))
 		if o.end == "failed" {
 			require.NotContains(t, rest, "data: ", "nothing follows a failure")
 		}
+	}
+	if s.order != nil {
+		require.Empty(t, s.order(events), string(all))
 	}
 	if o.end == "complete" && s.done != "" {
 		require.True(t, strings.HasSuffix(string(all), "data: "+s.done+"\n\n"))
@@ -203,11 +214,12 @@ func (s *spoken) read(t *testing.T, res *http.Response) outcome {
 	return o
 }
 
-func (s *spoken) take(t *testing.T, o *outcome, data string) {
+func (s *spoken) take(t *testing.T, o *outcome, data string) map[string]any {
 	t.Helper()
 	var event map[string]any
 	require.NoError(t, json.Unmarshal([]byte(data), &event), data)
 	s.event(o, event)
+	return event
 }
 
 // requireSame compares the outcome in a dialect with the native one.

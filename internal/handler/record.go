@@ -132,13 +132,22 @@ func (r *Relay) conclude(rec *record, req *http.Request, err error, unsent bool)
 	}
 }
 
-// abort breaks the response off, on its connection as well, when it has no end of its own. The client may have
-// closed only its own side, as some do after a request: it still reads, and many take a clean end of the body for the
-// end of the answer.
-func (rec *record) abort() {
+// abort breaks the response off when it has no end of its own.
+func (rec *record) abort(req *http.Request) {
 	if rec.cut {
-		panic(http.ErrAbortHandler)
+		abort(req)
 	}
+}
+
+// abort breaks a response off, on its connection as well. The client may have closed only its own side, as some do
+// after a request: it still reads, and many take a clean end of the body for the end of the answer. A body of HTTP/1.0
+// ends with its connection, which is therefore reset: nginx, as it is set by default, asks so.
+func abort(req *http.Request) {
+	if conn, known := req.Context().Value(connKey{}).(*connection); known && !req.ProtoAtLeast(1, 1) {
+		delivered(req.Context()) // a reset takes what is under way with it
+		conn.reset()
+	}
+	panic(http.ErrAbortHandler)
 }
 
 func (rec *record) fail(err error) {

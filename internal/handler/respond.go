@@ -71,8 +71,12 @@ func (r *Relay) fail(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 }
 
 func (r *Relay) respondError(w http.ResponseWriter, req *http.Request, e *chat.Error) {
-	if e.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.FormatInt(dialect.RetryAfterSeconds(e.RetryAfter), 10))
+	wait := e.RetryAfter
+	if wait == 0 && e.Code.Status() == http.StatusServiceUnavailable {
+		wait = time.Second // who has to come again is told when, whichever 503 it is
+	}
+	if wait > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(dialect.RetryAfterSeconds(wait), 10))
 	}
 	if visitOf(req).dialect.OfProvider && isFinal(e) {
 		w.Header().Set("X-Should-Retry", "false")

@@ -185,7 +185,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	r.stream(cancel, w, req, f.Chunks(ctx), r.encoder(req, of), rec)
 	r.noteRead(req, rec)
 	r.ended(rec)
-	rec.abort()
+	rec.abort(req)
 }
 
 // follow begins the trace of who reads an answer that another request began.
@@ -207,7 +207,7 @@ func (r *Relay) serveWhole(w http.ResponseWriter, req *http.Request, f *stream.F
 	w.Header().Set("X-Stream-Id", f.ID())
 	r.whole(w, req, f.Head(), f.Chunks(req.Context()), rec)
 	r.ended(rec)
-	rec.abort()
+	rec.abort(req)
 }
 
 // lastEventID is where the client stopped reading. The header is what clients send by themselves; the
@@ -221,7 +221,7 @@ func lastEventID(req *http.Request) string {
 
 // resumedFrom is lastEventID, for a POST that may be a request sent again.
 func resumedFrom(req *http.Request) string {
-	if visitOf(req).dialect.OfProvider {
+	if d := visitOf(req).dialect; d.OfProvider || d.Words { // their frames have no ids
 		return ""
 	}
 	return lastEventID(req)
@@ -319,7 +319,7 @@ func (r *Relay) turnAway(w http.ResponseWriter, req *http.Request, e *chat.Error
 		wait += min(e.RetryAfter, longestReconnect)
 	}
 	_ = out.reconnect(wait)
-	panic(http.ErrAbortHandler)
+	abort(req)
 }
 
 // stopStream ends a stream for its user. It may be elsewhere, so it ends soon rather than now.

@@ -44,11 +44,14 @@ func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Ask,
 		return nil, nil, errMediaType
 	}
 	body, failure := r.readBody(w, req, visitOf(req).question)
-	if failure != nil || resumedFrom(req) != "" {
+	if failure != nil {
 		return nil, nil, failure
 	}
 	if choose := visitOf(req).dialect.choose; choose != nil {
 		visitOf(req).dialect = choose(req, body)
+	}
+	if resumedFrom(req) != "" {
+		return nil, nil, nil
 	}
 	ask, err := visitOf(req).dialect.Decode(body)
 	if err != nil {
@@ -161,7 +164,7 @@ func (r *Relay) answerHere(
 		r.wholeHere(ctx, w, req, ask, rec)
 	}
 	r.ended(rec)
-	rec.abort()
+	rec.abort(req)
 }
 
 var (
@@ -284,7 +287,7 @@ func (r *Relay) whole(w http.ResponseWriter, req *http.Request, head chat.Head, 
 
 func (r *Relay) collect(answer *dialect.Answer, req *http.Request, chunks iter.Seq2[chat.Chunk, error], rec *record) (err error) {
 	defer r.recoverInto(&err, req, rec)
-	text := int64(0)
+	size := int64(0)
 	for c, err := range chunks {
 		rec.charge.chunk(&c, err)
 		switch {
@@ -300,7 +303,7 @@ func (r *Relay) collect(answer *dialect.Answer, req *http.Request, chunks iter.S
 			rec.wrote(time.Since(rec.start))
 		}
 		answer.Add(c)
-		if text += int64(len(c.Text)); r.MaxStreamBytes > 0 && text > r.MaxStreamBytes {
+		if size += int64(c.Size()); r.MaxStreamBytes > 0 && size > r.MaxStreamBytes {
 			return errTooBig
 		}
 	}

@@ -308,14 +308,14 @@ func TestMetricsTellTheTime(t *testing.T) {
 		writes      float64 // of chunks
 		chunks      float64
 	}{
-		"of chunks in writes of their own":    {[]any{content("Hel"), content("lo"), content("Hel"), done(chat.FinishStop)}, 0, 2, 4, 3, 3},
-		"of chunks that share a write":        {[]any{held, content("lo"), done(chat.FinishStop)}, 0, 4, 0, 1, 2},
-		"of a chunk that done took along":     {[]any{held, done(chat.FinishStop)}, 0, 4, 0, 1, 1},
-		"of one that an error took along":     {[]any{held, &chat.Error{Code: chat.UpstreamError}}, 0, 4, 0, 1, 1},
-		"of a later chunk with done":          {[]any{content("Hel"), held, done(chat.FinishStop)}, 0, 2, 4, 2, 2},
-		"of chunks that a ping took along":    {[]any{held, content("lo"), held, done(chat.FinishStop)}, 3 * time.Second, 3, 4, 3, 3},
-		"of a chunk, and none of one too big": {[]any{content("Hel"), held, long}, 0, 2, 0, 1, 1},
-		"of nothing":                          {[]any{done(chat.FinishStop)}, 0, 0, 0, 0, 0},
+		"of chunks in writes of their own":   {[]any{content("Hel"), content("lo"), content("Hel"), done(chat.FinishStop)}, 0, 2, 4, 3, 3},
+		"of chunks that share a write":       {[]any{held, content("lo"), done(chat.FinishStop)}, 0, 4, 0, 1, 2},
+		"of a chunk that done took along":    {[]any{held, done(chat.FinishStop)}, 0, 4, 0, 1, 1},
+		"of one that an error took along":    {[]any{held, &chat.Error{Code: chat.UpstreamError}}, 0, 4, 0, 1, 1},
+		"of a later chunk with done":         {[]any{content("Hel"), held, done(chat.FinishStop)}, 0, 2, 4, 2, 2},
+		"of chunks that a ping took along":   {[]any{held, content("lo"), held, done(chat.FinishStop)}, 3 * time.Second, 3, 4, 3, 3},
+		"of two chunks, none of one too big": {[]any{content("Hel"), held, long}, 0, 2, 4, 2, 2},
+		"of nothing":                         {[]any{done(chat.FinishStop)}, 0, 0, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -35,11 +35,13 @@ func chooseUI(req *http.Request, body []byte) Dialect {
 func uiDialect(req *http.Request) Dialect {
 	plain := false
 	for accepted := range strings.SplitSeq(req.Header.Get("Accept"), ",") {
-		typ, _, _ := mime.ParseMediaType(accepted)
-		if typ == "text/event-stream" {
+		if strings.TrimSpace(accepted) == "" {
+			continue
+		}
+		if typ, _, _ := mime.ParseMediaType(accepted); typ != "text/plain" {
 			return uiMessages
 		}
-		plain = plain || typ == "text/plain"
+		plain = true
 	}
 	if plain {
 		return uiText

@@ -37,8 +37,12 @@ func TestUseChatIsAnsweredWhereNativeClientsAre(t *testing.T) {
 	res, body = fetch(t, http.MethodPost, r.url+"/api/chat", uiQuestion, "Accept", "text/plain")
 	require.Equal(t, "Hello", body)
 	require.Equal(t, "text/plain; charset=utf-8", res.Header.Get("Content-Type"))
-	_, body = fetch(t, http.MethodPost, r.url+"/api/chat", uiQuestion, "Accept", "text/plain;q=0.5, text/event-stream")
-	require.Equal(t, uiHello, body)
+	for _, accept := range []string{"text/plain;q=0.5, text/event-stream", "application/json, text/plain, */*", "text/plain, */*;q=0.8", "?"} {
+		_, body = fetch(t, http.MethodPost, r.url+"/api/chat", uiQuestion, "Accept", accept)
+		require.Equal(t, uiHello, body, accept)
+	}
+	_, body = fetch(t, http.MethodPost, r.url+"/api/chat", uiQuestion, "Last-Event-ID", "x.1")
+	require.Equal(t, uiHello, body, "its frames have no positions")
 }
 
 func TestUseChatIsToldOfErrorsInWords(t *testing.T) {
