@@ -182,7 +182,7 @@ func (r *Reservation) Cancel() {
 }
 
 func (r *Reservation) settle(tokens int64, cancelled bool) {
-	r.of.reserved.Add(-r.tokens)
+	defer r.of.reserved.Add(-r.tokens) // last: who sees that nothing is reserved finds all settled
 	if !cancelled {
 		r.of.learn(time.Since(r.began))
 	}
