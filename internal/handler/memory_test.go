@@ -111,7 +111,8 @@ func TestARunningAnswerDoesNotKeepItsQuestion(t *testing.T) {
 		for name, question := range questions {
 			t.Run(mode+", "+name, func(t *testing.T) {
 				long, more := streams(t, r, question+end, n)
-				require.Less(t, long, small+16<<10, "bytes a stream, %d with a short question", small)
+				// A question takes 900 KiB and more; what earlier tests of the process let go of meanwhile is a tenth of that.
+				require.Less(t, long, small+200<<10, "bytes a stream, %d with a short question", small)
 				open = append(open, more...)
 			})
 		}
