@@ -74,7 +74,7 @@ func besiege(t *testing.T, p *relaytest.Relay, requests int, look func(), method
 	select {
 	case <-sent:
 		look()
-	case <-time.After(4 * relaytest.Patience): // the race detector looks at every byte, several times
+	case <-time.After(2 * relaytest.Patience): // the race detector looks at every byte, several times
 		t.Error("the bodies are neither taken nor refused")
 	}
 }

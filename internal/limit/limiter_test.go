@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // hourly is a rate of which nothing that counts comes back while a test runs.
 func hourly(count int64) limit.Rate { return limit.Rate{Count: count, Window: time.Hour} }

@@ -17,7 +17,7 @@ import (
 )
 
 // Patience is for what must come, on a machine that is busy with other things.
-const Patience = 30 * time.Second
+const Patience = time.Minute
 
 // Program is a process that runs until the test ends, and can be run again before that. Its output is kept, and told
 // when the test fails.

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a test waits for what must happen; it only runs out in a failing test.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func background(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -26,7 +26,7 @@ import (
 // short is a time-out that a test waits for, patience one that it must not reach.
 const (
 	short    = 100 * time.Millisecond
-	patience = 20 * time.Second
+	patience = time.Minute
 )
 
 // provide starts a provider that has read the request when it answers.
