@@ -52,19 +52,23 @@ test.each([
   ['backticks', '`'.repeat(200_001)],
   ['white space', `${' '.repeat(200_000)}x`],
   ['lists', '- a\n'.repeat(5000)],
-])('%s are shown in a time that is linear', (_, text) => {
-  const time = (size: number) => {
-    const began = process.cpuUsage()
-    html(text.slice(0, size))
-    const { user, system } = process.cpuUsage(began)
-    return (user + system) / 1000
-  }
-  time(text.length)
-  const [quarter, all] = [time(text.length / 4), time(text.length)]
-  // In milliseconds of the processor. Four times the text may take four times the time, and more when the collector
-  // comes between; sixteen would be quadratic.
-  expect(all).toBeLessThan(Math.max(10 * quarter, 1000))
-}, 60_000)
+])(
+  '%s are shown in a time that is linear',
+  (_, text) => {
+    const time = (size: number) => {
+      const began = process.cpuUsage()
+      html(text.slice(0, size))
+      const { user, system } = process.cpuUsage(began)
+      return (user + system) / 1000
+    }
+    time(text.length)
+    const [quarter, all] = [time(text.length / 4), time(text.length)]
+    // In milliseconds of the processor. Four times the text may take four times the time, and more when the collector
+    // comes between; sixteen would be quadratic.
+    expect(all).toBeLessThan(Math.max(10 * quarter, 1000))
+  },
+  60_000,
+)
 
 test('an address without measure is no link', () => {
   expect(html(`[a](https://b.c/${'x'.repeat(3000)})`)).not.toContain('href')
