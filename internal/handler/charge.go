@@ -2,6 +2,7 @@ package handler
 
 import (
 	"errors"
+	"iter"
 	"net/http"
 	"strconv"
 	"strings"
@@ -79,6 +80,23 @@ func (c *charge) chunk(of *chat.Chunk, err error) {
 	}
 	if err != nil || of.Type == chat.Done {
 		c.settle()
+	}
+}
+
+// all charges what comes. An answer that is stopped or cut is paid for as soon as its provider is let go: Redis may be
+// told of the stream's end much later.
+func (c *charge) all(chunks iter.Seq2[chat.Chunk, error]) iter.Seq2[chat.Chunk, error] {
+	if c == nil {
+		return chunks
+	}
+	return func(yield func(chat.Chunk, error) bool) {
+		defer c.settle()
+		for of, err := range chunks {
+			c.chunk(&of, err)
+			if !yield(of, err) {
+				return
+			}
+		}
 	}
 }
 

@@ -53,8 +53,9 @@ func (r *Relay) begin(
 		Head: head, Question: questionSize(&ask.Request),
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 			ctx = trace.With(generation.span.In(ctx, &generation.trace), &generation.trace)
-			return whenBegun(r.Upstream.Stream(ctx, &ask.Request), question.Release, charge)
+			return charge.all(r.Upstream.Stream(ctx, &ask.Request))
 		},
+		Begun: question.Release,
 		Ended: func(o stream.Outcome) {
 			question.Release()
 			generation.outcome(o)
@@ -121,25 +122,6 @@ func questionSize(ask *chat.Request) int64 {
 	decoded, text := ask.Size()
 	encoded := text + each*int64(len(ask.Messages)+len(ask.Tools))
 	return decoded + encoded + encoded/4 // a buffer that has grown is not full
-}
-
-// whenBegun calls begun when the first chunk of an answer is there, and charges what comes. An answer that is stopped or
-// cut is paid for as soon as its provider is let go: Redis may be told of the stream's end much later.
-func whenBegun(chunks iter.Seq2[chat.Chunk, error], begun func(), charge *charge) iter.Seq2[chat.Chunk, error] {
-	return func(yield func(chat.Chunk, error) bool) {
-		defer charge.settle()
-		asking := true
-		for c, err := range chunks {
-			if asking && c.Type != chat.Pause {
-				asking = false
-				begun()
-			}
-			charge.chunk(&c, err)
-			if !yield(c, err) {
-				return
-			}
-		}
-	}
 }
 
 // leastOpenKey is how long an idempotency key must be where all callers are one owner, so that nobody finds the

@@ -16,8 +16,9 @@ type Follower struct {
 
 // source is where a Follower reads.
 type source interface {
-	// next gives the records behind those that it gave before, and waits for them.
-	next(ctx context.Context) (records, error)
+	// next gives the records behind those that it gave before, and waits for them. more says that there are others
+	// behind them already.
+	next(ctx context.Context) (r records, more bool, err error)
 	close()
 }
 
@@ -25,7 +26,6 @@ type source interface {
 type records struct {
 	before uint64 // position of the record before the first of them
 	data   []byte
-	more   bool // there is more behind them already
 }
 
 func newFollower(h *Hub, head chat.Head, from source) *Follower {
@@ -48,7 +48,7 @@ func (f *Follower) Head() chat.Head { return f.head }
 func (f *Follower) Chunks(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
 		for {
-			r, err := f.from.next(ctx)
+			r, more, err := f.from.next(ctx)
 			if err != nil {
 				yield(chat.Chunk{}, err)
 				return
@@ -62,13 +62,13 @@ func (f *Follower) Chunks(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 					return
 				}
 				seq++
-				c, err := decode(kind, rest)
-				c.Seq = seq
-				more := err == nil && (len(data) > 0 || r.more)
-				if c.Type == chat.Pause && more {
+				c := chat.Chunk{Seq: seq}
+				err = decode(&c, kind, rest)
+				c.More = err == nil && (len(data) > 0 || more)
+				if c.Type == chat.Pause && c.More {
 					continue
 				}
-				c.More = more || c.Type == chat.Done
+				c.More = c.More || c.Type == chat.Done
 				if !yield(c, err) || err != nil || c.Type == chat.Done {
 					return
 				}
@@ -91,41 +91,56 @@ func (f *Follower) Close() {
 type local struct {
 	g      *generation
 	at     place
-	before uint64        // position of the record before at
-	wake   chan struct{} // room for one signal: see log.waiting
-	seen   bool          // it has given the end
+	before uint64 // position of the record before at
+	left   bool   // its client has; guarded by the lock of the log
+	seen   bool   // it has given the end
+
+	stay func() bool // has left be set no more; nil until it waits for the first time
 }
 
-func (l *local) next(ctx context.Context) (records, error) {
-	released := l.g.hub.released
-	for {
-		s := l.g.log.next(&l.at, l.wake)
-		if !s.ended {
-			select {
-			case <-released:
-				if l.g.elsewhere() {
-					l.g.log.forget(l.wake)
-					return records{}, ErrReleased
-				}
-				released = nil // and asked again when there is more
-			default:
-			}
+func (l *local) next(ctx context.Context) (r records, more bool, err error) {
+	log := &l.g.log
+	log.mu.Lock()
+	for !log.beyond(l.at) {
+		switch {
+		case l.released() && !log.ended:
+			log.mu.Unlock()
+			return r, false, ErrReleased
+		case l.left:
+			log.mu.Unlock()
+			return r, false, context.Cause(ctx)
+		case l.stay == nil:
+			l.stay = context.AfterFunc(ctx, l.leave)
 		}
-		if len(s.data) > 0 {
-			l.seen = s.ended && !s.more
-			r := records{before: l.before, data: s.data, more: s.more}
-			l.before = s.last
-			return r, nil
-		}
-		select {
-		case <-l.wake:
-		case <-released:
-			// Once more, for what came in the meantime.
-		case <-ctx.Done():
-			l.g.log.forget(l.wake)
-			return records{}, context.Cause(ctx)
-		}
+		log.more.Wait()
 	}
+	s, more := log.cut(&l.at)
+	ended := log.ended
+	log.mu.Unlock()
+	if !ended && l.released() {
+		return r, false, ErrReleased
+	}
+	l.seen = ended && !more
+	r = records{before: l.before, data: s.data}
+	l.before = s.last
+	return r, more, nil
 }
 
-func (l *local) close() { l.g.detach(l.seen) }
+// released says whether another replica goes on with the stream.
+func (l *local) released() bool { return l.g.hub.releasing.Load() && l.g.elsewhere() }
+
+// leave is called when the client has gone.
+func (l *local) leave() {
+	log := &l.g.log
+	log.mu.Lock()
+	l.left = true
+	log.mu.Unlock()
+	log.more.Broadcast()
+}
+
+func (l *local) close() {
+	if l.stay != nil {
+		l.stay()
+	}
+	l.g.detach(l.seen)
+}

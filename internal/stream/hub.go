@@ -19,6 +19,9 @@ type Hub struct {
 	o     Options
 	store *store // nil: memory only
 
+	releasing atomic.Bool   // readers are sent away: see Release
+	released  chan struct{} // closed then
+
 	mu       sync.Mutex // guards what follows, and what each generation says
 	streams  map[string]*generation
 	keys     map[string]*generation // by keyName
@@ -30,9 +33,8 @@ type Hub struct {
 	lent     int64               // that streams still hold which are to go: others count for it already
 	closing  bool
 
-	released chan struct{} // closed by Release
-	running  sync.WaitGroup
-	closed   sync.Once
+	running sync.WaitGroup
+	closed  sync.Once
 
 	attached               atomic.Int64
 	resumed, expired, lost atomic.Uint64
@@ -80,6 +82,9 @@ type Request struct {
 	// not its end.
 	Produce func(ctx context.Context) iter.Seq2[chat.Chunk, error]
 
+	// Begun, when set, is called on the same goroutine before the first chunk of the answer is logged, if there is one.
+	Begun func()
+
 	// Ended, when set, is called on the same goroutine once the provider has returned.
 	Ended func(Outcome)
 }
@@ -103,6 +108,7 @@ func (h *Hub) newGeneration(ctx context.Context, r *Request) (g *generation, the
 		hub: h, id: newID(), owner: r.Owner, share: r.Share, body: r.Body, head: r.Head, question: r.Question,
 		started: time.Now(), live: true,
 	}
+	g.log.more.L = &g.log.mu
 	g.untold.Store(2)
 	if h.store != nil {
 		g.id, there = h.store.mint()
@@ -142,7 +148,7 @@ func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool,
 		h.store.begin(g)
 	}
 	f = newFollower(h, g.head, g.attach(0))
-	g.start(r.Produce, r.Ended)
+	g.start(&r)
 	return f, false, nil
 }
 
@@ -285,7 +291,11 @@ func (h *Hub) Stop(ctx context.Context, owner, id string) error {
 func (h *Hub) Release() {
 	if h.store != nil {
 		h.store.handOver()
+		h.releasing.Store(true)
 		close(h.released)
+		for _, g := range h.all() {
+			g.log.wake()
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"math/bits"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -57,21 +58,24 @@ const (
 
 var errRecord = errors.New("not a record of a stream log")
 
-// appendChunk appends the record of a chunk of any type but Pause.
-func appendChunk(dst []byte, c *chat.Chunk) []byte {
+// recordOf gives the record of a chunk of any type but Pause. Text is not copied.
+func recordOf(c *chat.Chunk) (kind byte, rest []byte) {
 	switch c.Type {
 	case chat.Content:
-		return appendRecord(dst, kindContent, c.Text)
+		return kindContent, c.Text
 	case chat.Reasoning:
-		return appendRecord(dst, kindReasoning, c.Text)
+		return kindReasoning, c.Text
 	case chat.Tool:
-		rest := appendText(nil, toolID, c.Tool.ID)
-		rest = appendText(rest, toolName, c.Tool.Name)
-		rest = appendText(rest, toolArguments, c.Tool.Arguments)
-		return appendRecord(dst, kindTool, rest)
+		return kindTool, toolFields(c.Tool)
 	default:
-		return appendRecord(dst, kindDone, doneFields(c.Done))
+		return kindDone, doneFields(c.Done)
 	}
+}
+
+func toolFields(t *chat.ToolCall) []byte {
+	rest := appendText(nil, toolID, t.ID)
+	rest = appendText(rest, toolName, t.Name)
+	return appendText(rest, toolArguments, t.Arguments)
 }
 
 func doneFields(d *chat.Completion) []byte {
@@ -91,16 +95,16 @@ func doneFields(d *chat.Completion) []byte {
 	return rest
 }
 
-// appendError appends the record of the error that ends a stream. Its cause stays behind: it is for
-// the log of the process that saw it.
-func appendError(dst []byte, e *chat.Error) []byte {
+// errorFields are those of the error that ends a stream. Its cause stays behind: it is for the log of the process
+// that saw it.
+func errorFields(e *chat.Error) []byte {
 	rest := appendText(nil, errorCode, string(e.Code))
 	rest = appendText(rest, errorMessage, e.Message)
 	rest = appendText(rest, errorPhase, string(e.Phase))
 	if ms := e.RetryAfter.Milliseconds(); ms > 0 {
 		rest = appendNumber(rest, errorRetry, ms)
 	}
-	return appendRecord(dst, kindError, rest)
+	return rest
 }
 
 // appendHead appends the record of a head. The id is not part of it: the log has it as its name.
@@ -112,6 +116,9 @@ func appendHead(dst []byte, h *chat.Head) []byte {
 	rest = appendText(rest, headTrace, h.Trace)
 	return appendRecord(dst, kindHead, rest)
 }
+
+// recordSize is that of a record, in bytes.
+func recordSize(rest []byte) int { return 1 + (bits.Len(uint(len(rest)|1))+6)/7 + len(rest) }
 
 func appendRecord(dst []byte, kind byte, rest []byte) []byte {
 	dst = binary.AppendUvarint(append(dst, kind), uint64(len(rest)))
@@ -136,6 +143,14 @@ func appendNumber(dst []byte, tag byte, n int64) []byte {
 
 // cutRecord splits the first record off b.
 func cutRecord(b []byte) (kind byte, rest, after []byte, err error) {
+	if len(b) >= 2 && int(b[1]) <= min(len(b)-2, 0x7f) { // nearly all are so short
+		n := 2 + int(b[1])
+		return b[0], b[2:n:n], b[n:], nil
+	}
+	return cutLong(b)
+}
+
+func cutLong(b []byte) (kind byte, rest, after []byte, err error) {
 	if len(b) == 0 {
 		return 0, nil, nil, errRecord
 	}
@@ -147,25 +162,24 @@ func cutRecord(b []byte) (kind byte, rest, after []byte, err error) {
 	return b[0], body[:n:n], body[n:], nil
 }
 
-// decode makes a record's chunk, or the error that the record is. Text is not copied. A record of a kind
+// decode makes a record's chunk, or gives the error that the record is. Text is not copied. A record of a kind
 // that a newer replica has written is a Pause. One that can't be read is an Internal error.
-func decode(kind byte, rest []byte) (chat.Chunk, error) {
+func decode(c *chat.Chunk, kind byte, rest []byte) (err error) {
 	switch kind {
 	case kindContent:
-		return chat.Chunk{Type: chat.Content, Text: rest}, nil
+		c.Type, c.Text = chat.Content, rest
 	case kindReasoning:
-		return chat.Chunk{Type: chat.Reasoning, Text: rest}, nil
+		c.Type, c.Text = chat.Reasoning, rest
 	case kindTool:
-		t, err := decodeTool(rest)
-		return chat.Chunk{Type: chat.Tool, Tool: t}, err
+		c.Type = chat.Tool
+		c.Tool, err = decodeTool(rest)
 	case kindDone:
-		d, err := decodeDone(rest)
-		return chat.Chunk{Type: chat.Done, Done: d}, err
+		c.Type = chat.Done
+		c.Done, err = decodeDone(rest)
 	case kindError:
-		return chat.Chunk{}, decodeError(rest)
-	default:
-		return chat.Chunk{Type: chat.Pause}, nil
+		err = decodeError(rest)
 	}
+	return err
 }
 
 func decodeTool(rest []byte) (*chat.ToolCall, error) {

@@ -19,11 +19,13 @@ func FuzzRecord(f *testing.F) {
 		{Type: chat.Tool, Tool: &chat.ToolCall{ID: "i", Name: "n", Arguments: "{}"}},
 		{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Model: "m", Usage: &chat.Usage{PromptTokens: 300}}},
 	} {
-		record := appendChunk(nil, &c)
+		kind, rest := recordOf(&c)
+		record := appendRecord(nil, kind, rest)
 		f.Add(record)
 		f.Add(record[:len(record)-1])
 	}
-	f.Add(appendError(nil, &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle, RetryAfter: 1}))
+	late := &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle, RetryAfter: 1}
+	f.Add(appendRecord(nil, kindError, errorFields(late)))
 	f.Add([]byte{kindDone, 3, donePrompt, 1, 0xff})
 	f.Add([]byte{kindHead + 1, 1, 0})
 	f.Add([]byte{kindTool, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
@@ -33,21 +35,26 @@ func FuzzRecord(f *testing.F) {
 			return
 		}
 		require.LessOrEqual(t, len(rest)+len(after), len(b))
-		c, err := decode(kind, rest)
+		var c, c2 chat.Chunk
+		err = decode(&c, kind, rest)
 		if err == nil && c.Type == chat.Pause {
 			return // of a kind that is not known here
 		}
-		again := appendChunk
-		if e, ok := err.(*chat.Error); ok {
-			if e.Err != nil {
-				return // refused
-			}
-			again = func(dst []byte, _ *chat.Chunk) []byte { return appendError(dst, e) }
+		var kind2 byte
+		var rest2 []byte
+		if e, ok := err.(*chat.Error); !ok {
+			kind2, rest2 = recordOf(&c)
+		} else if e.Err != nil {
+			return // refused
+		} else {
+			kind2, rest2 = kindError, errorFields(e)
 		}
-		kind2, rest2, _, err2 := cutRecord(again(nil, &c))
+		again := appendRecord(nil, kind2, rest2)
+		require.Len(t, again, recordSize(rest2))
+		kind2, rest2, _, err2 := cutRecord(again)
 		require.NoError(t, err2)
 		require.Equal(t, kind, kind2)
-		c2, err2 := decode(kind2, rest2)
+		err2 = decode(&c2, kind2, rest2)
 		require.Equal(t, c, c2)
 		require.Equal(t, err, err2)
 	})
@@ -87,8 +94,8 @@ func TestRecordsAndFieldsThatANewerReplicaAddsAreSkipped(t *testing.T) {
 	require.Equal(t, []chat.Type{chat.Content, chat.Content, chat.Pause, chat.Pause, chat.Done}, types,
 		"who was promised more is told that it was nothing")
 
-	e := appendText(appendError(nil, &chat.Error{Code: chat.UpstreamTimeout, Message: "late"})[2:], unknown, "x")
-	_, err := decode(kindError, e)
+	e := appendText(errorFields(&chat.Error{Code: chat.UpstreamTimeout, Message: "late"}), unknown, "x")
+	err := decode(&chat.Chunk{}, kindError, e)
 	require.Equal(t, &chat.Error{Code: chat.UpstreamTimeout, Message: "late"}, err)
 }
 
@@ -98,13 +105,13 @@ type played struct {
 	given uint64 // records in those before
 }
 
-func (s *played) next(context.Context) (records, error) {
-	r := records{before: s.given, data: s.pages[0]}
+func (s *played) next(context.Context) (r records, more bool, err error) {
+	r = records{before: s.given, data: s.pages[0]}
 	for rest := r.data; len(rest) > 0; s.given++ {
 		_, _, rest, _ = cutRecord(rest)
 	}
 	s.pages = s.pages[1:]
-	return r, nil
+	return r, false, nil
 }
 
 func (s *played) close() {}
@@ -122,13 +129,13 @@ func TestLogGivesEveryRecordFromEveryPlaceWhateverItsBlocks(t *testing.T) {
 	const n = 3000
 	starts := []int{0}
 	for i := range n {
-		record := appendRecord(nil, kindContent, make([]byte, i%700))
-		_, ok := l.append(record, i == n-1, true)
+		text := make([]byte, i%700)
+		_, ok := l.append(kindContent, text, i == n-1, true)
 		require.True(t, ok)
-		all = append(all, record...)
+		all = appendRecord(all, kindContent, text)
 		starts = append(starts, len(all))
 	}
-	_, ok := l.append([]byte{1, 0}, false, true)
+	_, ok := l.append(kindContent, nil, false, true)
 	require.False(t, ok, "nothing comes after the end")
 	for after := range uint64(n + 1) {
 		if after%97 != 0 && after < n-2 {
@@ -137,14 +144,14 @@ func TestLogGivesEveryRecordFromEveryPlaceWhateverItsBlocks(t *testing.T) {
 		at := l.seek(after)
 		var got []byte
 		for {
-			s := l.next(&at, nil)
-			require.True(t, s.ended)
+			s, more, terminal := l.next(&at)
 			if len(s.data) == 0 {
 				break
 			}
 			got = append(got, s.data...)
 			require.Equal(t, starts[s.last], len(got)+starts[after])
-			require.Equal(t, s.last < n, s.more)
+			require.Equal(t, s.last < n, more)
+			require.Equal(t, s.last == n, terminal)
 		}
 		require.Equal(t, string(all[starts[after]:]), string(got))
 	}

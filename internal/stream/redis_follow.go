@@ -40,36 +40,36 @@ type remote struct {
 
 func (r *remote) close() { r.letGo() }
 
-func (r *remote) next(ctx context.Context) (records, error) {
+func (r *remote) next(ctx context.Context) (found records, more bool, err error) {
 	if r.held {
-		if err := r.await(ctx); err != nil {
-			return records{}, err
+		if err = r.await(ctx); err != nil {
+			return found, false, err
 		}
 	}
 	for {
 		for len(r.page) > 0 {
 			entry := r.page[0]
 			r.page = r.page[1:]
-			found, err := r.open(entry)
+			found, err = r.open(entry)
 			if err != nil || len(found.data) > 0 {
-				return found, err
+				return found, len(r.page) > 0, err
 			}
 		}
 		select {
 		case <-r.store.hub.released:
-			return records{}, ErrReleased
+			return found, false, ErrReleased
 		default:
 		}
-		if err := r.read(ctx); err != nil {
-			return records{}, err
+		if err = r.read(ctx); err != nil {
+			return found, false, err
 		}
 		if len(r.page) > 0 {
 			r.wait = pollEvery
 			continue
 		}
 		r.wait = min(max(r.wait*3/2, pollEvery), pollIdle) // longer the longer nothing comes
-		if err := r.sleep(ctx); err != nil {
-			return records{}, err
+		if err = r.sleep(ctx); err != nil {
+			return found, false, err
 		}
 	}
 }
@@ -94,7 +94,7 @@ func (r *remote) open(entry rueidis.XRangeEntry) (records, error) {
 		_, _, b, _ = cutRecord(b)
 	}
 	r.cursor = max(r.cursor, last)
-	return records{before: before, data: b, more: len(r.page) > 0}, nil
+	return records{before: before, data: b}, nil
 }
 
 // read fetches the next entries, if there are any, and now and then looks after the producer. Redis
@@ -173,7 +173,7 @@ func (r *remote) lose(ctx context.Context, lost *chat.Error) {
 	s := r.store
 	answer, err := s.conn.Run(ctx, s.node(r.id), loseScript, redisconn.Run{
 		Keys: []string{metaKey(r.id), logKey(r.id), leaseKey(r.id)},
-		Args: []string{strconv.Itoa(lostGap), string(appendError(nil, lost)), recordFormat, millis(s.keep())},
+		Args: []string{strconv.Itoa(lostGap), string(appendRecord(nil, kindError, errorFields(lost))), recordFormat, millis(s.keep())},
 	})[0].ToArray()
 	if err != nil || len(answer) != 2 {
 		return

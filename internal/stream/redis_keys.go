@@ -67,7 +67,7 @@ func (s *store) failedEarly(ctx context.Context, id string, end uint64) (bool, e
 		if kind, rest, data, err = cutRecord(data); err != nil {
 			return false, nil // a newer replica wrote it
 		}
-		_, err := decode(kind, rest)
+		err := decode(&chat.Chunk{}, kind, rest)
 		if e, ok := errors.AsType[*chat.Error](err); ok && kind == kindError {
 			return e.Code.Retryable(), nil
 		}

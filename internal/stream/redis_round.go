@@ -131,11 +131,10 @@ func (s *store) chapter(g *generation, writable, beat bool) (ch chapter, run red
 	ch = chapter{g: g, next: m.at, last: m.sent, partial: true}
 	var data []byte
 	if writable && !m.unsure {
-		span := g.log.next(&ch.next, nil)
-		if data = span.data; len(data) > 0 {
-			ch.last, ch.terminal = span.last, span.ended && !span.more
+		var s span
+		if s, ch.partial, ch.terminal = g.log.next(&ch.next); len(s.data) > 0 {
+			data, ch.last = s.data, s.last
 		}
-		ch.partial = span.more
 	}
 	if len(data) == 0 && !beat && !m.unsure {
 		return ch, run, false

@@ -247,10 +247,16 @@ func TestReleaseHandsFollowersOverWhileTheGenerationGoesOn(t *testing.T) {
 	p := newProvider()
 	f := start(t, a, p.produce)
 	p.say <- "one "
-	first := aside(func() reading { return read(t, f) })
+	had := make(chan struct{})
+	ctx := background(t)
+	first := aside(func() reading {
+		return readUntil(ctx, f, func(reading) bool { close(had); return false })
+	})
+	await(t, had, "the first word") // from now on the reader waits, while what it has is written
 	a.Release()
 	r := <-first
 	require.ErrorIs(t, r.err, stream.ErrReleased)
+	require.NoError(t, ctx.Err(), "it was woken for that")
 
 	next := attach(t, b, f.ID(), uint64(len(r.seqs)))
 	closed := aside(func() bool { a.Close(background(t)); return true })

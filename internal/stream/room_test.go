@@ -54,10 +54,13 @@ func text(kib int) chat.Chunk {
 // ended starts a stream for a caller, and waits until it has ended. Whether it is read is for the test.
 func ended(t *testing.T, h *stream.Hub, share string, kib int, read bool) (id string) {
 	t.Helper()
-	f, _, err := h.Start(background(t), stream.Request{Owner: "me", Share: share, Key: share + fmt.Sprint(rand.Int64()), Produce: says(kib)})
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel() // what it keeps of its readers is not the stream's
+	key := share + fmt.Sprint(rand.Int64())
+	f, _, err := h.Start(ctx, stream.Request{Owner: "me", Share: share, Key: key, Produce: says(kib)})
 	require.NoError(t, err)
 	if read {
-		readUntil(background(t), f, func(reading) bool { return false })
+		readUntil(ctx, f, func(reading) bool { return false })
 	} else {
 		f.Close()
 	}

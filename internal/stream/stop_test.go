@@ -41,10 +41,13 @@ func TestAStopBeforeTheProviderIsAskedSavesTheCall(t *testing.T) {
 
 	outcomes := make(chan Outcome, 1)
 	a.store.begin(g)
-	g.start(func(context.Context) iter.Seq2[chat.Chunk, error] {
-		t.Error("the provider was asked")
-		return nil
-	}, func(o Outcome) { outcomes <- o })
+	g.start(&Request{
+		Produce: func(context.Context) iter.Seq2[chat.Chunk, error] {
+			t.Error("the provider was asked")
+			return nil
+		},
+		Ended: func(o Outcome) { outcomes <- o },
+	})
 	require.Equal(t, chat.FinishStopped, (<-outcomes).Done.FinishReason)
 	a.Close(ctx)
 	b.Close(ctx)
