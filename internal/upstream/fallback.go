@@ -45,7 +45,8 @@ type Candidate struct {
 
 	Load *Load // nil: it is not counted
 
-	seen atomic.Bool // it has answered something, sometime
+	asked atomic.Int64 // how often, lately: see Target.before
+	seen  atomic.Bool  // it has answered something, sometime
 }
 
 var (
@@ -154,6 +155,7 @@ func (s *search) try(ctx context.Context, c *Candidate, model string, yield func
 		return false
 	}
 	c.Load.begin()
+	c.asked.Add(oneAsked)
 	defer c.leave(pass) // also when the provider's code panics
 	for attempt := 0; ; attempt++ {
 		err := s.attempt(ctx, c, model, pass, yield)

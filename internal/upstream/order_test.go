@@ -71,14 +71,35 @@ func send(t *testing.T, r *upstream.Router, n int, gap time.Duration) (failed in
 }
 
 func TestRequestsAreDividedByWeight(t *testing.T) {
+	for _, takes := range []time.Duration{time.Millisecond, time.Second} { // with and without others that are under way
+		synctest.Test(t, func(t *testing.T) {
+			const n = 10_000
+			a, b, c := &counted{takes: takes}, &counted{takes: takes}, &counted{takes: takes}
+			weights := map[*counted]int{a: 1, b: 3, c: 6}
+			require.Zero(t, send(t, sharing(weights, a, b, c), n, 10*time.Millisecond))
+			for one, weight := range weights {
+				require.InEpsilon(t, n*weight/10, one.answered.Load(), 0.04, "weight %d, %v", weight, takes)
+			}
+		})
+	}
+}
+
+// Who was not asked for a while, as its breaker was open, gets its share from then on, and not what it has missed.
+func TestWhoIsBackGetsItsShareAndNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const n = 10_000
-		a, b, c := &counted{takes: time.Second}, &counted{takes: time.Second}, &counted{takes: time.Second}
-		weights := map[*counted]int{a: 1, b: 3, c: 6}
-		require.Zero(t, send(t, sharing(weights, a, b, c), n, 10*time.Millisecond))
-		for one, weight := range weights {
-			require.InEpsilon(t, n*weight/10, one.answered.Load(), 0.05, "weight %d", weight)
-		}
+		ill := true
+		a, b := &counted{takes: time.Millisecond}, &counted{takes: time.Millisecond}
+		b.fails = func() bool { return ill }
+		r := sharing(map[*counted]int{a: 1, b: 1}, a, b)
+		require.Zero(t, send(t, r, 5000, 10*time.Millisecond))
+		require.Zero(t, b.answered.Load())
+		ill = false
+		require.Zero(t, send(t, r, 200, time.Second)) // and its breaker closes
+		require.NotZero(t, b.answered.Load())
+		a.answered.Store(0)
+		b.answered.Store(0)
+		require.Zero(t, send(t, r, 1000, 10*time.Millisecond))
+		require.InDelta(t, 500, b.answered.Load(), 50)
 	})
 }
 
@@ -91,31 +112,35 @@ func TestASlowTargetGetsFewerRequests(t *testing.T) {
 	})
 }
 
-// A third of twenty fails whatever it is asked: nobody is the worse for it, and those that answer share the requests.
+// A third of twenty fails, at random or always: nobody is the worse for it, and those that answer share the requests.
 func TestNothingIsLostThatAnotherCouldAnswer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const n = 10_000
-		weights := make(map[*counted]int)
-		var all []*counted
-		for i := range 20 {
-			c := &counted{takes: time.Second}
-			if i%3 == 0 {
-				c.fails = func() bool { return true }
-			}
-			all, weights[c] = append(all, c), 1
+	for name, fails := range map[string]func() bool{
+		"always": func() bool { return true }, "at random": func() bool { return rand.IntN(2) == 0 },
+	} {
+		for _, takes := range []time.Duration{time.Millisecond, time.Second} {
+			synctest.Test(t, func(t *testing.T) {
+				const n = 10_000
+				weights := make(map[*counted]int)
+				var all []*counted
+				for i := range 20 {
+					c := &counted{takes: takes}
+					if i%3 == 0 {
+						c.fails = fails
+					}
+					all, weights[c] = append(all, c), 1
+				}
+				require.Zero(t, send(t, sharing(weights, all...), n, 5*time.Millisecond))
+				least, most, healthy := int64(n), int64(0), 0
+				for _, c := range all {
+					if c.fails == nil {
+						least, most, healthy = min(least, c.answered.Load()), max(most, c.answered.Load()), healthy+1
+					}
+				}
+				require.Equal(t, 13, healthy)
+				require.LessOrEqual(t, float64(most), 1.05*float64(least), "%s, answers of %v", name, takes)
+			})
 		}
-		require.Zero(t, send(t, sharing(weights, all...), n, 5*time.Millisecond))
-		var healthy []*counted
-		for _, c := range all {
-			if c.fails == nil {
-				healthy = append(healthy, c)
-			}
-		}
-		require.Len(t, healthy, 13)
-		for _, c := range healthy {
-			require.InEpsilon(t, n/len(healthy), c.answered.Load(), 0.10)
-		}
-	})
+	}
 }
 
 func TestWhoFailsAtRandomLosesNothing(t *testing.T) {
