@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -85,29 +86,34 @@ func TestAStreamThatSomebodyReadsElsewhereIsWrittenSoon(t *testing.T) {
 	o.Leases = stream.DefaultLeases
 	a, b := open(t, o, s.URL()), open(t, o, s.URL())
 	away(t, b, false)
-	p := newProvider()
-	f := start(t, a, p.produce)
-	defer f.Close()
-	p.say <- "first "
-	began := time.Now()
-	elsewhere := attach(t, b, f.ID(), 0)
-	defer elsewhere.Close()
-	next, end := iter.Pull2(elsewhere.Chunks(background(t)))
-	defer end()
-	_, err, _ := next()
-	require.NoError(t, err)
-	require.Less(t, time.Since(began), 400*time.Millisecond, "who comes does not wait for the next flush")
-	const words = 20
-	var longest time.Duration
-	for range words {
-		began = time.Now()
-		p.say <- "next "
-		_, err, ok := next()
+	// A machine without time may be late, but not each time. Who waits for the next flush always does.
+	var first, next []time.Duration
+	for range 4 {
+		p := newProvider()
+		f := start(t, a, p.produce)
+		defer f.Close()
+		p.say <- "first "
+		began := time.Now()
+		elsewhere := attach(t, b, f.ID(), 0)
+		defer elsewhere.Close()
+		read, end := iter.Pull2(elsewhere.Chunks(background(t)))
+		defer end()
+		_, err, _ := read()
 		require.NoError(t, err)
-		require.True(t, ok)
-		longest = max(longest, time.Since(began))
+		first = append(first, time.Since(began))
+		for range 5 {
+			began = time.Now()
+			p.say <- "next "
+			_, err, ok := read()
+			require.NoError(t, err)
+			require.True(t, ok)
+			next = append(next, time.Since(began))
+		}
 	}
-	require.Less(t, longest, 700*time.Millisecond, "unread it is a second")
+	slices.Sort(next)
+	t.Log(first, next)
+	require.Less(t, slices.Min(first), 400*time.Millisecond, "who comes does not wait for the next flush")
+	require.Less(t, next[len(next)/2], 700*time.Millisecond, "unread it is a second")
 }
 
 // A replica that is going away writes everything before its readers come to others. Invariant: nobody is sent where there
