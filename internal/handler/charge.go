@@ -5,7 +5,6 @@ import (
 	"iter"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -138,30 +137,65 @@ func (c *charge) cancel() {
 }
 
 // tellLimits says how a caller stands: in the words of the IETF's draft (draft-ietf-httpapi-ratelimit-headers-11), and in
-// OpenAI's, which many clients read.
+// OpenAI's, which many clients read. It is on every response of a caller with limits: all values are parts of one text.
 func tellLimits(h http.Header, stand []limit.Standing) {
 	if len(stand) == 0 {
 		return
 	}
-	var policy, left []string
+	values := make([]string, 0, 2+3*len(stand))
+	text := make([]byte, 0, 256)
+	var ends [2 + 3*4]int
+	next := func() {
+		ends[len(values)] = len(text)
+		values = append(values, "")
+	}
+	for i := range stand {
+		text = appendNamed(text, i, &stand[i], ";q=", stand[i].Count, ";w=", stand[i].Window)
+	}
+	next()
+	for i := range stand {
+		text = appendNamed(text, i, &stand[i], ";r=", stand[i].Left, ";t=", stand[i].Reset)
+	}
+	next()
 	for _, s := range stand {
-		name := `"` + s.Name + `"`
-		policy = append(policy, name+";q="+strconv.FormatInt(s.Count, 10)+";w="+seconds(s.Window))
-		left = append(left, name+";r="+strconv.FormatInt(s.Left, 10)+";t="+seconds(s.Reset))
-		if s.Name == "requests" || s.Name == "tokens" {
-			h.Set("X-Ratelimit-Limit-"+s.Name, strconv.FormatInt(s.Count, 10))
-			h.Set("X-Ratelimit-Remaining-"+s.Name, strconv.FormatInt(s.Left, 10))
-			h.Set("X-Ratelimit-Reset-"+s.Name, s.Reset.Round(time.Millisecond).String())
+		text = strconv.AppendInt(text, s.Count, 10)
+		next()
+		text = strconv.AppendInt(text, s.Left, 10)
+		next()
+		text = append(text, s.Reset.Round(time.Millisecond).String()...)
+		next()
+	}
+	all, begin := string(text), 0
+	for i := range values {
+		values[i], begin = all[begin:ends[i]], ends[i]
+	}
+	h["Ratelimit-Policy"], h["Ratelimit"] = values[0:1:1], values[1:2:2]
+	for i, s := range stand {
+		for j, name := range openaiHeaders[s.Name] {
+			at := 2 + 3*i + j
+			h[name] = values[at : at+1 : at+1]
 		}
 	}
-	h.Set("RateLimit-Policy", strings.Join(policy, ", "))
-	h.Set("RateLimit", strings.Join(left, ", "))
+}
+
+// openaiHeaders have how much there is of a limit, how much is left, and when all of it is there again.
+var openaiHeaders = map[string][]string{
+	"requests": {"X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"},
+	"tokens":   {"X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"},
+}
+
+// appendNamed appends the i-th entry of a list: "requests";q=60;w=60.
+func appendNamed(b []byte, i int, s *limit.Standing, count string, n int64, span string, d time.Duration) []byte {
+	if i > 0 {
+		b = append(b, ", "...)
+	}
+	b = append(append(append(b, '"'), s.Name...), '"')
+	b = strconv.AppendInt(append(b, count...), n, 10)
+	return strconv.AppendInt(append(b, span...), seconds(d), 10)
 }
 
 // seconds are whole ones, up.
-func seconds(d time.Duration) string {
-	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
-}
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
 // limitHeaders are those of tellLimits, for pages of other origins to read.
 var limitHeaders = []string{

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -172,6 +173,57 @@ func TestTheTokensOfADay(t *testing.T) {
 		}, patience, 5*time.Millisecond)
 		reserve(t, l, "a", 50)
 		reserve(t, l, "b", 5000) // a whole day's for one answer, rather than none ever
+	})
+}
+
+// An answer over midnight was of the day on which it began: the new day begins whole, and its end changes nothing there.
+func TestAnAnswerOverMidnight(t *testing.T) {
+	policy := limit.Policy{Limits: limit.Limits{TokensPerDay: 1000}}
+	left := func(t *testing.T, l *limit.Limiter) int64 {
+		t.Helper()
+		r := reserve(t, l, "a", 0)
+		defer r.Cancel()
+		return r.Stand()[0].Left
+	}
+	t.Run("memory", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(24*time.Hour - time.Minute) // it begins at midnight UTC
+			l := limit.NewLimiter(limit.LimiterOptions{Policy: policy})
+			for _, last := range []int64{100, 900, 0} {
+				r := reserve(t, l, "a", 500)
+				require.Equal(t, int64(500), left(t, l))
+				require.Less(t, r.Stand()[0].Reset, 61*time.Second)
+				time.Sleep(2 * time.Minute)
+				require.Equal(t, int64(1000), left(t, l))
+				r.Settle(last)
+				require.Equal(t, int64(1000), left(t, l))
+				time.Sleep(24*time.Hour - 2*time.Minute)
+			}
+		})
+	})
+	redistest.Each(t, func(t *testing.T, k redistest.Kind) {
+		server := k.Start(t)
+		l := newLimiter(t, withRedis(t, limit.LimiterOptions{Policy: policy}, server))
+		for _, last := range []int64{100, 900, 0} {
+			r := reserve(t, l, "a", 500)
+			require.Equal(t, int64(500), left(t, l))
+			// Redis' clock can't be set: all that it knows of becomes yesterday's.
+			require.Equal(t, "1", server.Do("EVAL", `
+				for _, key in ipairs(redis.call('KEYS', 'relay:limit:*')) do
+					local value = redis.call('GET', key)
+					if string.find(key, ':used$') then
+						local a, b, c, d, day, spent = struct.unpack('<dddddd', value)
+						redis.call('SET', key, struct.pack('<dddddd', a, b, c, d, day - 1, spent))
+					else
+						redis.call('SET', key, value - 1)
+					end
+				end
+				return 1`, "0"))
+			require.Equal(t, int64(1000), left(t, l))
+			r.Settle(last)
+			require.Eventually(t, func() bool { return limit.Unsaid(l) == 0 }, patience, time.Millisecond)
+			require.Equal(t, int64(1000), left(t, l))
+		}
 	})
 }
 
