@@ -199,7 +199,7 @@ test('a network that is back is noticed at once', async () => {
   stream.on('reconnecting', () => queueMicrotask(() => page.dispatchEvent(new Event('online'))))
   const began = Date.now()
   await expectText(stream, 'a')
-  expect(Date.now() - began).toBeLessThan(2000)
+  expect(Date.now() - began).toBeLessThan(5000)
 })
 
 test("ids that are not the relay's lose no chunk", async () => {

@@ -62,7 +62,7 @@ func inMemory(t *testing.T, p *provider, a *relay) {
 	began := time.Now()
 	fresh := newClient(t, "begun in memory, with a key that nobody guesses")
 	fresh.words(t, a, 3)
-	require.Less(t, time.Since(began), 2*time.Second)
+	require.Less(t, time.Since(began), 5*time.Second)
 	require.True(t, strings.HasPrefix(fresh.id, "m"), fresh.id)
 	retry := newClient(t, fresh.question)
 	retry.words(t, a, 3)
@@ -151,7 +151,7 @@ func TestAKeyOfAWrongTypeConcernsItsOwnStreamOnly(t *testing.T) {
 	w.whole()
 	for _, c := range append(w.here, w.there...) {
 		require.False(t, strings.HasPrefix(c.id, "m"), "Redis takes the other streams")
-		require.Less(t, c.silence, 2*time.Second)
+		require.Less(t, c.silence, 5*time.Second)
 	}
 	require.Equal(t, "1", a.Metric(t, "relay_resume_store_up"))
 	unharmed(t, a, b)

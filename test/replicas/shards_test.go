@@ -32,7 +32,7 @@ func TestAShardThatIsAwayConcernsItsOwnStreamsOnly(t *testing.T) {
 		began := time.Now()
 		fresh := newClient(t, fmt.Sprintf("while a shard is away, number %d", i))
 		fresh.words(t, a, 1)
-		require.Less(t, time.Since(began), 2*time.Second)
+		require.Less(t, time.Since(began), 5*time.Second)
 		if strings.HasPrefix(fresh.id, "m") {
 			lacking++
 		}
@@ -48,7 +48,7 @@ func TestAShardThatIsAwayConcernsItsOwnStreamsOnly(t *testing.T) {
 	for _, r := range w.there {
 		if !inShard(r.id) {
 			elsewhere++
-			require.Less(t, r.silence, 2*time.Second, "a stream of another shard")
+			require.Less(t, r.silence, 5*time.Second, "a stream of another shard")
 		}
 	}
 	require.NotZero(t, elsewhere)

@@ -185,7 +185,7 @@ describeInBrowser('the demo page', (machine) => {
 
   test('a long answer stays smooth', async () => {
     const page = await open(machine.browser, machine.relay.url)
-    const { worst, late } = (await page.evaluate(`(async () => {
+    const { worst, first, last } = (await page.evaluate(`(async () => {
       const { showMarkdown } = await import('/ui/markdown.js')
       const root = document.createElement('div')
       root.className = 'text'
@@ -206,11 +206,14 @@ describeInBrowser('the demo page', (machine) => {
         times.push(performance.now() - began)
       }
       item.remove()
-      times.sort((a, b) => a - b)
-      return { worst: times.at(-1), late: times.filter((ms) => ms > 50).length }
-    })()`)) as { worst: number; late: number }
-    console.log(`200 KiB of Markdown: the longest frame took ${worst.toFixed(1)} ms`)
-    expect(late, 'frames over 50 ms').toBeLessThanOrEqual(2)
+      const middle = (some) => some.sort((a, b) => a - b)[Math.floor(some.length / 2)]
+      return { worst: Math.max(...times), first: middle(times.slice(0, 25)), last: middle(times.slice(-25)) }
+    })()`)) as { worst: number; first: number; last: number }
+    console.log(
+      `200 KiB of Markdown: the longest frame took ${worst.toFixed(1)} ms, the first ${first.toFixed(1)} ms, the last ${last.toFixed(1)} ms`,
+    )
+    // A busy machine holds up some frames, or all. Work that grows with the answer takes seven times as long at its end.
+    expect(last, 'what the last frames take, in ms').toBeLessThan(Math.max(50, 4 * first))
   })
 
   test('asks for a key where the relay wants one, and keeps it in the tab', async () => {
