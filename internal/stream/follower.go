@@ -42,13 +42,14 @@ func (f *Follower) Head() chat.Head { return f.head }
 // Chunks gives the stream from the cursor on, once. It ends with a done chunk or with an error: a
 // *chat.Error is the stream's own or says that it can be read no further, ErrReleased that another
 // replica goes on with it, ErrEnd that the cursor was at its end; else ctx has ended. More is set on all
-// chunks in hand but the last, and on a done chunk. When that last one is of a type which only newer replicas know, a Pause takes its
-// place. Text is valid until the next chunk is asked for. Chunks have their positions, and the stream's own
-// error has its one.
+// chunks in hand but the last, and on a done chunk. When that last one is of a type which only newer replicas know, a
+// Pause takes its place. Text is valid until the next chunk is asked for. Chunks have their positions, and the
+// stream's own error has its one.
 func (f *Follower) Chunks(ctx context.Context) iter.Seq2[chat.Chunk, error] {
+	from := f.from // beside what else a chunk needs, which f is not
 	return func(yield func(chat.Chunk, error) bool) {
 		for {
-			r, more, err := f.from.next(ctx)
+			r, more, err := from.next(ctx)
 			if err != nil {
 				yield(chat.Chunk{}, err)
 				return
