@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -23,6 +24,35 @@ type outcome struct {
 	end     string // complete, failed or cut
 	code    chat.Code
 	message string // of a failure
+
+	reasoning, calls, finish string
+	prompt, answer           float64 // tokens; 0: nobody knows
+}
+
+// call takes a tool call into the outcome. Where arguments are no string they are those parsed.
+func (o *outcome) call(id, name, arguments any) {
+	text, is := arguments.(string)
+	if !is {
+		parsed, _ := json.Marshal(arguments)
+		text = string(parsed)
+	}
+	o.calls += fmt.Sprint(id, " ", name, " ", text, "; ")
+}
+
+// usage takes the counts of two members of an object, if there is one.
+func (o *outcome) usage(of any, prompt, answer string) {
+	if counts, is := of.(map[string]any); is {
+		o.prompt, _ = counts[prompt].(float64)
+		o.answer, _ = counts[answer].(float64)
+	}
+}
+
+func objectsIn(of any) (all []map[string]any) {
+	list, _ := of.([]any)
+	for _, each := range list {
+		all = append(all, each.(map[string]any))
+	}
+	return all
 }
 
 // spoken is a dialect as its clients use it.
@@ -57,12 +87,22 @@ func nativeEvent(o *outcome, e map[string]any) {
 	switch textIn(e, "type") {
 	case "content":
 		o.text += textIn(e, "content")
+	case "reasoning":
+		o.reasoning += textIn(e, "content")
+	case "tool_call":
+		call := e["tool"].(map[string]any)
+		o.call(call["id"], call["name"], call["arguments"])
 	case "done":
-		o.end = "complete"
+		o.end, o.finish = "complete", textIn(e, "finishReason")
+		o.usage(e["usage"], "promptTokens", "completionTokens")
 	case "error":
 		o.end, o.code, o.message = "failed", chat.Code(textIn(e, "code")), textIn(e, "error")
 	case "": // a whole answer
-		o.text, o.end = textIn(e, "content"), "complete"
+		o.text, o.reasoning, o.end, o.finish = textIn(e, "content"), textIn(e, "reasoning"), "complete", textIn(e, "finishReason")
+		for _, call := range objectsIn(e["toolCalls"]) {
+			o.call(call["id"], call["name"], call["arguments"])
+		}
+		o.usage(e["usage"], "promptTokens", "completionTokens")
 	}
 }
 
@@ -74,10 +114,16 @@ func completionEvent(o *outcome, e map[string]any) {
 	for _, name := range []string{"delta", "message"} {
 		if said, ok := choice[name].(map[string]any); ok {
 			o.text += textIn(said, "content")
+			o.reasoning += textIn(said, "reasoning_content")
+			for _, call := range objectsIn(said["tool_calls"]) {
+				function := call["function"].(map[string]any)
+				o.call(call["id"], function["name"], function["arguments"])
+			}
 		}
 	}
 	if choice["finish_reason"] != nil {
-		o.end = "complete"
+		o.end, o.finish = "complete", textIn(choice, "finish_reason")
+		o.usage(e["usage"], "prompt_tokens", "completion_tokens")
 	}
 }
 
@@ -88,31 +134,79 @@ func responseEvent(o *outcome, e map[string]any) {
 	switch textIn(e, "type") {
 	case "response.output_text.delta":
 		o.text += textIn(e, "delta")
-	case "response.completed":
-		o.end = "complete"
-	case "": // a whole answer
-		o.end = "complete"
-		for _, item := range e["output"].([]any) {
-			for _, part := range item.(map[string]any)["content"].([]any) {
-				o.text += textIn(part.(map[string]any), "text")
-			}
+	case "response.reasoning_summary_text.delta":
+		o.reasoning += textIn(e, "delta")
+	case "response.output_item.done":
+		if item := e["item"].(map[string]any); item["type"] == "function_call" {
+			o.call(item["call_id"], item["name"], item["arguments"])
 		}
+	case "response.completed", "response.incomplete":
+		said := *o
+		o.text, o.reasoning, o.calls = "", "", ""
+		responseWhole(o, e["response"].(map[string]any))
+		if o.text != said.text || o.reasoning != said.reasoning || o.calls != said.calls {
+			o.end = "another answer than its pieces"
+		}
+	case "": // a whole answer
+		responseWhole(o, e)
 	}
 }
 
+func responseWhole(o *outcome, response map[string]any) {
+	o.end, o.finish = "complete", "stop"
+	for _, item := range objectsIn(response["output"]) {
+		for _, part := range objectsIn(item["content"]) {
+			o.text += textIn(part, "text")
+		}
+		for _, part := range objectsIn(item["summary"]) {
+			o.reasoning += textIn(part, "text")
+		}
+		if item["type"] == "function_call" {
+			o.call(item["call_id"], item["name"], item["arguments"])
+			o.finish = "tool_calls"
+		}
+	}
+	if why, is := response["incomplete_details"].(map[string]any); is {
+		o.finish = strings.Replace(textIn(why, "reason"), "max_output_tokens", "length", 1)
+	}
+	o.usage(response["usage"], "input_tokens", "output_tokens")
+}
+
 func messageEvent(o *outcome, e map[string]any) {
+	stop := func(of map[string]any, usage any) {
+		o.finish = map[string]string{
+			"end_turn": "stop", "max_tokens": "length", "tool_use": "tool_calls", "refusal": "content_filter",
+		}[textIn(of, "stop_reason")]
+		o.usage(usage, "input_tokens", "output_tokens")
+	}
 	switch textIn(e, "type") {
+	case "content_block_start":
+		if block := e["content_block"].(map[string]any); block["type"] == "tool_use" {
+			o.calls += fmt.Sprint(block["id"], " ", block["name"], " ")
+		}
 	case "content_block_delta":
-		o.text += textIn(e["delta"].(map[string]any), "text")
+		delta := e["delta"].(map[string]any)
+		o.text += textIn(delta, "text")
+		o.reasoning += textIn(delta, "thinking")
+		if input, is := delta["partial_json"]; is {
+			o.calls += fmt.Sprint(input, "; ")
+		}
+	case "message_delta":
+		stop(e["delta"].(map[string]any), e["usage"])
 	case "message_stop":
 		o.end = "complete"
 	case "error":
 		errorIn(o, e)
 	case "message": // a whole answer
 		o.end = "complete"
-		for _, block := range e["content"].([]any) {
-			o.text += textIn(block.(map[string]any), "text")
+		for _, block := range objectsIn(e["content"]) {
+			o.text += textIn(block, "text")
+			o.reasoning += textIn(block, "thinking")
+			if block["type"] == "tool_use" {
+				o.call(block["id"], block["name"], block["input"])
+			}
 		}
+		stop(e, e["usage"])
 	}
 }
 
@@ -120,8 +214,18 @@ func runEvent(o *outcome, e map[string]any) {
 	switch textIn(e, "type") {
 	case "TEXT_MESSAGE_CONTENT":
 		o.text += textIn(e, "delta")
+	case "REASONING_MESSAGE_CONTENT":
+		o.reasoning += textIn(e, "delta")
+	case "TOOL_CALL_START":
+		o.calls += fmt.Sprint(e["toolCallId"], " ", e["toolCallName"], " ")
+	case "TOOL_CALL_ARGS":
+		o.calls += fmt.Sprint(e["delta"], "; ")
 	case "RUN_FINISHED":
 		o.end = "complete"
+		o.finish = textIn(e["metadata"].(map[string]any)["tanstack"].(map[string]any), "finishReason")
+		for _, usage := range objectsIn(e["usage"]) {
+			o.usage(usage, "inputTokens", "outputTokens")
+		}
 	case "RUN_ERROR":
 		o.end, o.code, o.message = "failed", chat.Code(textIn(e, "code")), textIn(e, "message")
 	}
@@ -131,8 +235,12 @@ func uiEvent(o *outcome, e map[string]any) {
 	switch textIn(e, "type") {
 	case "text-delta":
 		o.text += textIn(e, "delta")
+	case "reasoning-delta":
+		o.reasoning += textIn(e, "delta")
+	case "tool-input-available", "tool-input-error":
+		o.call(e["toolCallId"], e["toolName"], e["input"])
 	case "finish":
-		o.end = "complete"
+		o.end, o.finish = "complete", strings.ReplaceAll(textIn(e, "finishReason"), "-", "_")
 	case "error":
 		o.end, o.message = "failed", textIn(e, "errorText")
 	}
@@ -226,10 +334,14 @@ func (s *spoken) take(t *testing.T, o *outcome, data string) map[string]any {
 func (s *spoken) requireSame(t *testing.T, native, got outcome, name string) {
 	t.Helper()
 	require.Equal(t, native.text, got.text, name)
+	require.Equal(t, native.reasoning, got.reasoning, name)
+	require.Equal(t, native.calls, got.calls, name)
+	require.Equal(t, native.finish, got.finish, name)
 	require.Equal(t, native.end, got.end, name)
 	require.Equal(t, native.message, got.message, name)
 	if !s.inWords {
 		require.Equal(t, native.code, got.code, name)
+		require.Equal(t, []float64{native.prompt, native.answer}, []float64{got.prompt, got.answer}, name)
 	}
 	if s.ofAPI && native.end == "failed" && native.text == "" {
 		require.Equal(t, native.code.Status(), got.status, name)
