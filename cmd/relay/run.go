@@ -70,7 +70,7 @@ func serve(
 		defer hub.Close(over) // after a drain there is nothing left to do
 		telemetry.WatchStreams(registry, hub.Stats)
 	}
-	tokens, closeKeys, err := newTokens(cfg, log)
+	tokens, closeKeys, err := newTokens(cfg, log, limiter)
 	if err != nil {
 		return err
 	}

@@ -11,13 +11,16 @@ import (
 
 	"github.com/websopy/relay/config"
 	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/limit"
 )
 
 // keyFetch bounds one request for an issuer's keys.
 const keyFetch = 5 * time.Second
 
 // newTokens makes the check of tokens, nil where none are accepted. close ends what it does in the background.
-func newTokens(cfg *config.Config, log zerolog.Logger) (tokens *identity.Tokens, closeKeys func(), err error) {
+func newTokens(
+	cfg *config.Config, log zerolog.Logger, limiter *limit.Limiter,
+) (tokens *identity.Tokens, closeKeys func(), err error) {
 	if !cfg.WithTokens() {
 		return nil, func() {}, nil
 	}
@@ -42,7 +45,7 @@ func newTokens(cfg *config.Config, log zerolog.Logger) (tokens *identity.Tokens,
 	})
 	o := identity.TokensOptions{
 		Issuer: cfg.JWTIssuer, Audience: cfg.JWTAudience, Methods: cfg.JWTAlgorithms,
-		NameClaim: cfg.JWTNameClaim, TierClaim: cfg.JWTTierClaim,
+		NameClaim: cfg.JWTNameClaim, TierClaim: cfg.JWTTierClaim, IsTier: limiter.HasTier,
 	}
 	for _, entry := range cfg.JWTRequire {
 		name, value, _ := strings.Cut(entry, "=")

@@ -210,6 +210,14 @@ func TestWhoseATokenIs(t *testing.T) {
 	require.Equal(t, "alice@example.com", c.Name)
 	require.Equal(t, "tier gold", c.Tier)
 	require.Empty(t, whose(map[string]any{"realm": "gold", "email": 7.5}).Tier)
+
+	// Of many groups the first counts that is a tier.
+	tokens = identity.NewTokens(identity.TokensOptions{
+		Audience: []string{"relay"}, Methods: []string{"RS256"}, TierClaim: "groups",
+		IsTier: func(tier string) bool { return tier == "tier gold" || tier == "tier free" },
+	}, is.openKeys(t, identity.KeySetOptions{Source: is.URL + "/keys"}))
+	require.Equal(t, "tier gold", whose(map[string]any{"groups": []string{"staff", "gold", "free"}}).Tier)
+	require.Empty(t, whose(map[string]any{"groups": []string{"staff"}}).Tier)
 }
 
 func TestClaimsThatAreRequired(t *testing.T) {

@@ -21,7 +21,9 @@ type TokensOptions struct {
 	Require  []Claim  // all of them
 
 	NameClaim string // whose text is the caller's Name; empty: callers have none
-	TierClaim string // whose text, or the first of whose texts, is the caller's tier; empty: callers have none
+	TierClaim string // whose text, or the first of whose texts that IsTier, is the caller's tier; empty: callers have none
+	// IsTier tells whether there is such a tier, as Caller.Tier names it. A list of groups has others as well. Nil: all are.
+	IsTier func(tier string) bool
 }
 
 // Claim is what a token has to say: Name is that of a claim, or a path of names with dots between them. Its value has
@@ -158,10 +160,21 @@ func (t *Tokens) caller(claims jwt.MapClaims) (Caller, error) {
 	hash := sha256.Sum256([]byte(strconv.Itoa(len(issuer)) + " " + issuer + subject))
 	owner := "jwt " + hex.EncodeToString(hash[:16])
 	c := Caller{Name: firstText(claims, t.o.NameClaim), Owner: owner, Share: owner}
-	if tier := firstText(claims, t.o.TierClaim); tier != "" {
-		c.Tier = "tier " + tier
-	}
+	c.Tier = t.tier(claims)
 	return c, nil
+}
+
+func (t *Tokens) tier(claims jwt.MapClaims) string {
+	if t.o.TierClaim == "" {
+		return ""
+	}
+	for _, text := range texts(claimAt(claims, t.o.TierClaim)) {
+		tier := "tier " + text
+		if text != "" && len(text) <= maxName && (t.o.IsTier == nil || t.o.IsTier(tier)) {
+			return tier
+		}
+	}
+	return ""
 }
 
 func has(claims jwt.MapClaims, want Claim) bool {

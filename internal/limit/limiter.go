@@ -90,6 +90,15 @@ func (l *Limiter) CountsTokens(caller, tier string) bool {
 	return l != nil && caller != "" && l.limits(tier).CountsTokens()
 }
 
+// HasTier tells whether there are limits of a tier.
+func (l *Limiter) HasTier(tier string) bool {
+	if l == nil {
+		return false
+	}
+	_, ok := l.policy.Load().Tiers[tier]
+	return ok
+}
+
 func (l *Limiter) limits(tier string) *Limits {
 	p := l.policy.Load()
 	if of, ok := p.Tiers[tier]; ok && tier != "" {
