@@ -150,15 +150,15 @@ func (p Problems) Error() string { return strings.Join(p, "\n") }
 // Load reads the settings from environ, which is like os.Environ(), and from the file that it names. Space around a value is not part
 // of it. An empty variable counts as not set, except for RELAY_ADMIN_ADDR. A secret can also be the
 // content of the file that its name with _FILE appended points to. The error is of type Problems.
-func Load(environ []string) (*Config, error) {
-	c, _, err := load(environ)
+func Load(environ []string, kinds Kinds) (*Config, error) {
+	c, _, err := load(environ, kinds)
 	return c, err
 }
 
 // load gives what its report is about as well.
-func load(environ []string) (*Config, *report, error) {
+func load(environ []string, kinds Kinds) (*Config, *report, error) {
 	variables := newEnvironment(environ)
-	r := &report{source: variables}
+	r := &report{source: variables, kinds: kinds}
 	c := &Config{}
 	if name, _ := variables.text("config"); name != "" {
 		f, err := readFile(name, variables, r)

@@ -6,17 +6,38 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/config"
+	"github.com/websopy/relay/internal/upstream/provider"
 )
+
+// kinds are those that there are, as cmd/relay has them.
+var kinds = func() (all config.Kinds) {
+	for _, k := range provider.Kinds() {
+		all = append(all, config.Kind(k))
+	}
+	return all
+}()
+
+// allKinds is what problems with a kind end with.
+var allKinds = func() string {
+	var names []string
+	for _, k := range kinds {
+		names = append(names, k.Name)
+	}
+	return "use one of " + strings.Join(names, ", ")
+}()
+
+func read(environ []string) (*config.Config, error) { return config.Load(environ, kinds) }
 
 func load(t *testing.T, environ ...string) *config.Config {
 	t.Helper()
-	c, err := config.Load(environ)
+	c, err := read(environ)
 	require.NoError(t, err)
 	return c
 }

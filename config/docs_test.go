@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/websopy/relay/config"
 )
 
 func TestEveryProviderInTheDocsCanBeConfigured(t *testing.T) {
@@ -19,7 +17,7 @@ func TestEveryProviderInTheDocsCanBeConfigured(t *testing.T) {
 	seen := map[string]bool{"demo": true}
 	for _, block := range blocks {
 		environ := strings.Split(strings.TrimSpace(string(block[1])), "\n")
-		c, err := config.Load(environ)
+		c, err := read(environ)
 		require.NoError(t, err, "%s", block[1])
 		require.Empty(t, c.Warnings, "%s", block[1])
 		u := c.Upstreams[0]

@@ -101,7 +101,7 @@ func TestAModelIsAskedOfItsUpstreams(t *testing.T) {
 	names, upstreams := c.Names()
 	require.Equal(t, []string{"smart", "gpt-6"}, names, "the default first, and no patterns")
 	require.Equal(t, []int{0, 0}, upstreams)
-	require.Empty(t, c.NeedsModel())
+	require.Empty(t, c.NeedsModel(kinds))
 }
 
 func TestTheEnvironmentCountsMoreThanTheFile(t *testing.T) {
@@ -123,7 +123,7 @@ func TestAProvidersOwnKeyFillsKeysOnly(t *testing.T) {
 	require.Equal(t, "openai", c.Upstreams[0].Name)
 	require.Empty(t, c.Upstreams[1].APIKey)
 
-	_, err := config.Load([]string{relayYAML(t, "upstreams:\n- model: m"), "OPENAI_API_KEY=sk-1"})
+	_, err := read([]string{relayYAML(t, "upstreams:\n- model: m"), "OPENAI_API_KEY=sk-1"})
 	require.ErrorContains(t, err, "relay.yaml:2: upstreams[0].kind: not set; use one of ")
 }
 
@@ -134,7 +134,7 @@ func TestAnEmptyFileIsNoSetting(t *testing.T) {
 }
 
 func TestEachProblemOfAFileHasItsPathAndLine(t *testing.T) {
-	_, err := config.Load([]string{relayYAML(t, `addr: nowhere
+	_, err := read([]string{relayYAML(t, `addr: nowhere
 heartbeats: 5s
 tls_cert: /absent
 store:
@@ -172,8 +172,7 @@ default_model: smrt
 		`relay.yaml:6: api_keys: is a mapping, and can only be text or a list`,
 		`relay.yaml:8: ui: is in line 9, too`,
 		`relay.yaml:10: config: is not a setting`,
-		`relay.yaml:12: upstreams[0].kind: "llama" is not a kind; use one of demo, openai, anthropic, gemini, ` +
-			`openai-responses, azure, ollama, cohere, bedrock, websopy`,
+		`relay.yaml:12: upstreams[0].kind: "llama" is not a kind; ` + allKinds,
 		`relay.yaml:13: upstreams[0].retries: "many" is not a whole number`,
 		`relay.yaml:14: upstreams[0].queue_timout: is not a setting; did you mean queue_timeout?`,
 		`relay.yaml:15: upstreams[0].headers: entry 1 is not of the form Name: value or Name=value`,
@@ -200,16 +199,16 @@ func TestAFileThatCantBeReadIsOneProblem(t *testing.T) {
 		"ui: true\n---\nui: 1":            "relay.yaml: has more than one document; remove what follows the line ---",
 		strings.Repeat("#", 1<<20) + "\n": "RELAY_CONFIG: the file is larger than 1MiB",
 	} {
-		_, err := config.Load([]string{relayYAML(t, content)})
+		_, err := read([]string{relayYAML(t, content)})
 		require.ErrorContains(t, err, want)
 		require.Len(t, strings.Split(err.Error(), "\n"), 1)
 	}
-	_, err := config.Load([]string{"RELAY_CONFIG=/absent/relay.yaml"})
+	_, err := read([]string{"RELAY_CONFIG=/absent/relay.yaml"})
 	require.EqualError(t, err, "RELAY_CONFIG: open the file: no such file or directory")
 }
 
 func TestVariablesOfUpstreamsBesideThoseOfTheFileAreRefused(t *testing.T) {
-	_, err := config.Load([]string{relayYAML(t, "upstreams: [{kind: demo}]"), "UPSTREAM_KIND=openai", "UPSTREAM_3_API_KEY_FILE=x",
+	_, err := read([]string{relayYAML(t, "upstreams: [{kind: demo}]"), "UPSTREAM_KIND=openai", "UPSTREAM_3_API_KEY_FILE=x",
 		"UPSTREAM_MODEL=", "UPSTREAM_SERVICE_HOST=10.0.0.1"})
 	require.EqualError(t, err, "UPSTREAM_3_API_KEY_FILE: set, but relay.yaml has upstreams; use only one of them\n"+
 		"UPSTREAM_KIND: set, but relay.yaml has upstreams; use only one of them")
@@ -226,10 +225,10 @@ func TestWhatAFileHasInVainIsWarnedOf(t *testing.T) {
 }
 
 func TestADefaultModelNeedsModels(t *testing.T) {
-	_, err := config.Load([]string{"RELAY_DEFAULT_MODEL=m"})
+	_, err := read([]string{"RELAY_DEFAULT_MODEL=m"})
 	require.EqualError(t, err, "RELAY_DEFAULT_MODEL: set, but there are no models in a file; use UPSTREAM_MODEL")
 	one := load(t, relayYAML(t, "upstreams: [{kind: demo}]\nmodels: {m: [{upstream: demo}]}"))
-	require.Equal(t, "default_model in the relay's settings", one.NeedsModel())
+	require.Equal(t, "default_model in the relay's settings", one.NeedsModel(kinds))
 }
 
 func FuzzFile(f *testing.F) {
@@ -237,7 +236,7 @@ func FuzzFile(f *testing.F) {
 	f.Add("a: &a [*a]\n<<: *a\n")
 	f.Add("upstreams: [{<<: [1]}]\nmodels: {'': [[[]]]}\n")
 	f.Fuzz(func(t *testing.T, content string) {
-		c, err := config.Load([]string{relayYAML(t, content)})
+		c, err := read([]string{relayYAML(t, content)})
 		if err != nil {
 			require.Nil(t, c)
 			return

@@ -43,7 +43,7 @@ func TestLimitsInAFileThatCanNotBeUsed(t *testing.T) {
 		"a list of limits":         {"unlimited: {}", "unlimited: []", "tiers.unlimited: is not a mapping"},
 		"a tier that is not there": {"shop: gold", "shop: golden", `callers.shop: "golden" is not among tiers`},
 	} {
-		_, err := config.Load([]string{relayYAML(t, strings.Replace(limitsYAML, tc.from, tc.to, 1))})
+		_, err := read([]string{relayYAML(t, strings.Replace(limitsYAML, tc.from, tc.to, 1))})
 		require.ErrorContains(t, err, tc.problem, name)
 	}
 	c := load(t, relayYAML(t, strings.Replace(limitsYAML, "mobile: {", "tablet: {", 1)))
@@ -56,7 +56,7 @@ func TestLimitsMayChangeWhileTheRelayRuns(t *testing.T) {
 	before := load(t, setting)
 	changed := strings.NewReplacer("5/m\n", "6/m\nlimit_attach: 7/m\n", "600/m:60", "700/m").Replace(limitsYAML)
 	require.NoError(t, os.WriteFile(strings.TrimPrefix(setting, "RELAY_CONFIG="), []byte(changed), 0o600))
-	after, err := config.Reload([]string{setting}, before)
+	after, err := config.Reload([]string{setting}, kinds, before)
 	require.NoError(t, err)
 	require.Equal(t, int64(6), after.Limits().Requests.Count)
 	require.Equal(t, int64(7), after.LimitAttach.Count)

@@ -4,8 +4,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/websopy/relay/config"
 )
 
 func TestAnOriginWithAWildcard(t *testing.T) {
@@ -32,7 +30,7 @@ func TestAWildcardWouldAllowStrangers(t *testing.T) {
 		"https://*.not-a-domain-yet",
 	} {
 		t.Run(origin, func(t *testing.T) {
-			_, err := config.Load([]string{"RELAY_CORS_ORIGINS=" + origin})
+			_, err := read([]string{"RELAY_CORS_ORIGINS=" + origin})
 			require.ErrorContains(t, err, `RELAY_CORS_ORIGINS: "`+origin+`" would allow pages of strangers`)
 			require.ErrorContains(t, err, "public suffix")
 		})
@@ -46,7 +44,7 @@ func TestAWildcardIsTheFirstLabel(t *testing.T) {
 		"https://*.192.0.2.1", "https://example.*", "https://*.example.app:*", "*://*.example.app",
 	} {
 		t.Run(origin, func(t *testing.T) {
-			_, err := config.Load([]string{"RELAY_CORS_ORIGINS=" + origin})
+			_, err := read([]string{"RELAY_CORS_ORIGINS=" + origin})
 			require.ErrorContains(t, err, `RELAY_CORS_ORIGINS: "`+origin+`" is not an origin`)
 			require.ErrorContains(t, err, "https://*.example.com")
 		})
@@ -54,6 +52,6 @@ func TestAWildcardIsTheFirstLabel(t *testing.T) {
 }
 
 func TestAnOriginThatNoBrowserSends(t *testing.T) {
-	_, err := config.Load([]string{"RELAY_CORS_ORIGINS=https://bücher.example"})
+	_, err := read([]string{"RELAY_CORS_ORIGINS=https://bücher.example"})
 	require.ErrorContains(t, err, "xn--")
 }

@@ -52,6 +52,7 @@ type source interface {
 // report collects what is wrong with a value, by the paths of its fields.
 type report struct {
 	source   source
+	kinds    Kinds // that upstreams can be
 	problems Problems
 	warnings []string
 }

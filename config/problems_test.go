@@ -44,7 +44,6 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		noModel     = "is neither a name nor name=other, where other has no *"
 		noHeader    = "is not of the form Name: value or Name=value"
 		tokenOnly   = "has characters other than printable ASCII without spaces"
-		allKinds    = "use one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, bedrock, websopy"
 		goodKey     = "UPSTREAM_API_KEY=sk-1"
 		notARate    = "is not a rate; use a number for each s, m, h or d, perhaps with what of it may be used at once: 60/m or 60/m:10"
 		jwt         = "RELAY_JWT_AUDIENCE=relay;"
@@ -280,7 +279,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 		"models that are commas":         {"UPSTREAM_MODELS=,", "UPSTREAM_MODELS: has only separators"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := config.Load(strings.Split(tc.environ, ";"))
+			c, err := read(strings.Split(tc.environ, ";"))
 			require.EqualError(t, err, tc.want)
 			require.Nil(t, c)
 			require.NotContains(t, err.Error(), "do-not")
@@ -290,7 +289,7 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 }
 
 func TestEverythingWrongIsReportedAtOnceAndOncePerCause(t *testing.T) {
-	_, err := config.Load([]string{
+	_, err := read([]string{
 		"RELAY_WRITE_TIMEOUT=10", "RELAY_MAX_BODY=1M", "RELAY_ADDR=nowhere", "RELAY_API_KEYS_FILE=/absent", "RELAY_LOG_LEVEL=x",
 		"UPSTREAM_KIND=openai", "UPSTREAM_API_KEY_FILE=/absent", "UPSTREAM_CONNECT_TIMEOUT=5", "UPSTREAM_RETRIES=-2",
 	})
@@ -309,7 +308,7 @@ func TestEverythingWrongIsReportedAtOnceAndOncePerCause(t *testing.T) {
 }
 
 func TestAProblemIsOneLineWhateverTheValue(t *testing.T) {
-	_, err := config.Load([]string{"RELAY_HEARTBEAT=1s\n2s", "RELAY_TLS_CERT=-----BEGIN\ndo-not-show", "RELAY_TLS_KEY=\x00"})
+	_, err := read([]string{"RELAY_HEARTBEAT=1s\n2s", "RELAY_TLS_CERT=-----BEGIN\ndo-not-show", "RELAY_TLS_KEY=\x00"})
 	require.EqualError(t, err, `RELAY_HEARTBEAT: "1s\n2s" is not a duration; use a unit, e.g. 15s
 RELAY_TLS_CERT: open the file: no such file or directory
 RELAY_TLS_KEY: open the file: invalid argument`)

@@ -12,8 +12,8 @@ var reloaded = []string{
 
 // Reload is Load for a relay that runs with the settings before. The error is of type Problems also when the
 // settings could be used, but not without a restart.
-func Reload(environ []string, before *Config) (*Config, error) {
-	next, r, err := load(environ)
+func Reload(environ []string, kinds Kinds, before *Config) (*Config, error) {
+	next, r, err := load(environ, kinds)
 	if err != nil {
 		return nil, err
 	}

@@ -238,12 +238,13 @@ func (c *Config) Names() (names []string, upstreams []int) {
 
 // NeedsModel is empty where a request need not name a model. Otherwise there is no default, the provider has none
 // either, and this is the setting that would give one.
-func (c *Config) NeedsModel() string {
+func (c *Config) NeedsModel(kinds Kinds) string {
 	first := c.Upstreams[0]
+	kind, _ := kinds.Named(first.Kind)
 	switch {
 	case len(c.Models) > 0 && c.DefaultModel == "":
 		return "default_model in the relay's settings"
-	case len(c.Models) == 0 && first.Model == "" && first.Kind != demo && first.Kind != "websopy":
+	case len(c.Models) == 0 && first.Model == "" && !kind.OwnModel:
 		return "UPSTREAM_MODEL"
 	}
 	return ""

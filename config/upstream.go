@@ -1,45 +1,10 @@
 package config
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 	"strings"
 )
-
-const demo = "demo"
-
-// kind is a provider's wire format and what is known of the provider itself.
-type kind struct {
-	name      string
-	baseURL   string // the provider's own; without one BASE_URL must be set, except for demo
-	keyVar    string // the provider's own key variable; without KIND it chooses the kind
-	model     string // for requests that name none, at the provider's own base URL
-	versioned bool   // has an API_VERSION
-	alone     string // the kind that keyVar chooses without a BASE_URL; "" this one
-}
-
-// kinds are in the order in which their key variables choose one.
-var kinds = []kind{
-	{name: demo},
-	{name: "openai", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-6-luna", alone: "openai-responses"},
-	{name: "anthropic", baseURL: "https://api.anthropic.com", keyVar: "ANTHROPIC_API_KEY", model: "claude-haiku-5-5"},
-	{name: "gemini", baseURL: "https://generativelanguage.googleapis.com/v1beta", keyVar: "GEMINI_API_KEY", model: "gemini-flash-latest"},
-	{name: "openai-responses", baseURL: "https://api.openai.com/v1", keyVar: "OPENAI_API_KEY", model: "gpt-6-luna"},
-	{name: "azure", versioned: true},
-	{name: "ollama", baseURL: "http://localhost:11434"},
-	{name: "cohere", baseURL: "https://api.cohere.com"},
-	{name: "bedrock"},
-	{name: "websopy"},
-}
-
-func kindNames() string {
-	var names []string
-	for _, k := range kinds {
-		names = append(names, k.name)
-	}
-	return strings.Join(names, ", ")
-}
 
 // upstreams reads the first provider and the fallbacks.
 func (l *loader) upstreams() []Upstream {
@@ -54,23 +19,12 @@ func (l *loader) upstreams() []Upstream {
 func (c *Config) checkFallbacks(r *report) {
 	first := c.Upstreams[0]
 	for i, u := range c.Upstreams {
-		if !sameNames(u.Kind, first.Kind) && u.Kind != demo && u.Model == "" && len(u.Models) == 0 {
+		kind, _ := r.kinds.Named(u.Kind)
+		if !r.kinds.sameNames(u.Kind, first.Kind) && !kind.Local && u.Model == "" && len(u.Models) == 0 {
 			r.warn("%s is not set: kind %s will be asked for models by the names they have at kind %s",
 				upstreamAt(i).field("model"), u.Kind, first.Kind)
 		}
 	}
-}
-
-// sameNames tells whether two kinds are formats of one provider.
-func sameNames(a, b string) bool {
-	maker := func(name string) string {
-		i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })
-		if i < 0 {
-			return name
-		}
-		return cmp.Or(kinds[i].keyVar, name)
-	}
-	return maker(a) == maker(b)
 }
 
 // upstream reads one provider, completes it with what is known of its kind and checks it.
@@ -89,10 +43,10 @@ func (l *loader) upstream(i, number int) Upstream {
 			u.Name += "-" + strconv.Itoa(number)
 		}
 	}
-	if k := slices.IndexFunc(kinds, func(k kind) bool { return k.name == u.Kind }); k >= 0 {
-		l.complete(i, &u, kinds[k])
+	if kind, ok := l.kinds.Named(u.Kind); ok {
+		l.complete(i, &u, kind)
 	} else {
-		l.problem(at.field("kind"), "%q is not a kind; use one of %s", u.Kind, kindNames())
+		l.problem(at.field("kind"), "%q is not a kind; use one of %s", u.Kind, l.kinds.names())
 	}
 	u.validate(at, i == 0, l.report)
 	return u
@@ -106,18 +60,18 @@ func (l *loader) kind(i int, u Upstream) string {
 		return strings.ToLower(u.Kind)
 	}
 	if i > 0 || !l.source.chosenByKey() {
-		l.problem(at.field("kind"), "not set; use one of %s", kindNames())
-		return demo
+		l.problem(at.field("kind"), "not set; use one of %s", l.kinds.names())
+		return l.kinds[0].Name
 	}
-	for _, k := range kinds {
-		if k.keyVar != "" && l.given(keyOf(k.keyVar)) {
-			if k.alone != "" && !l.given(at.field("base_url")) {
-				return k.alone // compatible servers may not have it
+	for _, k := range l.kinds {
+		if k.KeyVariable != "" && l.given(keyOf(k.KeyVariable)) {
+			if k.Alone != "" && !l.given(at.field("base_url")) {
+				return k.Alone
 			}
-			return k.name
+			return k.Name
 		}
 	}
-	// Answering from the demo would hide that somebody meant a real provider.
+	// An answer by the first kind, which is a demonstration, would hide that somebody meant a real provider.
 	var reason path
 	switch {
 	case l.given(at.field("base_url")):
@@ -127,21 +81,21 @@ func (l *loader) kind(i int, u Upstream) string {
 	case len(l.source.upstreams()) > 1:
 		reason = upstreamAt(1).field("kind")
 	default:
-		return demo
+		return l.kinds[0].Name
 	}
-	l.problem(at.field("kind"), "not set, but %s is; use one of %s", reason, kindNames())
-	return demo
+	l.problem(at.field("kind"), "not set, but %s is; use one of %s", reason, l.kinds.names())
+	return l.kinds[0].Name
 }
 
 // complete fills in what the kind knows. The provider's own key is used with any base URL, as the
 // providers' SDKs do: somebody who sets both wants them together. For a fallback that is not
 // certain, and a key that was meant for another address must not go there.
-func (l *loader) complete(i int, u *Upstream, k kind) {
+func (l *loader) complete(i int, u *Upstream, k Kind) {
 	at, first := upstreamAt(i), i == 0
 	key := at.field("api_key")
 	hasKey := l.given(key)
-	if !hasKey && k.keyVar != "" && !u.InCloud() && (first && l.source.chosenByKey() || u.BaseURL == "" || u.BaseURL == k.baseURL) {
-		key = keyOf(k.keyVar)
+	if !hasKey && k.KeyVariable != "" && !u.InCloud() && (first && l.source.chosenByKey() || u.BaseURL == "" || u.BaseURL == k.BaseURL) {
+		key = keyOf(k.KeyVariable)
 		hasKey = l.given(key)
 		u.APIKey = Secret(l.secret(key))
 	}
@@ -151,26 +105,26 @@ func (l *loader) complete(i int, u *Upstream, k kind) {
 
 	hasURL := l.given(at.field("base_url"))
 	switch {
-	case !hasURL && k.baseURL == "" && k.name != demo:
-		l.problem(at.field("base_url"), "not set; kind %s needs it", k.name)
+	case !hasURL && k.BaseURL == "" && !k.Local:
+		l.problem(at.field("base_url"), "not set; kind %s needs it", k.Name)
 	case !hasURL:
-		u.BaseURL = k.baseURL
+		u.BaseURL = k.BaseURL
 	}
-	if first && u.Model == "" && k.model != "" && u.BaseURL == k.baseURL && u.Allows(k.model) {
-		u.Model = k.model // the provider's key alone is enough
+	if first && u.Model == "" && k.Model != "" && u.BaseURL == k.BaseURL && u.Allows(k.Model) {
+		u.Model = k.Model // the provider's key alone is enough
 	}
-	if k.keyVar != "" && u.BaseURL == k.baseURL && !hasKey && !u.InCloud() {
-		l.problem(at.field("api_key"), "not set, and neither is %s; %s needs a key", k.keyVar, k.baseURL)
+	if k.KeyVariable != "" && u.BaseURL == k.BaseURL && !hasKey && !u.InCloud() {
+		l.problem(at.field("api_key"), "not set, and neither is %s; %s needs a key", k.KeyVariable, k.BaseURL)
 	}
 
 	hasVersion := l.given(at.field("api_version"))
 	// https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle
-	if k.versioned && !hasVersion && strings.HasSuffix(u.BaseURL, "/openai/v1") {
+	if k.Versioned && !hasVersion && strings.HasSuffix(u.BaseURL, "/openai/v1") {
 		u.APIVersion = ""
 	}
-	if !k.versioned {
+	if !k.Versioned {
 		if hasVersion {
-			l.warn("%s has no effect: kind %s has no versions", at.field("api_version"), k.name)
+			l.warn("%s has no effect: kind %s has no versions", at.field("api_version"), k.Name)
 		}
 		u.APIVersion = ""
 	}

@@ -11,41 +11,46 @@ import (
 const usageColumns = 100
 
 // Usage writes the table of all variables, their defaults and meanings.
-func Usage(w io.Writer) {
-	all := (&Config{Upstreams: make([]Upstream, 1)}).settings()
-	for i, k := range kinds {
-		sameKey := func(other kind) bool { return other.keyVar == k.keyVar }
-		if k.keyVar == "" || slices.IndexFunc(kinds, sameKey) < i {
+func Usage(w io.Writer, kinds Kinds) {
+	all := append((&Config{Upstreams: make([]Upstream, 1)}).settings(), kinds.keySettings()...)
+	writeTable(w, all)
+	writeNotes(w, all, kinds)
+}
+
+// keySettings are the variables of the providers' own keys, which several kinds may share.
+func (k Kinds) keySettings() (all []setting) {
+	for i, kind := range k {
+		sameKey := func(other Kind) bool { return other.KeyVariable == kind.KeyVariable }
+		if kind.KeyVariable == "" || slices.IndexFunc(k, sameKey) < i {
 			continue
 		}
-		names := k.name
-		for _, other := range kinds[i+1:] {
+		names := kind.Name
+		for _, other := range k[i+1:] {
 			if sameKey(other) {
-				names += " and " + other.name
+				names += " and " + other.Name
 			}
 		}
 		all = append(all, setting{
-			name: k.keyVar,
-			help: fmt.Sprintf("key for kind %s when UPSTREAM_API_KEY is not set, whatever the base URL; "+
-				"chooses kind %s when UPSTREAM_KIND is not set. Requests that name no model then get %s, unless UPSTREAM_MODEL is set", names, k.name, k.model),
+			name: kind.KeyVariable,
+			help: fmt.Sprintf("key for kind %s when UPSTREAM_API_KEY is not set, whatever the base URL; chooses kind %s when "+
+				"UPSTREAM_KIND is not set. Requests that name no model then get %s, unless UPSTREAM_MODEL is set",
+				names, kind.Name, kind.Model),
 			secret: true,
 		})
 	}
+	return all
+}
 
+func writeTable(w io.Writer, all []setting) {
 	var nameWidth, fallbackWidth int
 	for _, s := range all {
 		nameWidth = max(nameWidth, len(s.name))
 		fallbackWidth = max(fallbackWidth, len(s.fallback))
 	}
 	helpWidth := usageColumns - nameWidth - fallbackWidth - len("      ")
-
-	var secrets []string
 	for _, s := range all {
 		if s.group != "" {
 			fmt.Fprintf(w, "\n%s\n", s.group)
-		}
-		if s.secret {
-			secrets = append(secrets, s.name)
 		}
 		name, fallback := s.name, s.fallback
 		for _, line := range wrap(s.help, helpWidth) {
@@ -53,9 +58,17 @@ func Usage(w io.Writer) {
 			name, fallback = "", ""
 		}
 	}
+}
 
+func writeNotes(w io.Writer, all []setting, kinds Kinds) {
+	var secrets []string
+	for _, s := range all {
+		if s.secret {
+			secrets = append(secrets, s.name)
+		}
+	}
 	for _, note := range []string{
-		"UPSTREAM_KIND is one of " + kindNames() + ".",
+		"UPSTREAM_KIND is one of " + kinds.names() + ".",
 		"Upstreams to ask when that one fails, in order: UPSTREAM_1_KIND and the rest of its settings, UPSTREAM_2_KIND and so on. " +
 			"A provider's own key, OPENAI_API_KEY for instance, goes to a fallback only at that provider's own base URL.",
 		"Durations have a unit (15s, 2m), sizes may have one (1MiB, 512KiB, 1MB).",

@@ -12,7 +12,7 @@ import (
 
 func usage() string {
 	var out strings.Builder
-	config.Usage(&out)
+	config.Usage(&out, kinds)
 	return out.String()
 }
 
@@ -57,7 +57,7 @@ func TestUsageFitsATerminalOf100Columns(t *testing.T) {
 func TestUsageTellsWhichSecretsCanBeFilesAndWhichKindsThereAre(t *testing.T) {
 	text := strings.Join(strings.Fields(usage()), " ")
 	require.Contains(t, text, "_FILE appended: RELAY_API_KEYS, RELAY_REDIS_URL, RELAY_REDIS_SENTINEL_PASSWORD, UPSTREAM_API_KEY, UPSTREAM_HEADERS, OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY.")
-	require.Contains(t, text, "UPSTREAM_KIND is one of demo, openai, anthropic, gemini, openai-responses, azure, ollama, cohere, bedrock, websopy.")
+	require.Contains(t, text, "UPSTREAM_KIND is "+strings.TrimPrefix(allKinds, "use ")+".")
 	require.Contains(t, text, "OPENAI_API_KEY key for kind openai and openai-responses when")
 	require.Contains(t, text, "Requests that name no model then get gpt-6-luna, unless UPSTREAM_MODEL is set")
 	require.Contains(t, text, "UPSTREAM_1_KIND and the rest of its settings, UPSTREAM_2_KIND and so on.")

@@ -44,7 +44,7 @@ func asks(cfg *config.Config) []ask {
 	var all []ask
 	names, _ := cfg.Names()
 	switch {
-	case cfg.NeedsModel() != "":
+	case cfg.NeedsModel(kinds) != "":
 	case len(cfg.Models) > 0:
 		all = append(all, ask{title: "no model (" + cfg.DefaultModel + ")", model: cfg.DefaultModel})
 	default:

@@ -15,8 +15,9 @@ import (
 // for all others.
 func newCredential(u config.Upstream, log zerolog.Logger, redact telemetry.Redaction) (cloud.Credential, error) {
 	tell := tellOf(log.With().Str("upstream", u.Name).Logger(), redact)
+	kind, _ := kinds.Named(u.Kind)
 	switch {
-	case u.Kind == "demo": // which asks nobody
+	case kind.Local:
 	case u.Auth == config.AuthAWS:
 		c, err := cloud.AWS(u.BaseURL, u.AuthScope, tell)
 		if err != nil {

@@ -57,7 +57,7 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 		return exitUsage
 	case command == "--help" || command == "-h" || command == "help":
 		fmt.Fprint(stdout, synopsis)
-		config.Usage(stdout)
+		config.Usage(stdout, kinds)
 		return exitOK
 	case command == "--version" || command == "version":
 		fmt.Fprintln(stdout, "relay", buildVersion())
@@ -67,7 +67,7 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 		return exitUsage
 	}
 
-	cfg, err := config.Load(environ)
+	cfg, err := config.Load(environ, kinds)
 	if err != nil {
 		fmt.Fprintf(stderr, "relay: the settings have problems (relay --help lists them all):\n%s\n", err)
 		return exitUsage

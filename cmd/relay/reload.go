@@ -77,7 +77,7 @@ func (r *reloader) look() {
 
 // reload takes the settings whole, or not at all.
 func (r *reloader) reload() {
-	next, err := config.Reload(r.environ, r.cfg)
+	next, err := config.Reload(r.environ, kinds, r.cfg)
 	if err == nil {
 		err = r.apply(next)
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/websopy/relay/internal/cloud"
 	"github.com/websopy/relay/internal/telemetry"
 	"github.com/websopy/relay/internal/upstream"
-	"github.com/websopy/relay/internal/upstream/format"
 	"github.com/websopy/relay/internal/upstream/provider"
 )
 
@@ -69,7 +68,7 @@ func (r *routes) breakers(each func(upstream string, state float64)) {
 // newRouting makes the routes of cfg. What of before is unchanged in it stays as it is.
 func newRouting(cfg *config.Config, log zerolog.Logger, redact telemetry.Redaction, before *routing) (*routing, error) {
 	r := &routing{Router: &upstream.Router{
-		Default: cfg.DefaultModel, Required: cfg.NeedsModel(), Sticky: cfg.Sticky, Listed: models(cfg),
+		Default: cfg.DefaultModel, Required: cfg.NeedsModel(kinds), Sticky: cfg.Sticky, Listed: models(cfg),
 		Budget: cfg.StartBudget, HedgeAfter: cfg.HedgeAfter,
 	}}
 	for _, u := range cfg.Upstreams {
@@ -150,7 +149,7 @@ func (r *routing) route(of config.Route) *upstream.Route {
 			b := r.upstreams[c.Upstream]
 			tier = append(tier, upstream.Target{Weight: c.Weight, Candidate: &upstream.Candidate{
 				Name: b.settings.Name, Streamer: b.streamer, Retries: b.settings.Retries, Breaker: b.breaker, Load: b.load,
-				Fields: format.NewFields(b.settings.Kind, b.settings.Pass), Model: c.Model, Place: b.place,
+				Fields: provider.Fields(b.settings.Kind, b.settings.Pass), Model: c.Model, Place: b.place,
 			}})
 		}
 		route.Tiers = append(route.Tiers, tier)
@@ -158,11 +157,12 @@ func (r *routing) route(of config.Route) *upstream.Route {
 	return route
 }
 
-// models are those that clients may choose from a list. The demo provider has its own when none are set.
+// models are those that clients may choose from a list. Some kinds have their own when none are set.
 func models(cfg *config.Config) []upstream.Model {
 	names, upstreams := cfg.Names()
-	if first := cfg.Upstreams[0]; len(cfg.Models) == 0 && first.Kind == "demo" && len(first.Models) == 0 {
-		names, upstreams = provider.DemoModels, make([]int, len(provider.DemoModels))
+	first := cfg.Upstreams[0]
+	if kind, _ := kinds.Named(first.Kind); len(kind.Models) > 0 && len(cfg.Models) == 0 && len(first.Models) == 0 {
+		names, upstreams = kind.Models, make([]int, len(kind.Models))
 	}
 	var list []upstream.Model
 	for i, name := range names {

@@ -17,6 +17,14 @@ import (
 	"github.com/websopy/relay/internal/upstream/provider"
 )
 
+// kinds are what an upstream can be. What a kind is stands in package provider alone.
+var kinds = func() (all config.Kinds) {
+	for _, k := range provider.Kinds() {
+		all = append(all, config.Kind(k))
+	}
+	return all
+}()
+
 // providerOptions say what an upstream is.
 func providerOptions(u config.Upstream) (provider.Options, error) {
 	o := provider.Options{

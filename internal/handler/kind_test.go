@@ -29,7 +29,7 @@ import (
 // toy is a kind of provider that is unlike the relay's own: each request has a signature of its body, and an answer comes
 // in frames that are a length (4 bytes) and JSON.
 var toy = httpprovider.Kind{
-	Name: "toy",
+	Settings: httpprovider.Settings{Name: "toy"},
 	Wire: httpprovider.Wire{
 		Format:  toyFormat{},
 		Framing: framing.New("application/x-toy", func() framing.Reader { return new(toyFrames) }),

@@ -161,7 +161,7 @@ func (t *Tracer) Begin(ctx context.Context, of trace.Target) (context.Context, t
 	a := &attempt{span: span, began: time.Now()}
 	if span.IsRecording() {
 		a.known = append(make([]attribute.KeyValue, 0, mostAttributes),
-			attribute.String("gen_ai.operation.name", "chat"), attribute.String("gen_ai.provider.name", providerName(of)),
+			attribute.String("gen_ai.operation.name", "chat"), attribute.String("gen_ai.provider.name", of.System),
 			attribute.String("gen_ai.request.model", of.Model), attribute.Bool("gen_ai.request.stream", true),
 			attribute.String("relay.upstream", of.Upstream),
 		)
@@ -172,21 +172,6 @@ func (t *Tracer) Begin(ctx context.Context, of trace.Target) (context.Context, t
 
 // mostAttributes is how many the span of an attempt has.
 const mostAttributes = 15
-
-// providerNames are the convention's names of kinds, where they differ.
-var providerNames = map[string]string{
-	"openai-responses": "openai", "azure": "azure.ai.openai", "gemini": "gcp.gemini", "bedrock": "aws.bedrock",
-}
-
-func providerName(of trace.Target) string {
-	if of.Kind == "gemini" && strings.Contains(of.Address, "aiplatform") {
-		return "gcp.vertex_ai"
-	}
-	if name := providerNames[of.Kind]; name != "" {
-		return name
-	}
-	return of.Kind
-}
 
 func appendServer(to []attribute.KeyValue, address string) []attribute.KeyValue {
 	u, err := url.Parse(address)

@@ -22,7 +22,7 @@ func oneStream(told *telemetry.Telemetry, tracer *telemetry.Tracer, req *http.Re
 	s.Trace = new(trace.Trace)
 	s.Span = tracer.Request(req, s.RequestID)
 	ctx := trace.With(s.Span.In(req.Context(), s.Trace), s.Trace)
-	ctx = trace.Begin(ctx, trace.Target{Upstream: "u", Kind: "openai", Address: "https://api.openai.com/v1", Model: "m"})
+	ctx = trace.Begin(ctx, trace.Target{Upstream: "u", System: "openai", Address: "https://api.openai.com/v1", Model: "m"})
 	trace.Header(ctx, http.Header{"Accept": {"text/event-stream"}})
 	trace.First(ctx)
 	trace.Done(ctx, done)

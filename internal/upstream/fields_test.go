@@ -10,7 +10,7 @@ import (
 
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/chat/chattest"
-	"github.com/websopy/relay/internal/upstream/format"
+	"github.com/websopy/relay/internal/upstream/provider"
 )
 
 // extra makes further fields of names and values, in turn.
@@ -28,7 +28,7 @@ func screened(t *testing.T, kind string, pass []string, fields []chat.Field) (go
 	t.Helper()
 	var seen *chat.Request
 	f := chain(&scripted{acts: []act{says("Hi")}, see: func(req *chat.Request) { seen = req }})
-	f.Candidates[0].Fields = format.NewFields(kind, pass)
+	f.Candidates[0].Fields = provider.Fields(kind, pass)
 	req := question()
 	req.Extra = fields
 	if leftOut, err = routed(f).Resolve(req); err != nil {
@@ -95,8 +95,8 @@ func TestEachProviderGetsItsOwnFields(t *testing.T) {
 	var seen [2]*chat.Request
 	f := chain(&scripted{acts: []act{fails(chat.UpstreamError)}, see: func(req *chat.Request) { seen[0] = req }},
 		&scripted{acts: []act{says("Hi")}, see: func(req *chat.Request) { seen[1] = req }})
-	f.Candidates[0].Fields = format.NewFields("openai-responses", nil)
-	f.Candidates[1].Fields = format.NewFields("openai", nil)
+	f.Candidates[0].Fields = provider.Fields("openai-responses", nil)
+	f.Candidates[1].Fields = provider.Fields("openai", nil)
 	f.Candidates[1].Model = func(string) (string, bool) { return "b", true }
 	req := question()
 	req.Extra = extra("top_k", "5", "include", "[]", "metadata", "{}")

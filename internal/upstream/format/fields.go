@@ -61,13 +61,13 @@ var furtherFields = []furtherField{
 
 // Fields says which of a request's further fields an upstream gets.
 type Fields struct {
-	kind  string
-	names []string
+	format Format // nil: none of the relay's list
+	names  []string
 }
 
-// NewFields returns the fields that an upstream of a kind gets: those of the relay's list, and those named; "*"
+// NewFields returns the fields that an upstream gets by a format: those of the relay's list, and those named; "*"
 // are all that have a plain name.
-func NewFields(kind string, names []string) *Fields { return &Fields{kind, names} }
+func NewFields(format Format, names []string) *Fields { return &Fields{format, names} }
 
 // passes reports whether a field reaches the upstream.
 func (f *Fields) passes(name string) bool {
@@ -83,12 +83,12 @@ func (f *Fields) passes(name string) bool {
 
 // listed reports whether a field is on the list of the upstream's format.
 func (f *Fields) listed(known *furtherField) bool {
-	switch f.kind {
-	case "openai", "azure", "websopy":
+	switch f.format.(type) {
+	case OpenAI, Websopy:
 		return known.chat
-	case "openai-responses":
+	case Responses:
 		return known.responses
-	case "anthropic":
+	case Anthropic:
 		return known.anthropic
 	}
 	return false

@@ -83,6 +83,7 @@ const (
 type client struct {
 	Options
 	wire      Wire
+	system    string     // the provider, in traces
 	auth      Authorizer // nil: post's header is enough
 	transport http.RoundTripper
 	post      *http.Request             // what all requests have in common
@@ -92,7 +93,7 @@ type client struct {
 }
 
 func newClient(o Options, k *Kind, w Wire) *client {
-	c := &client{Options: o, wire: w, transport: newTransport(o)}
+	c := &client{Options: o, wire: w, system: k.system(o.BaseURL), transport: newTransport(o)}
 	c.post = &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.newHeader(k)}
 	if c.auth = o.Authorizer; c.auth == nil && k.Authorizer != nil {
 		c.auth = k.Authorizer(&c.Options)
@@ -124,7 +125,7 @@ func (c *client) explain(model string, err error) error { return c.teller(model)
 //
 //go:noinline
 func (c *client) begin(ctx context.Context, model string) context.Context {
-	return trace.Begin(ctx, trace.Target{Upstream: c.Name, Kind: c.Kind, Address: c.BaseURL, Model: model})
+	return trace.Begin(ctx, trace.Target{Upstream: c.Name, System: c.system, Address: c.BaseURL, Model: model})
 }
 
 // stream is one attempt: it returns nil when the answer is complete or nobody wants it any more.

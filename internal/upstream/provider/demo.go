@@ -21,8 +21,8 @@ type demo struct {
 
 func newDemo(o Options) chat.Streamer { return demo{o.Name, o.IdleTimeout} }
 
-// DemoModels are the names of the ways, the default first.
-var DemoModels = []string{
+// demoModels are the names of the ways, the default first.
+var demoModels = []string{
 	"demo", "demo-fast", "demo-slow", "demo-long", "demo-reasoning", "demo-tools", "demo-unicode",
 	"demo-error", "demo-truncated", "demo-stall",
 }
@@ -55,7 +55,7 @@ To put a real model in this place, set OPENAI_API_KEY, or UPSTREAM_KIND and its 
 
 func (d demo) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
-		ctx := trace.Begin(ctx, trace.Target{Upstream: d.name, Kind: "demo", Model: req.Model})
+		ctx := trace.Begin(ctx, trace.Target{Upstream: d.name, System: "demo", Model: req.Model})
 		err := d.stream(ctx, req, yield)
 		trace.End(ctx, d.name, err)
 		if err != nil {

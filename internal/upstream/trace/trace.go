@@ -37,9 +37,10 @@ type Attempt struct {
 
 // Target is what is about to be asked.
 type Target struct {
-	Upstream, Kind string
-	Address        string // base URL; empty: there is no network
-	Model          string // empty: the upstream's own choice
+	Upstream string
+	System   string // the provider, by OpenTelemetry's conventions
+	Address  string // base URL; empty: there is no network
+	Model    string // empty: the upstream's own choice
 }
 
 // Observer is told of the attempts of a request while they run.
