@@ -313,7 +313,8 @@ func TestWhoHasItsAnswerMayAskAgainAtOnce(t *testing.T) {
 				defer res.Body.Close() // its provider has not returned
 				for frames := ""; !strings.Contains(frames, `"type":"done"`) && !strings.Contains(frames, `"type":"error"`); {
 					require.NoError(t, err, frames)
-					b, n := make([]byte, 1024), 0
+					var n int
+					b := make([]byte, 1024)
 					n, err = res.Body.Read(b)
 					frames += string(b[:n])
 				}
