@@ -45,6 +45,11 @@ type told struct {
 
 func open(t *testing.T, url string) *told {
 	t.Helper()
+	return openSettling(t, url, settle)
+}
+
+func openSettling(t *testing.T, url string, settle time.Duration) *told {
+	t.Helper()
 	c := &told{}
 	var err error
 	c.Conn, err = redisconn.Open(redisconn.Options{
@@ -139,7 +144,7 @@ func TestARedisThatRefusesWritesIsReadFromAndToldOfOnce(t *testing.T) {
 func TestARedisThatIsFullNowAndThenIsToldOfOnce(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	c := open(t, s.URL())
+	c := openSettling(t, s.URL(), 3*time.Second) // one round may take long on a busy machine
 	seen := map[redisconn.State]bool{}
 	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
 		for _, full := range []string{"1", "0"} {

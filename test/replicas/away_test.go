@@ -111,11 +111,11 @@ func TestHeldReadersAreBounded(t *testing.T) {
 	t.Parallel()
 	const most = 1000
 	p := startProvider(t, 200, 100*time.Millisecond)
-	redis, _, b := pair(t, p)
+	redis, _, b := pair(t, p, "RELAY_RESUME_GRACE=10m") // until all of them have come
 	redis.Kill()
 	b.becomes(t, "relay_resume_store_up", "0")
 	get := func(i int) *http.Response {
-		req, _ := http.NewRequestWithContext(background(t), http.MethodGet, fmt.Sprintf("%s/api/chat/stream/%032x", b.URL, i), nil)
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("%s/api/chat/stream/%032x", b.URL, i), nil)
 		res, err := http.DefaultClient.Do(req)
 		require.NoError(t, err)
 		t.Cleanup(func() { res.Body.Close() })
