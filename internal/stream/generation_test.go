@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -62,4 +63,11 @@ func TestAPanicInEndedIsToldAndEndsNothingElse(t *testing.T) {
 	f.Close()
 	h.Close(context.Background())
 	require.Zero(t, h.Stats().Live)
+}
+
+// With many streams each cache line of one that a chunk needs is fetched anew.
+func TestWhatAChunkNeedsOfAStreamLiesTogether(t *testing.T) {
+	var g generation
+	const line, header = 64, 8 // bytes of a cache line, and of what the allocator puts before
+	require.LessOrEqual(t, header+unsafe.Offsetof(g.bytes)+unsafe.Sizeof(g.bytes), uintptr(3*line))
 }
