@@ -109,7 +109,7 @@ func TestBodiesOfStrangersTakeNoMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := relaytest.Serve(t, "RELAY_API_KEYS="+key, slowBodies)
 			idle := heap(t, p)
-			headers := append(attack.headers, "Content-Type", "application/json")
+			headers := append([]string{"Content-Type", "application/json"}, attack.headers...)
 			besiege(t, p, 150, func() { holds(t, p, idle+attack.most<<20) }, attack.method, attack.path, headers...)
 		})
 	}
