@@ -252,7 +252,6 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, chunks iter.Seq2[chat
 			rec.seq = c.Seq
 			return err
 		case c.Type == chat.Done:
-			c.More = c.More && rec.charge == nil // to settle may take a round trip
 			if err := out.finish(c); err != nil {
 				return err
 			}
