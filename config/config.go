@@ -147,8 +147,8 @@ type Problems []string
 
 func (p Problems) Error() string { return strings.Join(p, "\n") }
 
-// Load reads the settings from environ, which is like os.Environ(), and from the file that it names. Space around a value is not part
-// of it. An empty variable counts as not set, except for RELAY_ADMIN_ADDR. A secret can also be the
+// Load reads the settings from environ, which is like os.Environ(), and from the file that it names. Space around a
+// value is not part of it. An empty variable counts as not set, except for RELAY_ADMIN_ADDR. A secret can also be the
 // content of the file that its name with _FILE appended points to. The error is of type Problems.
 func Load(environ []string, kinds Kinds) (*Config, error) {
 	c, _, err := load(environ, kinds)

@@ -68,7 +68,8 @@ func (f *file) refuseUpstreams(r *report) {
 	for _, name := range slices.Sorted(maps.Keys(f.variables.variables)) {
 		isSetting := slices.Contains(variablesOf([]int{0, numberIn(name)}), name)
 		if strings.HasPrefix(name, "UPSTREAM_") && isSetting && f.variables.variables[name] != "" {
-			r.problems = append(r.problems, fmt.Sprintf("%s: set, but %s has upstreams; use only one of them", name, f.base))
+			r.problems = append(r.problems, fmt.Sprintf("%s: set, but %s has upstreams; use only one of them", name,
+				f.base))
 		}
 	}
 }
@@ -122,7 +123,9 @@ func (f *file) root(root *yaml.Node, r *report) {
 
 // settings reads a mapping whose keys are settings.
 func (f *file) settings(at path, node *yaml.Node, settings []setting, others []string, r *report) {
-	f.mapping(at, node, r, func(key string, at path, value *yaml.Node) { f.setting(key, at, value, settings, others, r) })
+	f.mapping(at, node, r, func(key string, at path, value *yaml.Node) {
+		f.setting(key, at, value, settings, others, r)
+	})
 }
 
 // setting reads one, in the form that its variable has.

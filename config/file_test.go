@@ -208,19 +208,22 @@ func TestAFileThatCantBeReadIsOneProblem(t *testing.T) {
 }
 
 func TestVariablesOfUpstreamsBesideThoseOfTheFileAreRefused(t *testing.T) {
-	_, err := read([]string{relayYAML(t, "upstreams: [{kind: demo}]"), "UPSTREAM_KIND=openai", "UPSTREAM_3_API_KEY_FILE=x",
+	_, err := read([]string{relayYAML(t, "upstreams: [{kind: demo}]"), "UPSTREAM_KIND=openai",
+		"UPSTREAM_3_API_KEY_FILE=x",
 		"UPSTREAM_MODEL=", "UPSTREAM_SERVICE_HOST=10.0.0.1"})
 	require.EqualError(t, err, "UPSTREAM_3_API_KEY_FILE: set, but relay.yaml has upstreams; use only one of them\n"+
 		"UPSTREAM_KIND: set, but relay.yaml has upstreams; use only one of them")
 }
 
 func TestWhatAFileHasInVainIsWarnedOf(t *testing.T) {
-	c := load(t, relayYAML(t, "upstreams: [{kind: demo, model: demo-fast}, {kind: demo, name: spare}]\nmodels: {m: [{upstream: demo}]}\n"))
+	c := load(t, relayYAML(t, "upstreams: [{kind: demo, model: demo-fast}, {kind: demo, name: spare}]\n"+
+		"models: {m: [{upstream: demo}]}\n"))
 	require.Equal(t, []string{
 		"upstreams[0].model has no effect: models says what upstreams are asked for",
 		"upstreams[1] is not asked for anything: no model names spare",
 	}, c.Warnings)
-	require.Equal(t, []string{"RELAY_STICKY has no effect: there are no models in a file, so no two upstreams share requests"},
+	require.Equal(t, []string{"RELAY_STICKY has no effect: there are no models in a file, so no two upstreams share " +
+		"requests"},
 		load(t, "RELAY_STICKY=true").Warnings)
 }
 

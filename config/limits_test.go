@@ -28,17 +28,20 @@ func TestTiersAndCallersHaveLimits(t *testing.T) {
 	require.Empty(t, c.Warnings)
 	require.Equal(t, config.Limits{Requests: config.Rate{Count: 5, Window: time.Minute}}, c.Limits())
 	require.Equal(t, map[string]config.Limits{"unlimited": {}, "gold": {
-		Requests: config.Rate{Count: 600, Window: time.Minute, Burst: 60}, Tokens: config.Rate{Count: 1e6, Window: time.Minute},
-		Budget: config.Rate{Count: 2e7, Window: 24 * time.Hour}, Streams: 16,
+		Requests: config.Rate{Count: 600, Window: time.Minute, Burst: 60},
+		Tokens:   config.Rate{Count: 1e6, Window: time.Minute},
+		Budget:   config.Rate{Count: 2e7, Window: 24 * time.Hour}, Streams: 16,
 	}}, c.Tiers)
-	require.Equal(t, map[string]config.Caller{"shop": {Tier: "gold"}, "mobile": {Limits: config.Limits{Streams: 2}}}, c.Callers)
+	require.Equal(t, map[string]config.Caller{"shop": {Tier: "gold"}, "mobile": {Limits: config.Limits{Streams: 2}}},
+		c.Callers)
 }
 
 func TestLimitsInAFileThatCanNotBeUsed(t *testing.T) {
 	for name, tc := range map[string]struct{ from, to, problem string }{
-		"a rate":                   {"1000000/m", "1000000", `tiers.gold.limit_tokens: "1000000" is not a rate;`},
-		"a budget of an hour":      {"20000000/d", "2/h", "tiers.gold.budget_tokens: 2/h is not tokens of a day;"},
-		"streams":                  {"streams: 16", "streams: many", `tiers.gold.limit_streams: "many" is not a whole number`},
+		"a rate":              {"1000000/m", "1000000", `tiers.gold.limit_tokens: "1000000" is not a rate;`},
+		"a budget of an hour": {"20000000/d", "2/h", "tiers.gold.budget_tokens: 2/h is not tokens of a day;"},
+		"streams": {"streams: 16", "streams: many",
+			`tiers.gold.limit_streams: "many" is not a whole number`},
 		"a limit that is none":     {"limit_streams: 2", "limit_strems: 2", "callers.mobile.limit_strems: "},
 		"a list of limits":         {"unlimited: {}", "unlimited: []", "tiers.unlimited: is not a mapping"},
 		"a tier that is not there": {"shop: gold", "shop: golden", `callers.shop: "golden" is not among tiers`},

@@ -11,7 +11,8 @@ import (
 // and what is local to a link.
 var privateNetworks = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
-	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"),
 	netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fc00::/7"),
 	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"),
 }
@@ -29,7 +30,8 @@ func parseNetworks(s string) ([]netip.Prefix, error) {
 			network, err = netip.PrefixFrom(addr.WithZone(""), addr.BitLen()), nil
 		}
 		if err != nil || network.Addr().Is4In6() {
-			return nil, fmt.Errorf("%q is neither an address nor a network, e.g. 192.0.2.7, 10.0.0.0/8 or private", entry)
+			return nil, fmt.Errorf("%q is neither an address nor a network, e.g. 192.0.2.7, 10.0.0.0/8 or private",
+				entry)
 		}
 		networks = append(networks, network.Masked())
 	}

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
-const notAnOrigin = "%q is not an origin; use * or scheme://host[:port] without a path, e.g. https://app.example.com " +
+const notAnOrigin = "%q is not an origin; use * or scheme://host[:port] without a path, e.g. " +
+	"https://app.example.com " +
 	"or, for all hosts below a domain of yours, https://*.example.com"
 
 // canonicalOrigin returns an allowed origin as a browser sends it: lower case, no default port (RFC 6454, 6.2). A host
@@ -53,6 +54,7 @@ func isDomain(host string) bool {
 // isPublicSuffix tells whether names directly below a domain belong to different people: com, co.uk, vercel.app. What
 // the list does not have might be a new top-level domain. All names below localhost are this computer.
 func isPublicSuffix(domain string) bool {
-	suffix, _ := publicsuffix.PublicSuffix("a." + domain) // some entries have only what is below: *.compute.amazonaws.com
+	// some entries have only what is below: *.compute.amazonaws.com
+	suffix, _ := publicsuffix.PublicSuffix("a." + domain)
 	return len(suffix) >= len(domain) && domain != "localhost"
 }

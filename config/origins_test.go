@@ -13,8 +13,9 @@ func TestAnOriginWithAWildcard(t *testing.T) {
 		"https://*.example.app:443":     "https://*.example.app",
 		"https://*.example.co.uk:8443":  "https://*.example.co.uk:8443",
 		"https://*.team.vercel.app":     "https://*.team.vercel.app",
-		"https://*.amazonaws.com":       "https://*.amazonaws.com", // see handler: not what is below a public suffix there
-		"http://*.localhost:3000":       "http://*.localhost:3000",
+		// see handler: not what is below a public suffix there
+		"https://*.amazonaws.com": "https://*.amazonaws.com",
+		"http://*.localhost:3000": "http://*.localhost:3000",
 	} {
 		t.Run(given, func(t *testing.T) {
 			require.Equal(t, []string{want}, load(t, "RELAY_CORS_ORIGINS="+given).CORSOrigins)
@@ -39,8 +40,10 @@ func TestAWildcardWouldAllowStrangers(t *testing.T) {
 
 func TestAWildcardIsTheFirstLabel(t *testing.T) {
 	for _, origin := range []string{
-		"https://*", "https://*.", "https://*.com.", "https://*..com", "https://*.*.example.app", "https://a.*.example.app",
-		"https://*example.app", "https://pr-*.example.app", "https://**.example.app", "https://*.example.app/", "*.example.app",
+		"https://*", "https://*.", "https://*.com.", "https://*..com", "https://*.*.example.app",
+		"https://a.*.example.app",
+		"https://*example.app", "https://pr-*.example.app", "https://**.example.app", "https://*.example.app/",
+		"*.example.app",
 		"https://*.192.0.2.1", "https://example.*", "https://*.example.app:*", "*://*.example.app",
 	} {
 		t.Run(origin, func(t *testing.T) {

@@ -38,7 +38,8 @@ func parseRate(s string) (Rate, error) {
 	}
 	if err != nil || burstErr != nil || r.Window == 0 || r.Count <= 0 || r.Count > maxCount || r.Burst > maxCount ||
 		withBurst && r.Burst <= 0 {
-		return Rate{}, fmt.Errorf("%q is not a rate; use a number for each s, m, h or d, perhaps with what of it may be used "+
+		return Rate{}, fmt.Errorf("%q is not a rate; use a number for each s, m, h or d, perhaps with what of it "+
+			"may be used "+
 			"at once: 60/m or 60/m:10", s)
 	}
 	return r, nil

@@ -35,7 +35,9 @@ func (f *file) models(at path, node *yaml.Node, r *report) {
 				return
 			}
 			var tier []Target
-			f.list(at, item, r, func(j int, item *yaml.Node) { tier = append(tier, f.readTarget(at.item(j), item, r)) })
+			f.list(at, item, r, func(j int, item *yaml.Node) {
+				tier = append(tier, f.readTarget(at.item(j), item, r))
+			})
 			m.Tiers = append(m.Tiers, tier)
 		})
 		f.routes = append(f.routes, m)
@@ -75,7 +77,8 @@ func (c *Config) checkModels(r *report) {
 			r.problem("default_model", "set, but there are no models in a file; use %s", upstreamAt(0).field("model"))
 		}
 		if c.Sticky {
-			r.warn("%s has no effect: there are no models in a file, so no two upstreams share requests", path("sticky"))
+			r.warn("%s has no effect: there are no models in a file, so no two upstreams share requests",
+				path("sticky"))
 		}
 		return
 	}
@@ -191,7 +194,9 @@ func (c *Config) Routes() []Route {
 	}
 	isPattern := func(m Model) int { return strings.Count(m.Name, "*") }
 	models := slices.Clone(c.Models)
-	slices.SortStableFunc(models, func(a, b Model) int { return cmp.Compare(min(isPattern(a), 1), min(isPattern(b), 1)) })
+	slices.SortStableFunc(models, func(a, b Model) int {
+		return cmp.Compare(min(isPattern(a), 1), min(isPattern(b), 1))
+	})
 	var routes []Route
 	for _, m := range models {
 		routes = append(routes, c.routeOf(m))

@@ -26,7 +26,8 @@ func (c *Config) checkTokens(r *report) {
 		return
 	}
 	if len(c.JWTAudience) == 0 {
-		r.problem("jwt_audience", "must be set with %s or %s: an issuer's tokens for other services would open the relay, too",
+		r.problem("jwt_audience",
+			"must be set with %s or %s: an issuer's tokens for other services would open the relay, too",
 			path("jwt_issuer"), path("jwt_jwks"))
 	}
 	if c.JWTKeys == "" {
@@ -56,9 +57,11 @@ func (c *Config) checkTokens(r *report) {
 // checkNoTokens reports settings that mean nothing without an issuer. The operator may believe that they guard the
 // relay.
 func checkNoTokens(r *report) {
-	for _, at := range []path{"jwt_audience", "jwt_require", "jwt_name_claim", "jwt_tier_claim", "jwt_cookie", "jwt_ca_file"} {
+	for _, at := range []path{"jwt_audience", "jwt_require", "jwt_name_claim", "jwt_tier_claim", "jwt_cookie",
+		"jwt_ca_file"} {
 		if r.given(at) {
-			r.problem(at, "set, but neither %s nor %s is: no tokens are accepted", path("jwt_issuer"), path("jwt_jwks"))
+			r.problem(at, "set, but neither %s nor %s is: no tokens are accepted", path("jwt_issuer"),
+				path("jwt_jwks"))
 		}
 	}
 }

@@ -94,7 +94,8 @@ func (l *loader) complete(i int, u *Upstream, k Kind) {
 	at, first := upstreamAt(i), i == 0
 	key := at.field("api_key")
 	hasKey := l.given(key)
-	if !hasKey && k.KeyVariable != "" && !u.InCloud() && (first && l.source.chosenByKey() || u.BaseURL == "" || u.BaseURL == k.BaseURL) {
+	if !hasKey && k.KeyVariable != "" && !u.InCloud() && (first && l.source.chosenByKey() || u.BaseURL == "" ||
+		u.BaseURL == k.BaseURL) {
 		key = keyOf(k.KeyVariable)
 		hasKey = l.given(key)
 		u.APIKey = Secret(l.secret(key))
@@ -156,7 +157,8 @@ func (u *Upstream) validateAuth(at path, r *report) {
 	if u.APIKey != "" {
 		r.problem(at.field("api_key"), "is set, and %s is %s: requests have one of them", at.field("auth"), u.Auth)
 	}
-	if region, service, ok := strings.Cut(u.AuthScope, "/"); u.Auth == AuthAWS && u.AuthScope != "" && (!ok || region == "" || service == "") {
+	if region, service, ok := strings.Cut(u.AuthScope, "/"); u.Auth == AuthAWS && u.AuthScope != "" &&
+		(!ok || region == "" || service == "") {
 		r.problem(at.field("auth_scope"), "%q is not region/service, as in eu-west-1/bedrock", u.AuthScope)
 	}
 }

@@ -19,11 +19,13 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 		},
 		"an Anthropic key alone is enough": {
 			[]string{"ANTHROPIC_API_KEY=sk-1"},
-			config.Upstream{Kind: "anthropic", BaseURL: "https://api.anthropic.com", Model: "claude-haiku-5-5", APIKey: "sk-1"},
+			config.Upstream{Kind: "anthropic", BaseURL: "https://api.anthropic.com", Model: "claude-haiku-5-5",
+				APIKey: "sk-1"},
 		},
 		"a Gemini key alone is enough": {
 			[]string{"GEMINI_API_KEY=k"},
-			config.Upstream{Kind: "gemini", BaseURL: "https://generativelanguage.googleapis.com/v1beta", Model: "gemini-flash-latest", APIKey: "k"},
+			config.Upstream{Kind: "gemini", BaseURL: "https://generativelanguage.googleapis.com/v1beta",
+				Model: "gemini-flash-latest", APIKey: "k"},
 		},
 		"an OpenAI key is the key of both OpenAI formats": {
 			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_KIND=openai-responses"},
@@ -47,7 +49,8 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 		},
 		"the upstream's own key comes before OpenAI's": {
 			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_API_KEY=sk-2"},
-			config.Upstream{Kind: "openai-responses", BaseURL: "https://api.openai.com/v1", Model: "gpt-6-luna", APIKey: "sk-2"},
+			config.Upstream{Kind: "openai-responses", BaseURL: "https://api.openai.com/v1", Model: "gpt-6-luna",
+				APIKey: "sk-2"},
 		},
 		"an OpenAI key goes to the base URL that is set with it": {
 			[]string{"OPENAI_API_KEY=sk-1", "UPSTREAM_BASE_URL=https://api.deepseek.com/"},
@@ -59,19 +62,26 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 		},
 		"azure has a default version": {
 			[]string{"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com", "UPSTREAM_API_KEY=k"},
-			config.Upstream{Kind: "azure", BaseURL: "https://x.openai.azure.com", APIKey: "k", APIVersion: "2024-10-21"},
+			config.Upstream{Kind: "azure", BaseURL: "https://x.openai.azure.com", APIKey: "k",
+				APIVersion: "2024-10-21"},
 		},
 		"Azure's newer address has no version": {
-			[]string{"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/v1/", "UPSTREAM_API_KEY=k"},
+			[]string{"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/v1/",
+				"UPSTREAM_API_KEY=k"},
 			config.Upstream{Kind: "azure", BaseURL: "https://x.openai.azure.com/openai/v1", APIKey: "k"},
 		},
 		"unless one is set": {
-			[]string{"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/v1", "UPSTREAM_API_KEY=k", "UPSTREAM_API_VERSION=preview"},
-			config.Upstream{Kind: "azure", BaseURL: "https://x.openai.azure.com/openai/v1", APIKey: "k", APIVersion: "preview"},
+			[]string{"UPSTREAM_KIND=azure", "UPSTREAM_BASE_URL=https://x.openai.azure.com/openai/v1",
+				"UPSTREAM_API_KEY=k", "UPSTREAM_API_VERSION=preview"},
+			config.Upstream{Kind: "azure", BaseURL: "https://x.openai.azure.com/openai/v1", APIKey: "k",
+				APIVersion: "preview"},
 		},
 		"an identity in a cloud goes without the key that lies about": {
-			[]string{"UPSTREAM_KIND=gemini", "UPSTREAM_AUTH=google", "GEMINI_API_KEY=k", "UPSTREAM_BASE_URL=https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google"},
-			config.Upstream{Kind: "gemini", Auth: "google", BaseURL: "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google"},
+			[]string{"UPSTREAM_KIND=gemini", "UPSTREAM_AUTH=google", "GEMINI_API_KEY=k",
+				"UPSTREAM_BASE_URL=https://aiplatform.googleapis.com/v1/projects/p/locations/global/" +
+					"publishers/google"},
+			config.Upstream{Kind: "gemini", Auth: "google",
+				BaseURL: "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google"},
 		},
 		"another relay does not get the OpenAI key": {
 			[]string{"UPSTREAM_KIND=websopy", "UPSTREAM_BASE_URL=https://relay.example.com", "OPENAI_API_KEY=sk-1"},
@@ -84,7 +94,8 @@ func TestProviderIsChosenByWhatIsSet(t *testing.T) {
 			got, defaults := c.Upstreams[0], load(t).Upstreams[0]
 			tc.want.Name = tc.want.Kind
 			tc.want.ConnectTimeout, tc.want.FirstChunkTimeout = defaults.ConnectTimeout, defaults.FirstChunkTimeout
-			tc.want.IdleTimeout, tc.want.Retries, tc.want.QueueTimeout = defaults.IdleTimeout, defaults.Retries, defaults.QueueTimeout
+			tc.want.IdleTimeout, tc.want.Retries, tc.want.QueueTimeout = defaults.IdleTimeout, defaults.Retries,
+				defaults.QueueTimeout
 			tc.want.ThinkingTimeout, tc.want.StreamUsage = defaults.ThinkingTimeout, true
 			if tc.want.Auth == "" {
 				tc.want.Auth = "key"

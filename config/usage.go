@@ -32,7 +32,8 @@ func (k Kinds) keySettings() (all []setting) {
 		}
 		all = append(all, setting{
 			name: kind.KeyVariable,
-			help: fmt.Sprintf("key for kind %s when UPSTREAM_API_KEY is not set, whatever the base URL; chooses kind %s when "+
+			help: fmt.Sprintf("key for kind %s when UPSTREAM_API_KEY is not set, whatever the base URL; chooses "+
+				"kind %s when "+
 				"UPSTREAM_KIND is not set. Requests that name no model then get %s, unless UPSTREAM_MODEL is set",
 				names, kind.Name, kind.Model),
 			secret: true,
@@ -69,8 +70,10 @@ func writeNotes(w io.Writer, all []setting, kinds Kinds) {
 	}
 	for _, note := range []string{
 		"UPSTREAM_KIND is one of " + kinds.names() + ".",
-		"Upstreams to ask when that one fails, in order: UPSTREAM_1_KIND and the rest of its settings, UPSTREAM_2_KIND and so on. " +
-			"A provider's own key, OPENAI_API_KEY for instance, goes to a fallback only at that provider's own base URL.",
+		"Upstreams to ask when that one fails, in order: UPSTREAM_1_KIND and the rest of its settings, " +
+			"UPSTREAM_2_KIND and so on. " +
+			"A provider's own key, OPENAI_API_KEY for instance, goes to a fallback only at that provider's own " +
+			"base URL.",
 		"Durations have a unit (15s, 2m), sizes may have one (1MiB, 512KiB, 1MB).",
 		"A secret can be in a file, whose path is then the value of its name with _FILE appended: " +
 			strings.Join(secrets, ", ") + ".",

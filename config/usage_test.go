@@ -56,7 +56,8 @@ func TestUsageFitsATerminalOf100Columns(t *testing.T) {
 
 func TestUsageTellsWhichSecretsCanBeFilesAndWhichKindsThereAre(t *testing.T) {
 	text := strings.Join(strings.Fields(usage()), " ")
-	require.Contains(t, text, "_FILE appended: RELAY_API_KEYS, RELAY_REDIS_URL, RELAY_REDIS_SENTINEL_PASSWORD, UPSTREAM_API_KEY, UPSTREAM_HEADERS, OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY.")
+	require.Contains(t, text, "_FILE appended: RELAY_API_KEYS, RELAY_REDIS_URL, RELAY_REDIS_SENTINEL_PASSWORD, "+
+		"UPSTREAM_API_KEY, UPSTREAM_HEADERS, OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY.")
 	require.Contains(t, text, "UPSTREAM_KIND is "+strings.TrimPrefix(allKinds, "use ")+".")
 	require.Contains(t, text, "OPENAI_API_KEY key for kind openai and openai-responses when")
 	require.Contains(t, text, "Requests that name no model then get gpt-6-luna, unless UPSTREAM_MODEL is set")

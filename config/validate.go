@@ -21,7 +21,8 @@ func (c *Config) validate(r *report) {
 		r.checkAddr("admin_addr", c.AdminAddr)
 	}
 	if c.AdminAddr == c.Addr && !strings.HasSuffix(c.Addr, ":0") {
-		r.problem("admin_addr", "%q is %s, too; metrics and pprof need an address of their own", c.AdminAddr, path("addr"))
+		r.problem("admin_addr", "%q is %s, too; metrics and pprof need an address of their own", c.AdminAddr,
+			path("addr"))
 	}
 	c.PProf = r.oneOf("pprof", c.PProf, "auto", "true", "false")
 	r.checkTLS(c.TLSCert, c.TLSKey)
@@ -105,7 +106,8 @@ func (c *Config) checkResume(r *report) {
 	c.checkRedis(r)
 	r.checkNotNegative("resume_grace", c.ResumeGrace)
 	if c.Store == "redis" && c.ResumeGrace >= 0 && c.ResumeGrace < redisGrace {
-		r.problem("resume_grace", "must be at least %v with %s=redis, not %v", redisGrace, path("store"), c.ResumeGrace)
+		r.problem("resume_grace", "must be at least %v with %s=redis, not %v", redisGrace, path("store"),
+			c.ResumeGrace)
 	}
 	if c.ResumeRetention < time.Second {
 		r.problem("resume_retention", "must be at least 1s, not %v", c.ResumeRetention)
@@ -248,7 +250,8 @@ func (r *report) origin(at path, origin string) string {
 // host returns a name as browsers send it, in lower case.
 func (r *report) host(at path, host string) string {
 	labels := strings.TrimPrefix(host, "*.")
-	if host != "*" && strings.ContainsFunc(labels, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("*/:@[]", r) }) {
+	if host != "*" && strings.ContainsFunc(labels,
+		func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("*/:@[]", r) }) {
 		r.problem(at, "%q is not a host name; use chat.example.com, *.example.com or *, without scheme and port", host)
 	}
 	return strings.ToLower(strings.TrimSuffix(host, "."))

@@ -20,7 +20,8 @@ func newAdmin(cfg *config.Config, registry *prometheus.Registry, addr net.Addr) 
 		routes = localOnly(cfg.Hosts, routes)
 	}
 	return &http.Server{
-		Handler: routes, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		Handler: routes, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
 	}
 }
 

@@ -33,7 +33,8 @@ func TestTheAdminServerOfThisMachineIsNotForPages(t *testing.T) {
 	require.Equal(t, 200, admin(t, p, "/metrics", "metrics.example.com", ""))
 	require.Equal(t, 200, admin(t, p, "/debug/pprof/", "127.0.0.1", "none"))
 	require.Equal(t, 403, admin(t, p, "/metrics", "evil.example:9090", ""), "DNS rebinding")
-	require.Equal(t, 403, admin(t, p, "/debug/pprof/profile?seconds=60", "127.0.0.1", "cross-site"), "a stranger's image")
+	require.Equal(t, 403, admin(t, p, "/debug/pprof/profile?seconds=60", "127.0.0.1", "cross-site"),
+		"a stranger's image")
 }
 
 func TestProfilesAreForThisMachineUnlessAskedFor(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"github.com/websopy/relay/internal/telemetry"
 )
 
-// newCredential begins to fetch the credential of an upstream that the relay asks by its identity in a cloud. It is nil
-// for all others.
+// newCredential begins to fetch the credential of an upstream that the relay asks by its identity in a cloud. It is
+// nil for all others.
 func newCredential(u config.Upstream, log zerolog.Logger, redact telemetry.Redaction) (cloud.Credential, error) {
 	tell := tellOf(log.With().Str("upstream", u.Name).Logger(), redact)
 	kind, _ := kinds.Named(u.Kind)
@@ -32,8 +32,8 @@ func newCredential(u config.Upstream, log zerolog.Logger, redact telemetry.Redac
 	return nil, nil
 }
 
-// tellOf logs failures to fetch a credential, and each credential that comes from elsewhere than the one before, or after
-// a failure.
+// tellOf logs failures to fetch a credential, and each credential that comes from elsewhere than the one before, or
+// after a failure.
 func tellOf(log zerolog.Logger, redact telemetry.Redaction) cloud.Tell {
 	last := ""
 	return func(name string, expires time.Time, err error) {

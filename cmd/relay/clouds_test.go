@@ -17,8 +17,8 @@ import (
 	"github.com/websopy/relay/internal/upstream/upstreamtest"
 )
 
-// TestARelayThatHasNoKey has credentials of a container at AWS, which live shortly: each request is signed with those of
-// the moment, and an answer goes on when those that it was asked with have expired.
+// TestARelayThatHasNoKey has credentials of a container at AWS, which live shortly: each request is signed with those
+// of the moment, and an answer goes on when those that it was asked with have expired.
 func TestARelayThatHasNoKey(t *testing.T) {
 	var given atomic.Int32
 	broken := make(chan struct{})
@@ -38,7 +38,8 @@ func TestARelayThatHasNoKey(t *testing.T) {
 	asked := make(chan string, 9)
 	proceed := make(chan struct{})
 	word := func(w http.ResponseWriter, text string) {
-		_, _ = io.WriteString(w, upstreamtest.AWSEvent("contentBlockDelta", `{"contentBlockIndex":0,"delta":{"text":"`+text+`"},"p":"abc"}`))
+		_, _ = io.WriteString(w, upstreamtest.AWSEvent("contentBlockDelta",
+			`{"contentBlockIndex":0,"delta":{"text":"`+text+`"},"p":"abc"}`))
 		_ = http.NewResponseController(w).Flush()
 	}
 	bedrock := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -51,17 +52,21 @@ func TestARelayThatHasNoKey(t *testing.T) {
 		_, _ = io.WriteString(w, upstreamtest.AWSEvent("messageStop", `{"stopReason":"end_turn"}`))
 	}))
 	defer bedrock.Close()
-	p := relaytest.Serve(t, "UPSTREAM_KIND=bedrock", "UPSTREAM_BASE_URL="+bedrock.URL, "UPSTREAM_MODEL=eu.amazon.nova-2-lite-v1:0", "UPSTREAM_RETRIES=0",
-		"UPSTREAM_AUTH=aws", "UPSTREAM_AUTH_SCOPE=eu-west-1/bedrock", "AWS_CONTAINER_CREDENTIALS_FULL_URI="+container.URL,
+	p := relaytest.Serve(t, "UPSTREAM_KIND=bedrock", "UPSTREAM_BASE_URL="+bedrock.URL,
+		"UPSTREAM_MODEL=eu.amazon.nova-2-lite-v1:0", "UPSTREAM_RETRIES=0",
+		"UPSTREAM_AUTH=aws", "UPSTREAM_AUTH_SCOPE=eu-west-1/bedrock",
+		"AWS_CONTAINER_CREDENTIALS_FULL_URI="+container.URL,
 		"AWS_EC2_METADATA_DISABLED=true", "HOME="+t.TempDir())
 	line := p.Wait(t, "credential for the provider")
 	require.Equal(t, "aws CredentialsEndpointProvider", line["credential"])
 
 	const question = `{"messages":[{"role":"user","content":"Hello"}]}`
 	res := p.Ask(t, "/api/chat/stream", question)
-	require.Regexp(t, `^AWS4-HMAC-SHA256 Credential=AKID\d+/\d{8}/eu-west-1/bedrock/aws4_request, .* /model/eu\.amazon\.nova-2-lite-v1%3A0/converse-stream$`, <-asked)
+	require.Regexp(t, `^AWS4-HMAC-SHA256 Credential=AKID\d+/\d{8}/eu-west-1/bedrock/aws4_request, .* `+
+		`/model/eu\.amazon\.nova-2-lite-v1%3A0/converse-stream$`, <-asked)
 	before := given.Load()
-	require.Eventually(t, func() bool { return given.Load() > before+1 }, relaytest.Patience, 50*time.Millisecond, "they are replaced in time")
+	require.Eventually(t, func() bool { return given.Load() > before+1 }, relaytest.Patience, 50*time.Millisecond,
+		"they are replaced in time")
 	close(broken)
 	line = p.Wait(t, "no credential for the provider; requests to it fail once the last one has expired")
 	require.Equal(t, "error", line["level"])
@@ -103,11 +108,13 @@ func TestACloudThatHangs(t *testing.T) {
 		"aws":    {"AWS_CONTAINER_CREDENTIALS_FULL_URI=" + metadata.URL, "UPSTREAM_AUTH_SCOPE=eu-west-1/bedrock"},
 	} {
 		t.Run(auth, func(t *testing.T) {
-			p := relaytest.Serve(t, append(environ, "HOME="+t.TempDir(), "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+metadata.URL, "UPSTREAM_MODEL=m", "UPSTREAM_AUTH="+auth,
+			p := relaytest.Serve(t, append(environ, "HOME="+t.TempDir(), "UPSTREAM_KIND=openai",
+				"UPSTREAM_BASE_URL="+metadata.URL, "UPSTREAM_MODEL=m", "UPSTREAM_AUTH="+auth,
 				"UPSTREAM_1_KIND=demo", "UPSTREAM_1_MODEL=demo-fast")...)
 			for range 3 {
 				began := time.Now()
-				_, last := read(t, p.Ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hello"}]}`), true)
+				_, last := read(t, p.Ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hello"}]}`),
+					true)
 				require.Equal(t, "done", last.Type)
 				require.Less(t, time.Since(began), 5*time.Second) // of which the wait for a token is 100 ms at most
 			}

@@ -30,7 +30,8 @@ func TestStreamsFinishWithinTheGrace(t *testing.T) {
 	running := begin(t, p, "demo")
 	p.Signal(t, syscall.SIGTERM)
 	p.Wait(t, "draining")
-	require.Eventually(t, func() bool { return p.Status(t, "/readyz") == http.StatusServiceUnavailable }, relaytest.Patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return p.Status(t, "/readyz") == http.StatusServiceUnavailable },
+		relaytest.Patience, 10*time.Millisecond)
 	require.Equal(t, http.StatusOK, p.Status(t, "/healthz"))
 	late := p.Ask(t, "/api/chat/stream", question)
 	require.Equal(t, http.StatusOK, late.StatusCode, "balancers still send streams during the delay")

@@ -7,8 +7,10 @@ import (
 )
 
 func TestADummyKeyOfALocalProviderIsNoSecret(t *testing.T) {
-	for _, key := range []string{"none", "ollama", "dummy", "EMPTY", "not-needed", "sk-no-key-required", "lm-studio", "x", "sk-xxx", "no-key"} {
-		for _, host := range []string{"http://localhost:1234/v1", "http://127.0.0.1:8080", "http://10.1.2.3", "http://llama:8080", "http://gpu.local"} {
+	for _, key := range []string{"none", "ollama", "dummy", "EMPTY", "not-needed", "sk-no-key-required", "lm-studio",
+		"x", "sk-xxx", "no-key"} {
+		for _, host := range []string{"http://localhost:1234/v1", "http://127.0.0.1:8080", "http://10.1.2.3",
+			"http://llama:8080", "http://gpu.local"} {
 			require.True(t, isDummy(key, host), "%s at %s", key, host)
 		}
 		require.False(t, isDummy(key, "https://api.example.com/v1"), "somebody chose it")

@@ -44,9 +44,12 @@ func samples(t *testing.T, p *relaytest.Relay, name string) string {
 var overloaded = upstreamtest.Fault{What: upstreamtest.BadStatus, Status: http.StatusServiceUnavailable}
 
 func TestAFallbackAnswersAndTheBreakerSkipsWhatFails(t *testing.T) {
-	first, second := faulty(t, "openai", overloaded), faulty(t, "anthropic", upstreamtest.Fault{What: upstreamtest.None})
-	p := relaytest.Serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+first.URL, "UPSTREAM_API_KEY=sk-1", "UPSTREAM_MODEL=gpt", "UPSTREAM_RETRIES=1",
-		"UPSTREAM_2_KIND=anthropic", "UPSTREAM_2_BASE_URL="+second.URL, "UPSTREAM_2_API_KEY=sk-2", "UPSTREAM_2_MODEL=claude", "UPSTREAM_2_RETRIES=0")
+	first, second := faulty(t, "openai", overloaded), faulty(t, "anthropic",
+		upstreamtest.Fault{What: upstreamtest.None})
+	p := relaytest.Serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+first.URL, "UPSTREAM_API_KEY=sk-1",
+		"UPSTREAM_MODEL=gpt", "UPSTREAM_RETRIES=1",
+		"UPSTREAM_2_KIND=anthropic", "UPSTREAM_2_BASE_URL="+second.URL, "UPSTREAM_2_API_KEY=sk-2",
+		"UPSTREAM_2_MODEL=claude", "UPSTREAM_2_RETRIES=0")
 	const asked = `{"messages":[{"role":"user","content":"Hello"}]}`
 	text, last := read(t, p.Ask(t, "/api/chat/stream", asked), true)
 	require.Equal(t, upstreamtest.Text, text)
@@ -56,14 +59,16 @@ func TestAFallbackAnswersAndTheBreakerSkipsWhatFails(t *testing.T) {
 	require.Equal(t, "completed", line["reason"])
 	require.Equal(t, "anthropic-2", line["upstream"])
 	require.Equal(t, []any{"openai upstream_error", "openai upstream_error", "anthropic-2 ok"}, line["tried"])
-	require.Contains(t, samples(t, p, "relay_upstream_attempts_total"), `relay_upstream_attempts_total{outcome="upstream_error",upstream="openai"} 2`)
+	require.Contains(t, samples(t, p, "relay_upstream_attempts_total"),
+		`relay_upstream_attempts_total{outcome="upstream_error",upstream="openai"} 2`)
 
 	for range 12 {
 		read(t, p.Ask(t, "/api/chat/stream", asked), true)
 	}
 	require.Equal(t, 20, first.Requests(), "after ten failed requests it is skipped")
 	require.Equal(t, 13, second.Requests())
-	require.Equal(t, `relay_upstream_breaker_state{upstream="anthropic-2"} 0`+"\n"+`relay_upstream_breaker_state{upstream="openai"} 2`, samples(t, p, "relay_upstream_breaker_state"))
+	require.Equal(t, `relay_upstream_breaker_state{upstream="anthropic-2"} 0`+"\n"+
+		`relay_upstream_breaker_state{upstream="openai"} 2`, samples(t, p, "relay_upstream_breaker_state"))
 	require.Equal(t, "open", p.Wait(t, "circuit breaker")["state"])
 	require.Equal(t, http.StatusOK, p.Status(t, "/readyz"), "the relay is fine")
 
@@ -83,7 +88,8 @@ func TestAFallbackAnswersAndTheBreakerSkipsWhatFails(t *testing.T) {
 
 func TestAKeyThatIsRefusedIsSaidAloudWhileAnotherProviderAnswers(t *testing.T) {
 	first := faulty(t, "openai", upstreamtest.Fault{What: upstreamtest.BadStatus, Status: http.StatusUnauthorized})
-	p := relaytest.Serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+first.URL, "UPSTREAM_MODEL=gpt", "UPSTREAM_1_KIND=demo", "UPSTREAM_1_MODEL=demo-fast")
+	p := relaytest.Serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+first.URL, "UPSTREAM_MODEL=gpt",
+		"UPSTREAM_1_KIND=demo", "UPSTREAM_1_MODEL=demo-fast")
 	read(t, p.Ask(t, "/api/chat/stream", question), true)
 	line := p.Wait(t, "the provider refuses the relay's key or account")
 	require.Equal(t, "error", line["level"])
@@ -107,8 +113,10 @@ func TestAHedgedStream(t *testing.T) {
 
 func TestAClientThatWaitsForAPlaceGetsPings(t *testing.T) {
 	provider := faulty(t, "openai", upstreamtest.Fault{})
-	provider.Play(upstreamtest.Fault{What: upstreamtest.Stalled, At: upstreamtest.AfterFirst}, upstreamtest.Fault{What: upstreamtest.None})
-	p := relaytest.Serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+provider.URL, "UPSTREAM_MAX_STREAMS=1", "UPSTREAM_QUEUE_TIMEOUT=20s", "RELAY_HEARTBEAT=1s")
+	provider.Play(upstreamtest.Fault{What: upstreamtest.Stalled, At: upstreamtest.AfterFirst},
+		upstreamtest.Fault{What: upstreamtest.None})
+	p := relaytest.Serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+provider.URL, "UPSTREAM_MAX_STREAMS=1",
+		"UPSTREAM_QUEUE_TIMEOUT=20s", "RELAY_HEARTBEAT=1s")
 
 	holds := p.Ask(t, "/api/chat/stream", question)
 	frame, err := bufio.NewReader(holds.Body).ReadString('\n')
@@ -143,8 +151,10 @@ func TestAProviderWithAPrivateAuthorityAndHeaders(t *testing.T) {
 	provider.StartTLS()
 	defer provider.Close()
 	file := filepath.Join(t.TempDir(), "ca.pem")
-	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: provider.Certificate().Raw}), 0o600))
-	p := relaytest.Serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+provider.URL, "UPSTREAM_CA_FILE="+file, "RELAY_LOG_LEVEL=debug",
+	require.NoError(t, os.WriteFile(file,
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: provider.Certificate().Raw}), 0o600))
+	p := relaytest.Serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+provider.URL, "UPSTREAM_CA_FILE="+file,
+		"RELAY_LOG_LEVEL=debug",
 		"UPSTREAM_HEADERS=x-tenant: do-not-show,Authorization: Bearer do-not-show-either")
 	_, last := read(t, p.Ask(t, "/api/chat/stream", question), false)
 	require.Equal(t, "upstream_rejected", last.Code)

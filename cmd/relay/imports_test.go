@@ -47,7 +47,8 @@ func TestImportsPointDown(t *testing.T) {
 	level := func(pkg string) int {
 		return slices.IndexFunc(layers, func(layer []string) bool { return slices.Contains(layer, pkg) })
 	}
-	out, err := exec.Command("go", "list", "-deps", "-f", `{{if .Module}}{{if .Module.Main}}{{.ImportPath}} {{join .Imports " "}}{{end}}{{end}}`, ".").Output()
+	out, err := exec.Command("go", "list", "-deps", "-f",
+		`{{if .Module}}{{if .Module.Main}}{{.ImportPath}} {{join .Imports " "}}{{end}}{{end}}`, ".").Output()
 	require.NoError(t, err)
 	for line := range strings.Lines(strings.TrimSpace(string(out))) {
 		fields := strings.Fields(line)
@@ -62,7 +63,8 @@ func TestImportsPointDown(t *testing.T) {
 				require.Greater(t, level(ours), level(pkg), "%s imports %s", pkg, ours)
 			}
 			if slices.Contains(offline, pkg) {
-				require.NotContains(t, []string{"net", "net/http", "net/http/httptest"}, imported, "%s knows no network", pkg)
+				require.NotContains(t, []string{"net", "net/http", "net/http/httptest"}, imported,
+					"%s knows no network", pkg)
 			}
 		}
 	}

@@ -12,7 +12,9 @@ import (
 )
 
 // newLimiter makes what keeps callers to their limits, nil where there are none. stop settles what is left.
-func newLimiter(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics) (l *limit.Limiter, stop func(), err error) {
+func newLimiter(
+	cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics,
+) (l *limit.Limiter, stop func(), err error) {
 	if !cfg.HasLimits() {
 		return nil, func() {}, nil
 	}
@@ -21,7 +23,8 @@ func newLimiter(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metri
 		Away:   limit.Away(cfg.LimitFallback), Longest: cfg.MaxDuration,
 		Refused: func(reason error) {
 			log.Error().Str("error", withoutURL(cfg, reason)).Str("fallback", cfg.LimitFallback).
-				Msg("Redis does not do what limits ask of it: see RELAY_LIMIT_FALLBACK; an ACL user needs what docs/resume.md says")
+				Msg("Redis does not do what limits ask of it: see RELAY_LIMIT_FALLBACK; an ACL user needs what " +
+					"docs/resume.md says")
 		},
 	}
 	stop = func() {}
@@ -62,7 +65,8 @@ func policy(cfg *config.Config) limit.Policy {
 
 func limitsOf(l config.Limits) limit.Limits {
 	return limit.Limits{
-		Requests: limit.Rate(l.Requests), Tokens: limit.Rate(l.Tokens), TokensPerDay: l.Budget.Count, Streams: l.Streams,
+		Requests: limit.Rate(l.Requests), Tokens: limit.Rate(l.Tokens), TokensPerDay: l.Budget.Count,
+		Streams: l.Streams,
 	}
 }
 

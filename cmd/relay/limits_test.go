@@ -18,7 +18,8 @@ func TestCallersHaveTheLimitsOfTheirTier(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "relay.yaml")
 	write := func(gold string) {
 		require.NoError(t, os.WriteFile(file, []byte("api_keys: shop:k-shop-0123456789,free:k-free-0123456789\n"+
-			"limit_requests: 1/h\ntiers: {gold: {limit_requests: "+gold+"}}\ncallers: {shop: gold}\nupstreams: [{kind: demo}]\n"), 0o600))
+			"limit_requests: 1/h\ntiers: {gold: {limit_requests: "+gold+"}}\ncallers: {shop: gold}\n"+
+			"upstreams: [{kind: demo}]\n"), 0o600))
 	}
 	write("3/h")
 	p := relaytest.Serve(t, "RELAY_CONFIG="+file)
@@ -40,15 +41,18 @@ func TestCallersHaveTheLimitsOfTheirTier(t *testing.T) {
 
 	write("1000/s")
 	p.Signal(t, syscall.SIGHUP)
-	require.Eventually(t, func() bool { return asks("k-shop-0123456789") == http.StatusOK }, relaytest.Patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return asks("k-shop-0123456789") == http.StatusOK }, relaytest.Patience,
+		20*time.Millisecond)
 	require.Equal(t, http.StatusTooManyRequests, asks("k-free-0123456789"))
 }
 
-// A loop is refused as the relay comes. Readers who come back at once, of as many answers, are not: as after a restart.
+// A loop is refused as the relay comes. Readers who come back at once, of as many answers, are not: as after a
+// restart.
 func TestAReaderInALoopIsRefusedAndACrowdOfReadersIsNot(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "relay.yaml")
 	write := func(more string) {
-		require.NoError(t, os.WriteFile(file, []byte("api_keys: shop:k-shop-0123456789\nupstreams: [{kind: demo}]\n"+more), 0o600))
+		require.NoError(t, os.WriteFile(file,
+			[]byte("api_keys: shop:k-shop-0123456789\nupstreams: [{kind: demo}]\n"+more), 0o600))
 	}
 	write("")
 	p := relaytest.Serve(t, "RELAY_CONFIG="+file)

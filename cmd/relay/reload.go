@@ -90,7 +90,8 @@ func (r *reloader) reload() {
 	for _, w := range next.Warnings {
 		r.log.Warn().Msg(w)
 	}
-	r.log.Info().Int("upstreams", len(next.Upstreams)).Int("models", len(next.Models)).Msg("the settings were read again")
+	r.log.Info().Int("upstreams", len(next.Upstreams)).Int("models", len(next.Models)).
+		Msg("the settings were read again")
 }
 
 func (r *reloader) apply(next *config.Config) error {

@@ -66,7 +66,9 @@ func (r *routes) breakers(each func(upstream string, state float64)) {
 }
 
 // newRouting makes the routes of cfg. What of before is unchanged in it stays as it is.
-func newRouting(cfg *config.Config, log zerolog.Logger, redact telemetry.Redaction, before *routing) (*routing, error) {
+func newRouting(
+	cfg *config.Config, log zerolog.Logger, redact telemetry.Redaction, before *routing,
+) (*routing, error) {
 	r := &routing{Router: &upstream.Router{
 		Default: cfg.DefaultModel, Required: cfg.NeedsModel(kinds), Sticky: cfg.Sticky, Listed: models(cfg),
 		Budget: cfg.StartBudget, HedgeAfter: cfg.HedgeAfter,
@@ -138,7 +140,8 @@ func build(u config.Upstream, log zerolog.Logger, redact telemetry.Redaction) (*
 		log.Warn().Str("upstream", u.Name).Str("model", redact.Replace(model)).Stringer("state", state).
 			Str("last_failure", redact.Replace(failure.Error())).Msg("circuit breaker")
 	})
-	return &built{settings: u, credential: credential, streamer: streamer, place: o.Place, breaker: breaker, load: new(upstream.Load)}, nil
+	return &built{settings: u, credential: credential, streamer: streamer, place: o.Place, breaker: breaker,
+		load: new(upstream.Load)}, nil
 }
 
 func (r *routing) route(of config.Route) *upstream.Route {
@@ -148,7 +151,8 @@ func (r *routing) route(of config.Route) *upstream.Route {
 		for _, c := range choices {
 			b := r.upstreams[c.Upstream]
 			tier = append(tier, upstream.Target{Weight: c.Weight, Candidate: &upstream.Candidate{
-				Name: b.settings.Name, Streamer: b.streamer, Retries: b.settings.Retries, Breaker: b.breaker, Load: b.load,
+				Name: b.settings.Name, Streamer: b.streamer, Retries: b.settings.Retries, Breaker: b.breaker,
+				Load:   b.load,
 				Fields: provider.Fields(b.settings.Kind, b.settings.Pass), Model: c.Model, Place: b.place,
 			}})
 		}

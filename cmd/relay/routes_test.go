@@ -81,7 +81,8 @@ func TestSettingsAreReadAgainWholeOrNotAtAll(t *testing.T) {
 	hangUp()
 	p.WaitN(t, readAgain, 1)
 	require.Equal(t, []string{"fast", "other"}, models(t, p))
-	require.Equal(t, http.StatusForbidden, p.Ask(t, "/api/chat/stream", `{"model":"long","messages":[{"role":"user","content":"Hi"}]}`).StatusCode)
+	require.Equal(t, http.StatusForbidden,
+		p.Ask(t, "/api/chat/stream", `{"model":"long","messages":[{"role":"user","content":"Hi"}]}`).StatusCode)
 
 	f.write(t, demos+"  heartbeat: x\n")
 	hangUp()
@@ -91,7 +92,8 @@ func TestSettingsAreReadAgainWholeOrNotAtAll(t *testing.T) {
 
 	f.write(t, demos+"heartbeat: 7s\n")
 	hangUp()
-	require.Equal(t, []any{"relay.yaml:8: heartbeat: has changed, which takes a restart"}, p.WaitN(t, refused, 2)["problems"])
+	require.Equal(t, []any{"relay.yaml:8: heartbeat: has changed, which takes a restart"},
+		p.WaitN(t, refused, 2)["problems"])
 	require.Contains(t, samples(t, p, "relay_config_reloads_total"), `relay_config_reloads_total{outcome="refused"} 2`)
 
 	_, last := read(t, running, true)
@@ -108,11 +110,13 @@ func TestAChangeOfTheFileIsSeen(t *testing.T) {
 
 // Providers come and go while requests are answered: none of them is lost, and none goes to who is gone.
 func TestReloadUnderLoad(t *testing.T) {
-	a, b := faulty(t, "openai", upstreamtest.Fault{What: upstreamtest.None}), faulty(t, "openai", upstreamtest.Fault{What: upstreamtest.None})
+	a, b := faulty(t, "openai", upstreamtest.Fault{What: upstreamtest.None}), faulty(t, "openai",
+		upstreamtest.Fault{What: upstreamtest.None})
 	content := func(urls ...string) string {
 		text, tier := "upstreams:\n", "models:\n  m:\n  - "
 		for i, url := range urls {
-			text += fmt.Sprintf("- {name: u%d, kind: openai, base_url: %s, api_key: sk-%s}\n", i, url, strings.Repeat("1", 20))
+			text += fmt.Sprintf("- {name: u%d, kind: openai, base_url: %s, api_key: sk-%s}\n", i, url,
+				strings.Repeat("1", 20))
 			tier += fmt.Sprintf("%s{upstream: u%d}", map[bool]string{true: "[", false: ", "}[i == 0], i)
 		}
 		return text + tier + "]\n"
@@ -193,7 +197,8 @@ gpt-*
   1. eu
 `, stdout)
 
-	code, stdout, _ = relaytest.Run(t, []string{"UPSTREAM_KIND=demo", "UPSTREAM_1_KIND=demo", "UPSTREAM_1_MODEL=demo-fast"}, "check")
+	code, stdout, _ = relaytest.Run(t, []string{"UPSTREAM_KIND=demo", "UPSTREAM_1_KIND=demo",
+		"UPSTREAM_1_MODEL=demo-fast"}, "check")
 	require.Zero(t, code)
 	require.Equal(t, `The settings can be used.
 upstream demo: demo, in this process

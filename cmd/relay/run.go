@@ -35,7 +35,8 @@ const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 120 * time.Second // longer than load balancers keep idle connections: they should close first
 	maxHeaderBytes    = 64 << 10
-	lastWords         = 5 * time.Second // for error frames when the grace time is over, and for the last lines of the log
+	// for error frames when the grace time is over, and for the last lines of the log
+	lastWords = 5 * time.Second
 )
 
 var errSecondSignal = errors.New("second signal: gave up the running streams")
@@ -50,7 +51,8 @@ func serve(
 	defer runtime.KeepAlive(floor)
 
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_log_lines_lost_total",
 		Help: "Lines of the log that were not written, because nobody read it or not fast enough."}, lostLines))
 	metrics := telemetry.NewMetrics(registry)
@@ -89,7 +91,8 @@ func serve(
 	defer stopTraces()
 	relay := newRelay(cfg, log, metrics, hub, generations, limiter, tokens, upstreams, redact, tracer)
 	if cfg.File != "" {
-		r := &reloader{environ: environ, cfg: cfg, log: log, metrics: metrics, redact: redact, secrets: secrets, routes: upstreams,
+		r := &reloader{environ: environ, cfg: cfg, log: log, metrics: metrics, redact: redact, secrets: secrets,
+			routes:  upstreams,
 			limiter: limiter, attaches: relay.Attaches}
 		defer r.start()()
 	}
@@ -113,8 +116,8 @@ func serve(
 		admin := newAdmin(cfg, registry, adminListener.Addr())
 		defer admin.Close()
 		go func() { failed <- admin.Serve(adminListener) }()
-		log.Info().Str("addr", adminListener.Addr().String()).Bool("pprof", withProfiles(cfg, isLoopback(adminListener.Addr()))).
-			Msg("metrics and pprof")
+		profiles := withProfiles(cfg, isLoopback(adminListener.Addr()))
+		log.Info().Str("addr", adminListener.Addr().String()).Bool("pprof", profiles).Msg("metrics and pprof")
 	}
 	go func() {
 		if server.TLSConfig != nil {
@@ -130,26 +133,30 @@ func serve(
 		server.Close()
 		return err
 	case sig := <-signals:
-		log.Info().Stringer("signal", sig).Dur("delay_ms", cfg.ShutdownDelay).Dur("grace_ms", cfg.ShutdownGrace).Msg("draining")
+		log.Info().Stringer("signal", sig).Dur("delay_ms", cfg.ShutdownDelay).Dur("grace_ms", cfg.ShutdownGrace).
+			Msg("draining")
 	}
 	return drain(cfg, log, relay, hub, server, signals)
 }
 
 func newRelay(
 	cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics, hub *stream.Hub, generations *limit.Places,
-	limiter *limit.Limiter, tokens *identity.Tokens, upstreams *routes, redact telemetry.Redaction, tracer *telemetry.Tracer,
+	limiter *limit.Limiter, tokens *identity.Tokens, upstreams *routes, redact telemetry.Redaction,
+	tracer *telemetry.Tracer,
 ) *handler.Relay {
 	var keys []identity.APIKey
 	for _, k := range cfg.APIKeys {
 		keys = append(keys, identity.APIKey{Name: k.Name, Key: k.Key.Reveal()})
 	}
 	return handler.New(handler.Options{
-		Streams: hub, Generations: generations, Limiter: limiter, Attaches: limit.NewLimiter(limit.LimiterOptions{Policy: attaches(cfg)}),
+		Streams: hub, Generations: generations, Limiter: limiter,
+		Attaches: limit.NewLimiter(limit.LimiterOptions{Policy: attaches(cfg)}),
 		Upstream: upstreams, Routes: upstreams,
 		Keys: identity.NewKeys(keys), Tokens: tokens, Cookie: cfg.JWTCookie, TrustedProxies: cfg.TrustedProxies,
 		Hosts: append(certificateNames(cfg), cfg.Hosts...), CORSOrigins: cfg.CORSOrigins,
-		MaxBody: int64(cfg.MaxBody), APIMaxBody: int64(cfg.V1MaxBody), BodyBytes: int64(cfg.BodyBytes), BodyTimeout: cfg.BodyTimeout,
-		MaxStreams: cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
+		MaxBody: int64(cfg.MaxBody), APIMaxBody: int64(cfg.V1MaxBody), BodyBytes: int64(cfg.BodyBytes),
+		BodyTimeout: cfg.BodyTimeout,
+		MaxStreams:  cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
 		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI, Probe: cfg.Probe, Dialects: dialects,
 		Log: log, Metrics: metrics, Tracer: tracer, Redact: redact,
 	})
@@ -181,7 +188,9 @@ func longestLog(cfg *config.Config) int64 {
 }
 
 // newHub makes the resumable streams, or nil when they are off.
-func newHub(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics, generations *limit.Places) (*stream.Hub, error) {
+func newHub(
+	cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics, generations *limit.Places,
+) (*stream.Hub, error) {
 	o := stream.Options{
 		Grace: cfg.ResumeGrace, Retention: cfg.ResumeRetention, MaxDuration: cfg.MaxDuration,
 		MaxStreamBytes: longestLog(cfg), MaxBytes: int64(cfg.ResumeBytes), Generations: generations,
@@ -189,7 +198,8 @@ func newHub(cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics, 
 		Appended: metrics.Appended,
 		Trouble: func(err error) {
 			log.Warn().Str("error", withoutURL(cfg, err)).
-				Msg("Redis refuses the log of one stream, which goes on in memory; more of the kind are not told for a minute")
+				Msg("Redis refuses the log of one stream, which goes on in memory; more of the kind are not told " +
+					"for a minute")
 		},
 	}
 	switch cfg.Store {
@@ -295,7 +305,10 @@ func certificateNames(cfg *config.Config) []string {
 }
 
 // drain lets the running streams finish, in the steps of docs/operations.md.
-func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, hub *stream.Hub, server *http.Server, signals <-chan os.Signal) error {
+func drain(
+	cfg *config.Config, log zerolog.Logger, relay *handler.Relay, hub *stream.Hub, server *http.Server,
+	signals <-chan os.Signal,
+) error {
 	relay.SetNotReady()
 	select {
 	case <-time.After(cfg.ShutdownDelay):
@@ -348,7 +361,8 @@ func drain(cfg *config.Config, log zerolog.Logger, relay *handler.Relay, hub *st
 
 // newLogger makes a logger that writes to w, in the format that suits stderr.
 func newLogger(cfg *config.Config, stderr, w io.Writer) zerolog.Logger {
-	if f, ok := stderr.(*os.File); cfg.LogFormat == "console" || cfg.LogFormat == "auto" && ok && isatty.IsTerminal(f.Fd()) {
+	if f, ok := stderr.(*os.File); cfg.LogFormat == "console" || cfg.LogFormat == "auto" && ok &&
+		isatty.IsTerminal(f.Fd()) {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
 	}
 	level, err := zerolog.ParseLevel(cfg.LogLevel)
@@ -373,7 +387,8 @@ func announce(cfg *config.Config, log zerolog.Logger, addr net.Addr) {
 		scheme = "https"
 	}
 	log.Info().Str("version", buildVersion()).Str("addr", addr.String()).Str("scheme", scheme).
-		Str("upstream", u.Kind).Str("base_url", u.BaseURL).Str("model", u.Model).Int("fallbacks", len(cfg.Upstreams)-1).
+		Str("upstream", u.Kind).Str("base_url", u.BaseURL).Str("model", u.Model).
+		Int("fallbacks", len(cfg.Upstreams)-1).
 		Int("api_keys", len(cfg.APIKeys)).Bool("tokens", cfg.WithTokens()).Str("store", cfg.Store).Msg("listening")
 }
 

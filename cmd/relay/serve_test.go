@@ -47,7 +47,8 @@ func TestWithoutSettingsTheDemoAnswers(t *testing.T) {
 		require.Positive(t, last.Usage.CompletionTokens)
 	})
 	t.Run("an error half-way", func(t *testing.T) {
-		text, last := read(t, p.Ask(t, "/api/chat/stream", strings.Replace(question, "demo-fast", "demo-error", 1)), false)
+		text, last := read(t, p.Ask(t, "/api/chat/stream", strings.Replace(question, "demo-fast", "demo-error", 1)),
+			false)
 		require.NotEmpty(t, text)
 		require.Equal(t, "error", last.Type)
 		require.Equal(t, "upstream_error", last.Code)
@@ -71,14 +72,17 @@ func TestAProviderAndKeys(t *testing.T) {
 		_, _ = io.Copy(io.Discard, req.Body)
 		asked <- req
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}`+"\n\ndata: [DONE]\n\n")
+		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}`+
+			"\n\ndata: [DONE]\n\n")
 	}))
 	defer provider.Close()
-	p := relaytest.Serve(t, "OPENAI_API_KEY=sk-provider", "UPSTREAM_BASE_URL="+provider.URL+"/v1", "RELAY_API_KEYS=shop:k-shop", "UPSTREAM_MODELS=gpt-*", "RELAY_LOG_LEVEL=debug")
+	p := relaytest.Serve(t, "OPENAI_API_KEY=sk-provider", "UPSTREAM_BASE_URL="+provider.URL+"/v1",
+		"RELAY_API_KEYS=shop:k-shop", "UPSTREAM_MODELS=gpt-*", "RELAY_LOG_LEVEL=debug")
 	ask := strings.Replace(question, "demo-fast", "gpt-9", 1)
 
 	require.Equal(t, http.StatusUnauthorized, p.Ask(t, "/api/chat/stream", ask).StatusCode)
-	require.Equal(t, http.StatusForbidden, p.Ask(t, "/api/chat/stream", question, "Authorization", "Bearer k-shop").StatusCode)
+	require.Equal(t, http.StatusForbidden, p.Ask(t, "/api/chat/stream", question, "Authorization",
+		"Bearer k-shop").StatusCode)
 	text, _ := read(t, p.Ask(t, "/api/chat/stream", ask, "Authorization", "Bearer k-shop"), true)
 	require.Equal(t, "Hi", text)
 	req := <-asked
@@ -118,7 +122,8 @@ func TestTLS(t *testing.T) {
 		_, last := read(t, res, true)
 		require.Equal(t, "done", last.Type)
 	}
-	code, _, stderr := relaytest.Run(t, []string{"RELAY_ADDR=" + strings.TrimPrefix(p.URL, "https://"), "RELAY_TLS_CERT=" + cert, "RELAY_TLS_KEY=" + key}, "healthcheck")
+	code, _, stderr := relaytest.Run(t, []string{"RELAY_ADDR=" + strings.TrimPrefix(p.URL, "https://"),
+		"RELAY_TLS_CERT=" + cert, "RELAY_TLS_KEY=" + key}, "healthcheck")
 	require.Zero(t, code, stderr)
 }
 
@@ -139,7 +144,8 @@ func certificate(t *testing.T, names ...string) (certFile, keyFile string, pool 
 	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	require.NoError(t, os.WriteFile(certFile, certPEM, 0o600))
-	require.NoError(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
+	require.NoError(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+		0o600))
 	pool = x509.NewCertPool()
 	require.True(t, pool.AppendCertsFromPEM(certPEM))
 	return certFile, keyFile, pool
@@ -181,10 +187,12 @@ func TestCommandLine(t *testing.T) {
 
 func TestEveryProblemOfTheSettingsIsReportedAtOnce(t *testing.T) {
 	for _, command := range [][]string{nil, {"healthcheck"}} {
-		code, stdout, stderr := relaytest.Run(t, []string{"RELAY_HEARTBEAT=often", "RELAY_MAX_BODY=0", "UPSTREAM_KIND=telepathy", "RELAY_TLS_CERT=/nowhere", "UPSTREAM_RETRIES=-1"}, command...)
+		code, stdout, stderr := relaytest.Run(t, []string{"RELAY_HEARTBEAT=often", "RELAY_MAX_BODY=0",
+			"UPSTREAM_KIND=telepathy", "RELAY_TLS_CERT=/nowhere", "UPSTREAM_RETRIES=-1"}, command...)
 		require.Equal(t, 2, code)
 		require.Empty(t, stdout)
-		for _, name := range []string{"RELAY_HEARTBEAT", "RELAY_MAX_BODY", "UPSTREAM_KIND", "RELAY_TLS_KEY", "UPSTREAM_RETRIES"} {
+		for _, name := range []string{"RELAY_HEARTBEAT", "RELAY_MAX_BODY", "UPSTREAM_KIND", "RELAY_TLS_KEY",
+			"UPSTREAM_RETRIES"} {
 			require.Contains(t, stderr, "\n"+name+": ")
 		}
 	}
@@ -212,7 +220,8 @@ func TestTheCertificatesNamesAreTheRelays(t *testing.T) {
 	defer transport.CloseIdleConnections()
 	p.Client = &http.Client{Transport: transport}
 	for host, status := range map[string]int{"chat.example.com": 200, "evil.example": 403} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.URL+"/v1/ai/chat?message=Hello&model=demo-fast", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+			p.URL+"/v1/ai/chat?message=Hello&model=demo-fast", nil)
 		require.NoError(t, err)
 		req.Host = host
 		res, err := p.Client.Do(req)

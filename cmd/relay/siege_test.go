@@ -69,7 +69,8 @@ func TestASocketThatIsNotReadFreesItsStreams(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			// The requests have that time, at the least, to come and to be seen.
-			p := relaytest.Serve(t, "RELAY_WRITE_TIMEOUT=3s", "UPSTREAM_KIND=openai", "UPSTREAM_API_KEY=k-1", "UPSTREAM_MODEL=m",
+			p := relaytest.Serve(t, "RELAY_WRITE_TIMEOUT=3s", "UPSTREAM_KIND=openai", "UPSTREAM_API_KEY=k-1",
+				"UPSTREAM_MODEL=m",
 				"UPSTREAM_BASE_URL="+flood.URL)
 			idle := p.Gauge(t, "go_goroutines")
 			deafened := make(chan struct{})
@@ -140,6 +141,7 @@ func TestConnectionsThatCanNotBeTakenAreWarnedOf(t *testing.T) {
 	for _, conn := range conns {
 		conn.Close()
 	}
-	require.Eventually(t, func() bool { return p.Status(t, "/healthz") == 200 }, relaytest.Patience, 100*time.Millisecond,
+	require.Eventually(t, func() bool { return p.Status(t, "/healthz") == 200 }, relaytest.Patience,
+		100*time.Millisecond,
 		"and then it goes on")
 }

@@ -57,7 +57,8 @@ func besiege(t *testing.T, p *relaytest.Relay, requests int, look func(), method
 	for range requests {
 		there.Add(1)
 		once := sync.OnceFunc(there.Done)
-		req, err := http.NewRequestWithContext(ctx, method, p.URL+path, &unended{bytes.NewReader(mib), once, ctx.Done()})
+		req, err := http.NewRequestWithContext(ctx, method, p.URL+path,
+			&unended{bytes.NewReader(mib), once, ctx.Done()})
 		require.NoError(t, err)
 		for i := 0; i < len(headers); i += 2 {
 			req.Header.Set(headers[i], headers[i+1])
@@ -82,9 +83,9 @@ func besiege(t *testing.T, p *relaytest.Relay, requests int, look func(), method
 // A body without an end stays for as long as the test looks.
 const slowBodies = "RELAY_BODY_TIMEOUT=10m"
 
-// What counts is what is held. How much the process takes meanwhile is up to the collector, which lets twice as much lie
-// as there is in use, and more while bodies come fast; and under the race detector, which keeps notes on all memory that
-// was ever touched.
+// What counts is what is held. How much the process takes meanwhile is up to the collector, which lets twice as much
+// lie as there is in use, and more while bodies come fast; and under the race detector, which keeps notes on all
+// memory that was ever touched.
 func TestBodiesOfStrangersTakeNoMemory(t *testing.T) {
 	const key = "key-0123456789abcdef"
 	for name, attack := range map[string]struct {
@@ -103,7 +104,8 @@ func TestBodiesOfStrangersTakeNoMemory(t *testing.T) {
 			[]string{"Authorization", "Bearer " + key, "Origin", "https://evil.example"}},
 		"with GET and a key": {http.MethodGet, "/api/chat/stream?message=hi", 8,
 			[]string{"Authorization", "Bearer " + key}},
-		"with POST and a key": {http.MethodPost, "/api/chat/stream", 64 + 16, // half the budget, and what HTTP/2 has of each
+		// half the budget, and what HTTP/2 has of each
+		"with POST and a key": {http.MethodPost, "/api/chat/stream", 64 + 16,
 			[]string{"Authorization", "Bearer " + key}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,8 +117,8 @@ func TestBodiesOfStrangersTakeNoMemory(t *testing.T) {
 	}
 }
 
-// holds waits until the relay has no more than that in use, in bytes: requests that are refused are over a moment after
-// their answers.
+// holds waits until the relay has no more than that in use, in bytes: requests that are refused are over a moment
+// after their answers.
 func holds(t *testing.T, p *relaytest.Relay, most int) {
 	t.Helper()
 	held := heap(t, p)

@@ -40,7 +40,8 @@ func newTokens(
 				log.Info().Msg("the keys that tokens are checked with are there")
 				return
 			}
-			log.Warn().Err(err).Msg("the keys that tokens are checked with can't be fetched: those that are known stay in use")
+			log.Warn().Err(err).Msg("the keys that tokens are checked with can't be fetched: those that are known " +
+				"stay in use")
 		},
 	})
 	o := identity.TokensOptions{

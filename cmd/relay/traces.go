@@ -20,18 +20,21 @@ const (
 	traceWarnings = 10 * time.Second // at most one in this time, of spans that can't be sent
 )
 
-// newTracer makes spans where OpenTelemetry's own variables ask for them, and nil where they don't. These are read from
-// the process, because its SDK does so as well.
+// newTracer makes spans where OpenTelemetry's own variables ask for them, and nil where they don't. These are read
+// from the process, because its SDK does so as well.
 func newTracer(cfg *config.Config, log zerolog.Logger) (t *telemetry.Tracer, stop func(), err error) {
 	if !tracesWanted() {
 		return nil, func() {}, nil
 	}
 	protocol := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL"))
 	if protocol != "" && protocol != "http/protobuf" {
-		return nil, nil, fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL: %q is not spoken; use http/protobuf, on port 4318", protocol)
+		return nil, nil, fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL: %q is not spoken; use http/protobuf, on port 4318",
+			protocol)
 	}
 	warnings := log.Sample(&zerolog.BurstSampler{Burst: 1, Period: traceWarnings})
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { warnings.Warn().Err(err).Msg("traces can't be sent") }))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		warnings.Warn().Err(err).Msg("traces can't be sent")
+	}))
 	t, err = telemetry.NewTracer(context.Background(), telemetry.Inbound(cfg.TraceInbound), buildVersion())
 	if err != nil {
 		return nil, nil, fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT: %w", err)

@@ -119,10 +119,13 @@ func TestATraceHasEveryAttempt(t *testing.T) {
 	}))
 	t.Cleanup(front.Close)
 	p := relaytest.Serve(t, traces.settings("RELAY_API_KEYS=web:0123456789abcdef",
-		"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+first.URL, "UPSTREAM_API_KEY=sk-1", "UPSTREAM_MODEL=gpt", "UPSTREAM_RETRIES=1",
-		"UPSTREAM_1_KIND=anthropic", "UPSTREAM_1_BASE_URL="+front.URL, "UPSTREAM_1_API_KEY=sk-2", "UPSTREAM_1_MODEL=claude")...)
+		"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+first.URL, "UPSTREAM_API_KEY=sk-1", "UPSTREAM_MODEL=gpt",
+		"UPSTREAM_RETRIES=1",
+		"UPSTREAM_1_KIND=anthropic", "UPSTREAM_1_BASE_URL="+front.URL, "UPSTREAM_1_API_KEY=sk-2",
+		"UPSTREAM_1_MODEL=claude")...)
 	const inbound, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-	res := p.Ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"do not tell"}]}`, "Authorization", "Bearer 0123456789abcdef",
+	res := p.Ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"do not tell"}]}`, "Authorization",
+		"Bearer 0123456789abcdef",
 		"Traceparent", "00-"+inbound+"-"+parent+"-01", "Baggage", "secret=1", "X-Request-Id", "request-7")
 	_, last := read(t, res, true)
 	require.Equal(t, "done", last.Type)
@@ -190,7 +193,8 @@ func TestAReaderAtAnotherReplicaPointsToTheGeneration(t *testing.T) {
 	redis := redistest.Start(t)
 	settings := traces.settings("RELAY_STORE=redis", "RELAY_REDIS_URL="+redis.URL())
 	a, b := relaytest.Serve(t, settings...), relaytest.Serve(t, settings...)
-	res := a.Ask(t, "/api/chat/stream", `{"model":"demo-fast","resumable":true,"messages":[{"role":"user","content":"Hi"}]}`)
+	res := a.Ask(t, "/api/chat/stream",
+		`{"model":"demo-fast","resumable":true,"messages":[{"role":"user","content":"Hi"}]}`)
 	id := res.Header.Get("X-Stream-Id")
 	read(t, res, true)
 	_, last := read(t, b.Ask(t, "/api/chat/stream/"+id, ""), false)
@@ -222,14 +226,16 @@ func TestWithoutAnEndpointThereAreNoTraces(t *testing.T) {
 		nil,
 	} {
 		p := relaytest.Serve(t, off...)
-		read(t, p.Ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`), true)
+		read(t, p.Ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`),
+			true)
 		require.NotContains(t, p.Wait(t, "stream"), "trace_id")
 		p.Signal(t, syscall.SIGTERM)
 		require.Zero(t, p.Exit(t))
 	}
 	require.Empty(t, traces.spans)
 
-	code, _, stderr := relaytest.Run(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "RELAY_ADDR=127.0.0.1:0"})
+	code, _, stderr := relaytest.Run(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL,
+		"OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "RELAY_ADDR=127.0.0.1:0"})
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "OTEL_EXPORTER_OTLP_PROTOCOL: \"grpc\" is not spoken")
 }
@@ -239,7 +245,8 @@ func TestAReceiverThatIsAwayHarmsNobody(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 	p := relaytest.Serve(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+gone.URL, "OTEL_BSP_SCHEDULE_DELAY=10")
-	_, last := read(t, p.Ask(t, "/api/chat/stream", `{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`), true)
+	_, last := read(t, p.Ask(t, "/api/chat/stream",
+		`{"model":"demo-fast","messages":[{"role":"user","content":"Hi"}]}`), true)
 	require.Equal(t, "done", last.Type)
 	began := time.Now()
 	p.Signal(t, syscall.SIGTERM)

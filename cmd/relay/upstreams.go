@@ -28,14 +28,17 @@ var kinds = func() (all config.Kinds) {
 // providerOptions say what an upstream is.
 func providerOptions(u config.Upstream) (provider.Options, error) {
 	o := provider.Options{
-		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion, Model: u.Model,
-		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout, ThinkingTimeout: u.ThinkingTimeout,
-		Headers:       make(http.Header),
-		NoStreamUsage: !u.StreamUsage, ThinkTags: u.ThinkTags, Edits: editsOf(u),
+		Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey.Reveal(), APIVersion: u.APIVersion,
+		Model:          u.Model,
+		ConnectTimeout: u.ConnectTimeout, FirstChunkTimeout: u.FirstChunkTimeout, IdleTimeout: u.IdleTimeout,
+		ThinkingTimeout: u.ThinkingTimeout,
+		Headers:         make(http.Header),
+		NoStreamUsage:   !u.StreamUsage, ThinkTags: u.ThinkTags, Edits: editsOf(u),
 	}
 	for _, f := range u.Families() {
 		if !format.KnowsFamily(f.Family) {
-			return o, fmt.Errorf("FAMILY of %s: %q is neither a family, a provider, a model of a family, nor none", u.Name, f.Family)
+			return o, fmt.Errorf("FAMILY of %s: %q is neither a family, a provider, a model of a family, nor none",
+				u.Name, f.Family)
 		}
 		o.Families = append(o.Families, format.Family{Match: f.Match, Name: f.Family})
 	}
@@ -106,7 +109,8 @@ func upstreamSecrets(cfg *config.Config) []string {
 }
 
 // dummies are keys that people give to servers of their own, which want one and don't look at it.
-var dummies = regexp.MustCompile(`(?i)^(sk-)?(none?|not?[-_ ]?(key|needed|required|used)([-_]required)?|null|dummy|fake|empty|ollama|lm-?studio|local|` +
+var dummies = regexp.MustCompile(`(?i)^(sk-)?(none?|not?[-_ ]?(key|needed|required|used)([-_]required)?|null|dummy|` +
+	`fake|empty|ollama|lm-?studio|local|` +
 	`placeholder|unused|anything|secret|key|token|test|x+)$`)
 
 // isDummy reports whether a key is no secret: blotted out, it would only make messages hard to read.
@@ -118,5 +122,6 @@ func isDummy(key, baseURL string) bool {
 	host := u.Hostname()
 	addr, err := netip.ParseAddr(host)
 	isLocal := err == nil && (addr.IsLoopback() || addr.IsPrivate())
-	return isLocal || err != nil && (!strings.Contains(host, ".") || strings.HasSuffix(host, ".local") || strings.HasSuffix(host, ".internal"))
+	return isLocal || err != nil && (!strings.Contains(host, ".") || strings.HasSuffix(host, ".local") ||
+		strings.HasSuffix(host, ".internal"))
 }

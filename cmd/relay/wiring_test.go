@@ -60,7 +60,8 @@ func dial(t *testing.T, addr, says string) net.Conn {
 // askDeaf asks for an answer without end and never reads it.
 func askDeaf(t *testing.T, p *relaytest.Relay, question string) {
 	t.Helper()
-	request := fmt.Sprintf("POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(question), question)
+	request := fmt.Sprintf("POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\n"+
+		"Content-Length: %d\r\n\r\n%s", len(question), question)
 	require.NoError(t, dial(t, p.URL, request).(*net.TCPConn).SetReadBuffer(4<<10))
 }
 
@@ -79,33 +80,42 @@ func TestNothingReachesTheProviderButWhatTheOperatorLets(t *testing.T) {
 		got, _ := io.ReadAll(req.Body)
 		asked <- string(got)
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, `data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}`+"\n\ndata: [DONE]\n\n")
+		_, _ = io.WriteString(w, `data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}`+
+			"\n\ndata: [DONE]\n\n")
 	}))
 	t.Cleanup(provider.Close)
-	settings := []string{"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL=" + provider.URL, "UPSTREAM_MODELS=ok", "UPSTREAM_MODEL=ok"}
+	settings := []string{"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL=" + provider.URL, "UPSTREAM_MODELS=ok",
+		"UPSTREAM_MODEL=ok"}
 	const start = `{"messages":[{"role":"user","content":"hi"}],"model":"ok",`
 
 	p := relaytest.Serve(t, settings...)
-	for _, field := range []string{`"Model":"expensive"`, `"MODEL":"expensive"`, `"\u004dodel":"expensive"`, `"n":128`, `"store":true`, `"background":true`,
+	for _, field := range []string{`"Model":"expensive"`, `"MODEL":"expensive"`, `"\u004dodel":"expensive"`, `"n":128`,
+		`"store":true`, `"background":true`,
 		`"previous_response_id":"resp_1"`, `"input":"x"`, `"top_k":` + strings.Repeat("9", 1<<19), `"model":".."`} {
 		res := p.Ask(t, "/api/chat", start+field+"}")
 		require.Equal(t, http.StatusBadRequest, res.StatusCode, "%.40s", field)
 		require.Contains(t, relaytest.Body(t, res), `"code":"invalid_request"`)
 	}
-	res := p.Ask(t, "/api/chat", start+`"top_k":5,"models":["expensive"],"route":"fallback","service_tier":"priority","web_search_options":{},"guided_regex":"(a*)*"}`)
+	res := p.Ask(t, "/api/chat", start+`"top_k":5,"models":["expensive"],"route":"fallback",`+
+		`"service_tier":"priority","web_search_options":{},"guided_regex":"(a*)*"}`)
 	require.Contains(t, relaytest.Body(t, res), "[DONE]")
-	require.Equal(t, "models, route, service_tier, web_search_options, guided_regex", res.Header.Get("X-Relay-Ignored"))
+	require.Equal(t, "models, route, service_tier, web_search_options, guided_regex",
+		res.Header.Get("X-Relay-Ignored"))
 	require.JSONEq(t, start+`"stream":true,"stream_options":{"include_usage":true},"top_k":5}`, <-asked)
 
 	p = relaytest.Serve(t, append(settings, "UPSTREAM_PASS=service_tier, n")...)
-	require.Contains(t, relaytest.Body(t, p.Ask(t, "/api/chat", start+`"n":2,"service_tier":"flex","route":"fallback"}`)), "[DONE]")
-	require.JSONEq(t, start+`"stream":true,"stream_options":{"include_usage":true},"n":2,"service_tier":"flex"}`, <-asked)
+	require.Contains(t, relaytest.Body(t,
+		p.Ask(t, "/api/chat", start+`"n":2,"service_tier":"flex","route":"fallback"}`)), "[DONE]")
+	require.JSONEq(t, start+`"stream":true,"stream_options":{"include_usage":true},"n":2,"service_tier":"flex"}`,
+		<-asked)
 }
 
 func TestConnectionsThatSayNothing(t *testing.T) {
 	p := relaytest.Serve(t)
-	const settings, ping = "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x08\x06\x00\x00\x00\x00\x00" // frames: an empty one, a head
-	silent, admin, http2 := dial(t, p.URL, ""), dial(t, p.Admin, ""), dial(t, p.URL, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+settings)
+	// frames: an empty one, a head
+	const settings, ping = "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x08\x06\x00\x00\x00\x00\x00"
+	silent, admin, http2 := dial(t, p.URL, ""), dial(t, p.Admin, ""), dial(t, p.URL,
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+settings)
 	t.Parallel() // the silence goes on while other tests run
 	for _, conn := range []net.Conn{silent, admin, http2} {
 		require.NoError(t, conn.SetDeadline(time.Now().Add(relaytest.Patience)))
@@ -123,19 +133,24 @@ func TestConnectionsThatSayNothing(t *testing.T) {
 
 func TestWhatIsRefused(t *testing.T) {
 	const key, redis, providers = "k-shop-0123456789", "redis://:k-redis@127.0.0.1:1", "k-provider-0123456789"
-	p := relaytest.Serve(t, "RELAY_API_KEYS=shop:"+key, "RELAY_REDIS_URL="+redis, "RELAY_CORS_ORIGINS=https://shop.example", "RELAY_MAX_BODY=100", "RELAY_UI=false",
+	p := relaytest.Serve(t, "RELAY_API_KEYS=shop:"+key, "RELAY_REDIS_URL="+redis,
+		"RELAY_CORS_ORIGINS=https://shop.example", "RELAY_MAX_BODY=100", "RELAY_UI=false",
 		"UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL=http://127.0.0.1:1", "UPSTREAM_API_KEY="+providers)
 	for name, tc := range map[string]struct {
 		path, question, fill string
 		status               int
 		says                 string
 	}{
-		"the page, when it is off":            {"/", "", "", http.StatusNotFound, `"code":"not_found"`},
-		"no model where there is no default":  {"/api/chat", `{"messages":[{"role":"user","content":"Hi"}]}`, "", http.StatusBadRequest, "model: is required"},
-		"a body over the limit":               {"/api/chat", question + strings.Repeat(" ", 100-len(question)) + " ", "", http.StatusRequestEntityTooLarge, "larger than 100 bytes"},
-		"headers of 128 KiB":                  {"/healthz", "", strings.Repeat("x", 128<<10), http.StatusRequestHeaderFieldsTooLarge, ""},
-		"but not headers of 32 KiB":           {"/healthz", "", strings.Repeat("x", 32<<10), http.StatusOK, "ok"},
-		"a path that has everybody's secrets": {"/a/" + key + "/" + redis + "/" + providers, "", "", http.StatusNotFound, ""},
+		"the page, when it is off": {"/", "", "", http.StatusNotFound, `"code":"not_found"`},
+		"no model where there is no default": {"/api/chat", `{"messages":[{"role":"user","content":"Hi"}]}`, "",
+			http.StatusBadRequest, "model: is required"},
+		"a body over the limit": {"/api/chat", question + strings.Repeat(" ", 100-len(question)) + " ",
+			"", http.StatusRequestEntityTooLarge, "larger than 100 bytes"},
+		"headers of 128 KiB": {"/healthz", "", strings.Repeat("x", 128<<10),
+			http.StatusRequestHeaderFieldsTooLarge, ""},
+		"but not headers of 32 KiB": {"/healthz", "", strings.Repeat("x", 32<<10), http.StatusOK, "ok"},
+		"a path that has everybody's secrets": {"/a/" + key + "/" + redis + "/" + providers, "", "",
+			http.StatusNotFound, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			res := p.Ask(t, tc.path, tc.question, "Authorization", "Bearer "+key, "X-Fill", tc.fill)
@@ -143,7 +158,8 @@ func TestWhatIsRefused(t *testing.T) {
 			require.Contains(t, relaytest.Body(t, res), tc.says)
 		})
 	}
-	require.Equal(t, "https://shop.example", p.Ask(t, "/healthz", "", "Origin", "https://shop.example").Header.Get("Access-Control-Allow-Origin"))
+	require.Equal(t, "https://shop.example",
+		p.Ask(t, "/healthz", "", "Origin", "https://shop.example").Header.Get("Access-Control-Allow-Origin"))
 	p.Signal(t, syscall.SIGTERM)
 	require.Equal(t, 0, p.Exit(t))
 	require.Contains(t, p.Log(), "/a/***/***/***")
@@ -159,7 +175,8 @@ func TestThereAreOnlySoManyPlaces(t *testing.T) {
 		t.Run(setting, func(t *testing.T) {
 			p := relaytest.Serve(t, setting, "RELAY_API_KEYS=shop:k-shop-0123456789")
 			key := []string{"Authorization", "Bearer k-shop-0123456789"}
-			require.Equal(t, http.StatusOK, p.Ask(t, "/api/chat/stream", resumable(with("demo-long")), key...).StatusCode)
+			require.Equal(t, http.StatusOK, p.Ask(t, "/api/chat/stream", resumable(with("demo-long")),
+				key...).StatusCode)
 			second := p.Ask(t, "/api/chat/stream", resumable(question), key...)
 			require.NotEqual(t, http.StatusOK, second.StatusCode)
 			require.NotEmpty(t, second.Header.Get("Retry-After"))
@@ -170,7 +187,8 @@ func TestThereAreOnlySoManyPlaces(t *testing.T) {
 
 // One caller has all places and asks for more all the time. The other one comes back when it was told to.
 func TestACallerThatAsksMoreOftenDoesNotKeepOthersOut(t *testing.T) {
-	p := relaytest.Serve(t, "RELAY_MAX_STREAMS=2", "RELAY_API_KEYS=greedy:k-greedy-0123456789,polite:k-polite-0123456789")
+	p := relaytest.Serve(t, "RELAY_MAX_STREAMS=2",
+		"RELAY_API_KEYS=greedy:k-greedy-0123456789,polite:k-polite-0123456789")
 	start := func(key string) (status int, id string, wait time.Duration) {
 		res := p.Ask(t, "/api/chat/stream", resumable(with("demo-long")), "Authorization", "Bearer "+key)
 		seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
@@ -199,7 +217,8 @@ func TestAnswersThatNobodyReadsAreCounted(t *testing.T) {
 		res := p.Ask(t, "/api/chat/stream?message=q&model=demo-long", "")
 		statuses[res.StatusCode]++
 		res.Body.Close()
-		require.Eventually(t, func() bool { return samples(t, p, "relay_streams_open") == "relay_streams_open 0" }, relaytest.Patience, time.Millisecond)
+		require.Eventually(t, func() bool { return samples(t, p, "relay_streams_open") == "relay_streams_open 0" },
+			relaytest.Patience, time.Millisecond)
 	}
 	require.Equal(t, map[int]int{http.StatusOK: 3, http.StatusServiceUnavailable: 17}, statuses)
 	require.Equal(t, "relay_resume_live 3", samples(t, p, "relay_resume_live"))
@@ -216,7 +235,8 @@ func TestHowLongAnswersAreKept(t *testing.T) {
 	require.Equal(t, http.StatusOK, long.Status(t, "/api/chat/stream/"+ask(long)))
 	id := ask(short)
 	require.NotEmpty(t, id)
-	require.Eventually(t, func() bool { return short.Status(t, "/api/chat/stream/"+id) == http.StatusNotFound }, relaytest.Patience, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return short.Status(t, "/api/chat/stream/"+id) == http.StatusNotFound },
+		relaytest.Patience, 50*time.Millisecond)
 	lost := relaytest.Serve(t, "RELAY_RESUME_GRACE=0s")
 	lost.Ask(t, "/api/chat/stream", resumable(with("demo-long"))).Body.Close()
 	require.Equal(t, "producer_lost", lost.Wait(t, "generation")["reason"])
@@ -225,22 +245,27 @@ func TestHowLongAnswersAreKept(t *testing.T) {
 func TestThePageAndAModelAreThereWithoutSettings(t *testing.T) {
 	p := relaytest.Serve(t)
 	require.Equal(t, http.StatusOK, p.Status(t, "/"))
-	require.Equal(t, http.StatusOK, p.Ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"Hi"}]}`).StatusCode)
+	require.Equal(t, http.StatusOK, p.Ask(t, "/api/chat/stream",
+		`{"messages":[{"role":"user","content":"Hi"}]}`).StatusCode)
 }
 
 func TestAnAnswerThatIsTooLongEnds(t *testing.T) {
-	p := relaytest.Serve(t, "RELAY_MAX_DURATION=300ms", "RELAY_MAX_STREAM_BYTES=4KiB", "RELAY_RESUME_BYTES_PER_STREAM=200")
+	p := relaytest.Serve(t, "RELAY_MAX_DURATION=300ms", "RELAY_MAX_STREAM_BYTES=4KiB",
+		"RELAY_RESUME_BYTES_PER_STREAM=200")
 	for question, message := range map[string]string{
 		with("demo-long"):            "the answer took longer than allowed",
 		question:                     "the answer is longer than allowed",
 		resumable(with("demo-long")): "the answer took longer than 300ms",
 		resumable(question):          "the answer is longer than 200 bytes",
 	} {
-		require.Contains(t, relaytest.Body(t, p.Ask(t, "/api/chat/stream", question)), `"error":"`+message+`","code":"stream_too_long"`)
+		require.Contains(t, relaytest.Body(t, p.Ask(t, "/api/chat/stream", question)),
+			`"error":"`+message+`","code":"stream_too_long"`)
 	}
 	sent := relaytest.Serve(t, "RELAY_MAX_STREAM_BYTES=1KiB")
-	require.Contains(t, relaytest.Body(t, sent.Ask(t, "/api/chat/stream", resumable(with("demo-long")))), `"code":"stream_too_long"`)
-	require.Equal(t, "stream_too_long", sent.Wait(t, "generation")["reason"], "what nobody can be sent is not generated")
+	require.Contains(t, relaytest.Body(t, sent.Ask(t, "/api/chat/stream", resumable(with("demo-long")))),
+		`"code":"stream_too_long"`)
+	require.Equal(t, "stream_too_long", sent.Wait(t, "generation")["reason"],
+		"what nobody can be sent is not generated")
 }
 
 func TestEachClockIsTheOneThatItsSettingNames(t *testing.T) {
@@ -259,9 +284,13 @@ func TestEachClockIsTheOneThatItsSettingNames(t *testing.T) {
 	} {
 		t.Run(phase, func(t *testing.T) {
 			provider.Play(upstreamtest.Fault{What: upstreamtest.Stalled, At: tc.stalls})
-			p := relaytest.Serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+tc.url, "UPSTREAM_RETRIES=0", "RELAY_START_BUDGET=1m",
-				"UPSTREAM_CONNECT_TIMEOUT=1m", "UPSTREAM_FIRST_CHUNK_TIMEOUT=1m", "UPSTREAM_IDLE_TIMEOUT=1m", tc.setting) // the last one counts
-			require.Contains(t, relaytest.Body(t, p.Ask(t, "/api/chat/stream", question)), `"code":"upstream_timeout","phase":"`+phase+`"`)
+			p := relaytest.Serve(t, "UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+tc.url, "UPSTREAM_RETRIES=0",
+				"RELAY_START_BUDGET=1m",
+				// the last one counts
+				"UPSTREAM_CONNECT_TIMEOUT=1m", "UPSTREAM_FIRST_CHUNK_TIMEOUT=1m", "UPSTREAM_IDLE_TIMEOUT=1m",
+				tc.setting)
+			require.Contains(t, relaytest.Body(t, p.Ask(t, "/api/chat/stream", question)),
+				`"code":"upstream_timeout","phase":"`+phase+`"`)
 		})
 	}
 }
@@ -294,7 +323,8 @@ func TestClientsThatNeverReadDoNotHoldUpTheEnd(t *testing.T) {
 
 func TestNothingIsLeftOfStreamsThatAreOver(t *testing.T) {
 	provider := endless(t)
-	p := relaytest.Serve(t, append(provider, "UPSTREAM_1_KIND=openai", strings.Replace(provider[1], "_", "_1_", 1), "RELAY_HEDGE_AFTER=1ms", "RELAY_RESUME_GRACE=0s")...)
+	p := relaytest.Serve(t, append(provider, "UPSTREAM_1_KIND=openai", strings.Replace(provider[1], "_", "_1_", 1),
+		"RELAY_HEDGE_AFTER=1ms", "RELAY_RESUME_GRACE=0s")...)
 	goroutines := func() (n int) {
 		p.Client.CloseIdleConnections()
 		_, err := fmt.Sscanf(samples(t, p, "go_goroutines"), "go_goroutines %d", &n)
@@ -303,7 +333,8 @@ func TestNothingIsLeftOfStreamsThatAreOver(t *testing.T) {
 	}
 	before := goroutines()
 	for i := range 50 {
-		asked := []string{question, with("endless"), with("stalls"), resumable(question), resumable(with("endless")), resumable(with("stalls"))}[i%6]
+		asked := []string{question, with("endless"), with("stalls"), resumable(question), resumable(with("endless")),
+			resumable(with("stalls"))}[i%6]
 		res := p.Ask(t, "/api/chat/stream", asked)
 		_, err := io.ReadFull(res.Body, make([]byte, 40))
 		require.NoError(t, err)
@@ -312,13 +343,17 @@ func TestNothingIsLeftOfStreamsThatAreOver(t *testing.T) {
 		}
 		res.Body.Close()
 	}
-	require.Eventually(t, func() bool { return goroutines() <= before }, relaytest.Patience, 50*time.Millisecond, "as many as before")
+	require.Eventually(t, func() bool { return goroutines() <= before }, relaytest.Patience, 50*time.Millisecond,
+		"as many as before")
 }
 
 func TestHealthcheckOfWhatIsNotHealthy(t *testing.T) {
-	ill := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	ill := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
 	defer ill.Close()
-	code, _, stderr := relaytest.Run(t, []string{"RELAY_ADDR=" + strings.TrimPrefix(ill.URL, "http://")}, "healthcheck")
+	code, _, stderr := relaytest.Run(t, []string{"RELAY_ADDR=" + strings.TrimPrefix(ill.URL, "http://")},
+		"healthcheck")
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "503")
 }

@@ -1,10 +1,10 @@
-// Command image makes the container image without a daemon, twice the same from the same source, and the list of what is in
-// it. It has a module of its own, so that the relay does not depend on what images are made with.
+// Command image makes the container image without a daemon, twice the same from the same source, and the list of what
+// is in it. It has a module of its own, so that the relay does not depend on what images are made with.
 //
 //	go run . -version v1.2.3 -epoch 1796040000 -out dir
 //
-// It writes relay-<arch>.tar, which `docker load` and `skopeo copy docker-archive:` read, relay-<arch>.cdx.json, a CycloneDX
-// SBOM of the binary, and digests.txt, by which others can check what is published.
+// It writes relay-<arch>.tar, which `docker load` and `skopeo copy docker-archive:` read, relay-<arch>.cdx.json, a
+// CycloneDX SBOM of the binary, and digests.txt, by which others can check what is published.
 package main
 
 import (
@@ -113,7 +113,8 @@ func (o *options) build(arch string) (path string, err error) {
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false",
 		"-ldflags", "-s -w -buildid= -X main.version="+o.version, "-o", path, "./cmd/relay")
 	cmd.Dir = o.source
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=-mod=readonly", "GOAMD64=v1",
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=-mod=readonly",
+		"GOAMD64=v1",
 		"GOARM64=v8.0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
@@ -140,7 +141,8 @@ func (o *options) layer(binary string) (v1.Layer, error) {
 		{"etc/ssl/certs/ca-certificates.crt", 0o644, authorities()},
 		{"relay", 0o755, content},
 	} {
-		header := &tar.Header{Name: f.name, Mode: f.mode, Size: int64(len(f.content)), ModTime: o.epoch, Format: tar.FormatUSTAR}
+		header := &tar.Header{Name: f.name, Mode: f.mode, Size: int64(len(f.content)), ModTime: o.epoch,
+			Format: tar.FormatUSTAR}
 		header.Typeflag = tar.TypeReg
 		if strings.HasSuffix(f.name, "/") {
 			header.Typeflag = tar.TypeDir
@@ -155,7 +157,9 @@ func (o *options) layer(binary string) (v1.Layer, error) {
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(files.Bytes())), nil })
+	return tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(files.Bytes())), nil
+	})
 }
 
 // authorities are Mozilla's, as a pinned module has them: those of the machine would differ from one to the next.
@@ -207,7 +211,8 @@ func (o *options) sbom(binary, file string) error {
 		Timestamp: o.epoch.Format(time.RFC3339),
 		Component: component(cyclonedx.ComponentTypeApplication, info.Main.Path, o.version, ""),
 	}
-	all := []cyclonedx.Component{*component(cyclonedx.ComponentTypeLibrary, "stdlib", strings.TrimPrefix(info.GoVersion, "go"), "")}
+	all := []cyclonedx.Component{*component(cyclonedx.ComponentTypeLibrary, "stdlib",
+		strings.TrimPrefix(info.GoVersion, "go"), "")}
 	for _, dep := range info.Deps {
 		if dep.Replace != nil {
 			dep = dep.Replace
@@ -229,7 +234,8 @@ func (o *options) sbom(binary, file string) error {
 
 // component is a module, by its package URL (https://github.com/package-url/purl-spec, type golang). sum is go.sum's.
 func component(kind cyclonedx.ComponentType, path, version, sum string) *cyclonedx.Component {
-	c := &cyclonedx.Component{Type: kind, Name: path, Version: version, PackageURL: "pkg:golang/" + path + "@" + version}
+	c := &cyclonedx.Component{Type: kind, Name: path, Version: version,
+		PackageURL: "pkg:golang/" + path + "@" + version}
 	c.BOMRef = c.PackageURL
 	if sum != "" {
 		c.Properties = &[]cyclonedx.Property{{Name: "go:sum", Value: sum}}

@@ -22,7 +22,8 @@ import (
 func build(t *testing.T, source string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	o := options{source: source, out: dir, version: "v1.2.3", epoch: time.Unix(1_796_040_000, 0).UTC(), archs: []string{runtime.GOARCH}}
+	o := options{source: source, out: dir, version: "v1.2.3", epoch: time.Unix(1_796_040_000, 0).UTC(),
+		archs: []string{runtime.GOARCH}}
 	require.NoError(t, o.run(io.Discard))
 	return dir
 }
@@ -34,7 +35,8 @@ func read(t *testing.T, path ...string) string {
 	return string(content)
 }
 
-// What is published can be checked only if anybody gets the same from the same source: at another place, at another time.
+// What is published can be checked only if anybody gets the same from the same source: at another place, at another
+// time.
 func TestTheSameSourceMakesTheSameImage(t *testing.T) {
 	here := build(t, "../..")
 	elsewhere := filepath.Join(t.TempDir(), "a copy")
@@ -49,7 +51,8 @@ func TestTheSameSourceMakesTheSameImage(t *testing.T) {
 	sbom := "relay-" + runtime.GOARCH + ".cdx.json"
 	require.Equal(t, read(t, here, sbom), read(t, there, sbom))
 
-	require.NoError(t, os.WriteFile(filepath.Join(elsewhere, "cmd/relay/more.go"), []byte("package main\n\nfunc init() { println() }\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(elsewhere, "cmd/relay/more.go"),
+		[]byte("package main\n\nfunc init() { println() }\n"), 0o600))
 	require.NotEqual(t, read(t, here, "digests.txt"), read(t, build(t, elsewhere), "digests.txt"))
 }
 

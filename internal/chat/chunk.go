@@ -20,8 +20,8 @@ const (
 type Chunk struct {
 	Type Type
 
-	// More promises another chunk, or the end, at once, so that whoever writes this one may let both share a write: see
-	// Streamer.
+	// More promises another chunk, or the end, at once, so that whoever writes this one may let both share a write:
+	// see Streamer.
 	More bool
 
 	// Text is never empty in a Content or Reasoning chunk. It is lent, as all else that a chunk points to.

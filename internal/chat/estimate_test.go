@@ -12,14 +12,17 @@ import (
 func TestEstimates(t *testing.T) {
 	r := chat.Request{
 		Messages: []chat.Message{
-			{Content: "twelve bytes"}, {Parts: []chat.Part{{Type: chat.PartText, Text: "four"}, {Type: chat.PartImage, ImageURL: "data:…"}}},
-			{ToolCalls: []chat.ToolCall{{ID: "not counted", Name: "f", Arguments: `{"x":"日本"}`}}, Reasoning: "12345678"},
+			{Content: "twelve bytes"},
+			{Parts: []chat.Part{{Type: chat.PartText, Text: "four"}, {Type: chat.PartImage, ImageURL: "data:…"}}},
+			{ToolCalls: []chat.ToolCall{{ID: "not counted", Name: "f", Arguments: `{"x":"日本"}`}},
+				Reasoning: "12345678"},
 		},
 		Tools: []chat.ToolSpec{{Name: "f", Description: "abc", Parameters: []byte(`{}{}`)}},
 	}
 	require.Equal(t, int64((12+4+1+8+8+1+3+4)/4+2+1000), r.EstimatePrompt())
 	for given, want := range map[chat.Number]int64{
-		"": 1000, "5": 5, "0": 1000, "007": 7, "999": 999, "1000": 1000, "200000": 1000, "1e9": 1000, "-5": 1000, "0.5": 1000,
+		"": 1000, "5": 5, "0": 1000, "007": 7, "999": 999, "1000": 1000, "200000": 1000, "1e9": 1000, "-5": 1000,
+		"0.5": 1000,
 	} {
 		require.Equal(t, want, (&chat.Request{MaxTokens: given}).EstimateAnswer(), given)
 	}

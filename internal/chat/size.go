@@ -6,7 +6,8 @@ import "unsafe"
 // times what they are on the wire.
 func (r *Request) Size() (memory, text int64) {
 	s := size{memory: int64(unsafe.Sizeof(*r))}
-	s.text(r.Model, string(r.Temperature), string(r.TopP), string(r.MaxTokens), string(r.Seed), r.User, r.ReasoningEffort,
+	s.text(r.Model, string(r.Temperature), string(r.TopP), string(r.MaxTokens), string(r.Seed), r.User,
+		r.ReasoningEffort,
 		r.MaxTokensName, string(r.ToolChoice.Mode), r.ToolChoice.Name)
 	s.bytes(r.ResponseFormat)
 	s.list(cap(r.Stop), unsafe.Sizeof(""))

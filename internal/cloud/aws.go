@@ -17,8 +17,8 @@ import (
 )
 
 // AWS signs requests to an address with what the default chain of Amazon's SDKs finds: the environment, shared files,
-// web identity (IRSA), a container's endpoint (ECS, EKS Pod Identity), or an instance's role. scope is region/service, as
-// in eu-west-1/bedrock; "" is read from the address of Bedrock. The error says that it can't be.
+// web identity (IRSA), a container's endpoint (ECS, EKS Pod Identity), or an instance's role. scope is region/service,
+// as in eu-west-1/bedrock; "" is read from the address of Bedrock. The error says that it can't be.
 func AWS(baseURL, scope string, tell Tell) (Credential, error) {
 	region, service, ok := strings.Cut(scope, "/")
 	if scope == "" {
@@ -81,7 +81,8 @@ func (s *sigV4) Authorize(ctx context.Context, r *http.Request, body []byte) err
 	signed := &http.Request{Method: r.Method, URL: r.URL, Host: r.Host, ContentLength: int64(len(body)),
 		Header: http.Header{"Content-Type": r.Header["Content-Type"]}}
 	sum := sha256.Sum256(body)
-	if err := s.signer.SignHTTP(ctx, c, signed, hex.EncodeToString(sum[:]), s.service, s.region, time.Now()); err != nil {
+	if err := s.signer.SignHTTP(ctx, c, signed, hex.EncodeToString(sum[:]), s.service, s.region,
+		time.Now()); err != nil {
 		return err
 	}
 	for _, name := range []string{"Authorization", "X-Amz-Date", "X-Amz-Security-Token"} {

@@ -34,7 +34,8 @@ func Azure(scope string, tell Tell) Credential {
 	}, tell)}
 }
 
-// azureCredential chooses one credential. The SDK's own chain would try all of them, and hide why the right one failed.
+// azureCredential chooses one credential. The SDK's own chain would try all of them, and hide why the right one
+// failed.
 func azureCredential() (c azcore.TokenCredential, name string, err error) {
 	switch {
 	case os.Getenv("AZURE_FEDERATED_TOKEN_FILE") != "":

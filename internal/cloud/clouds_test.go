@@ -122,7 +122,8 @@ var clouds = map[string]func(t *testing.T, tell Tell) (*server, Credential){
 	"google, a service account": func(t *testing.T, tell Tell) (*server, Credential) {
 		var n atomic.Int32
 		s := serve(t, func(w http.ResponseWriter, r *http.Request) {
-			if r.FormValue("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer" || r.FormValue("assertion") == "" {
+			if r.FormValue("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer" ||
+				r.FormValue("assertion") == "" {
 				w.WriteHeader(http.StatusBadRequest)
 				return
 			}
@@ -136,16 +137,19 @@ var clouds = map[string]func(t *testing.T, tell Tell) (*server, Credential){
 	"azure, a managed identity": func(t *testing.T, tell Tell) (*server, Credential) {
 		var n atomic.Int32
 		s := serve(t, func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get("X-Identity-Header") != "header" || r.URL.Query().Get("resource") != strings.TrimSuffix(azureScope, "/.default") {
+			if r.Header.Get("X-Identity-Header") != "header" ||
+				r.URL.Query().Get("resource") != strings.TrimSuffix(azureScope, "/.default") {
 				w.WriteHeader(http.StatusForbidden)
 				return
 			}
 			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, `{"access_token":"eyJ.%d","expires_on":"%d","resource":"r","token_type":"Bearer"}`, n.Add(1), time.Now().Add(time.Hour).Unix())
+			fmt.Fprintf(w, `{"access_token":"eyJ.%d","expires_on":"%d","resource":"r","token_type":"Bearer"}`,
+				n.Add(1), time.Now().Add(time.Hour).Unix())
 		})
 		t.Setenv("IDENTITY_ENDPOINT", s.URL)
 		t.Setenv("IDENTITY_HEADER", "header")
-		for _, name := range []string{"AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_ID"} {
+		for _, name := range []string{"AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_SECRET",
+			"AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_ID"} {
 			t.Setenv(name, "")
 		}
 		return s, Azure("", tell)
@@ -155,7 +159,8 @@ var clouds = map[string]func(t *testing.T, tell Tell) (*server, Credential){
 // noFiles hides what the machine has.
 func noFiles(t *testing.T) {
 	home := t.TempDir()
-	for name, value := range map[string]string{"HOME": home, "GOOGLE_APPLICATION_CREDENTIALS": "", "AWS_PROFILE": "", "AWS_ACCESS_KEY_ID": "",
+	for name, value := range map[string]string{"HOME": home, "GOOGLE_APPLICATION_CREDENTIALS": "", "AWS_PROFILE": "",
+		"AWS_ACCESS_KEY_ID":     "",
 		"AWS_SECRET_ACCESS_KEY": "", "AWS_SESSION_TOKEN": "", "AWS_WEB_IDENTITY_TOKEN_FILE": "", "AWS_ROLE_ARN": "",
 		"AWS_CONFIG_FILE": filepath.Join(home, "none"), "AWS_SHARED_CREDENTIALS_FILE": filepath.Join(home, "none")} {
 		t.Setenv(name, value)
@@ -168,15 +173,18 @@ func serviceAccount(t *testing.T, tokenURL string) string {
 	require.NoError(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	require.NoError(t, err)
-	raw, err := json.Marshal(map[string]string{"type": "service_account", "client_email": "relay@p.iam.gserviceaccount.com", "private_key_id": "k",
-		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), "token_uri": tokenURL, "project_id": "p"})
+	raw, err := json.Marshal(map[string]string{"type": "service_account",
+		"client_email": "relay@p.iam.gserviceaccount.com", "private_key_id": "k",
+		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), "token_uri": tokenURL,
+		"project_id": "p"})
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "account.json")
 	require.NoError(t, os.WriteFile(path, raw, 0o600))
 	return path
 }
 
-const bedrockAddress = "https://bedrock-runtime.eu-west-1.amazonaws.com/model/eu.anthropic.claude-v1%3A0/converse-stream"
+const bedrockAddress = "https://bedrock-runtime.eu-west-1.amazonaws.com/model/eu.anthropic.claude-v1%3A0/" +
+	"converse-stream"
 
 func TestEachCloudsCredentials(t *testing.T) {
 	for name, begin := range clouds {
@@ -186,7 +194,8 @@ func TestEachCloudsCredentials(t *testing.T) {
 			t.Cleanup(c.Close)
 			first := <-told
 			require.NoError(t, first.err)
-			require.InDelta(t, time.Hour.Seconds(), time.Until(first.expires).Seconds(), 400) // Amazon's SDK takes five minutes off
+			// Amazon's SDK takes five minutes off
+			require.InDelta(t, time.Hour.Seconds(), time.Until(first.expires).Seconds(), 400)
 			cloud, _, _ := strings.Cut(name, ",")
 			require.True(t, strings.HasPrefix(first.name, cloud+" "), "%q names the credential", first.name)
 
@@ -194,7 +203,8 @@ func TestEachCloudsCredentials(t *testing.T) {
 			for range 3 {
 				h, err := ask(t, c, bedrockAddress)
 				require.NoError(t, err)
-				require.Regexp(t, `^(Bearer (ya29|eyJ)\.1|AWS4-HMAC-SHA256 Credential=AKID1/.*)$`, h.Get("Authorization"))
+				require.Regexp(t, `^(Bearer (ya29|eyJ)\.1|AWS4-HMAC-SHA256 Credential=AKID1/.*)$`,
+					h.Get("Authorization"))
 			}
 		})
 	}
@@ -244,7 +254,9 @@ func TestTheSignatureIsTheSDKs(t *testing.T) {
 	h, err := ask(t, c, bedrockAddress)
 	require.NoError(t, err)
 	require.Equal(t, "session", h.Get("X-Amz-Security-Token"))
-	m := regexp.MustCompile(`Credential=AKID1/\d{8}/eu-west-1/bedrock/aws4_request, SignedHeaders=content-length;content-type;host;x-amz-date;x-amz-security-token, Signature=`)
+	m := regexp.MustCompile(
+		`Credential=AKID1/\d{8}/eu-west-1/bedrock/aws4_request, ` +
+			`SignedHeaders=content-length;content-type;host;x-amz-date;x-amz-security-token, Signature=`)
 	require.Regexp(t, m, h.Get("Authorization"))
 
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, bedrockAddress, bytes.NewReader([]byte(body)))
@@ -254,20 +266,22 @@ func TestTheSignatureIsTheSDKs(t *testing.T) {
 	require.NoError(t, err)
 	sum := sha256.Sum256([]byte(body))
 	creds := aws.Credentials{AccessKeyID: "AKID1", SecretAccessKey: "secret", SessionToken: "session"}
-	require.NoError(t, v4.NewSigner().SignHTTP(t.Context(), creds, r, hex.EncodeToString(sum[:]), "bedrock", "eu-west-1", at))
+	require.NoError(t, v4.NewSigner().SignHTTP(t.Context(), creds, r, hex.EncodeToString(sum[:]), "bedrock",
+		"eu-west-1", at))
 	require.Equal(t, r.Header.Get("Authorization"), h.Get("Authorization"))
 }
 
 func TestAWSScopes(t *testing.T) {
 	for address, want := range map[string]string{
-		"https://bedrock-runtime.eu-west-1.amazonaws.com":                   "eu-west-1 bedrock",
-		"https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com":          "us-gov-west-1 bedrock",
-		"https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1":         "us-east-1 bedrock",
-		"https://vpce-1.bedrock-runtime.eu-west-1.vpce.amazonaws.com":       "eu-west-1 bedrock",
-		"https://bedrock-mantle.us-east-1.api.aws/anthropic":                "us-east-1 bedrock-mantle",
-		"https://gateway.example/bedrock-runtime.eu-west-1.amazonaws.com":   "",
-		"https://notbedrock-runtime.eu-west-1.amazonaws.com":                "",
-		"https://bedrock-runtime.eu-west-1.amazonaws.com.attacker.example/": "eu-west-1 bedrock", // an address is the operator's own
+		"https://bedrock-runtime.eu-west-1.amazonaws.com":                 "eu-west-1 bedrock",
+		"https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com":        "us-gov-west-1 bedrock",
+		"https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1":       "us-east-1 bedrock",
+		"https://vpce-1.bedrock-runtime.eu-west-1.vpce.amazonaws.com":     "eu-west-1 bedrock",
+		"https://bedrock-mantle.us-east-1.api.aws/anthropic":              "us-east-1 bedrock-mantle",
+		"https://gateway.example/bedrock-runtime.eu-west-1.amazonaws.com": "",
+		"https://notbedrock-runtime.eu-west-1.amazonaws.com":              "",
+		// an address is the operator's own
+		"https://bedrock-runtime.eu-west-1.amazonaws.com.attacker.example/": "eu-west-1 bedrock",
 		"http://127.0.0.1:8080": "",
 	} {
 		region, service, _ := awsScope(address)

@@ -18,8 +18,8 @@ import (
 // googleScope is what tokens are for, unless the operator says otherwise. External accounts fail without one.
 const googleScope = "https://www.googleapis.com/auth/cloud-platform"
 
-// Google shows tokens of Google's application default credentials: a file that GOOGLE_APPLICATION_CREDENTIALS or gcloud
-// names (a service account, workload identity federation), or the metadata server's. scope may be empty.
+// Google shows tokens of Google's application default credentials: a file that GOOGLE_APPLICATION_CREDENTIALS or
+// gcloud names (a service account, workload identity federation), or the metadata server's. scope may be empty.
 func Google(scope string, tell Tell) Credential {
 	if scope == "" {
 		scope = googleScope

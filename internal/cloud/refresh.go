@@ -20,15 +20,17 @@ type Credential interface {
 	Close()
 }
 
-// Tell is told of each attempt to fetch a credential: its name, when it expires, and why there is none (nil: there is).
+// Tell is told of each attempt to fetch a credential: its name, when it expires, and why there is none (nil: there
+// is).
 type Tell func(name string, expires time.Time, err error)
 
 const (
 	firstWait = 100 * time.Millisecond // of a request, for a credential that is being fetched
 
 	fetchTimeout = 10 * time.Second
-	earliness    = 5 * time.Minute // before a credential expires the next one is fetched; less if it lives for less than 20
-	unexpiring   = 5 * time.Minute // what does not expire may be replaced all the same
+	// before a credential expires the next one is fetched; less if it lives for less than 20
+	earliness  = 5 * time.Minute
+	unexpiring = 5 * time.Minute // what does not expire may be replaced all the same
 
 	firstBackoff = time.Second
 	maxBackoff   = 30 * time.Second

@@ -154,7 +154,8 @@ func TestAnIssuerThatFailsIsAskedAgainWhileTheTokenIsGood(t *testing.T) {
 }
 
 func TestNoRequestWaitsForATokenThatDoesNotCome(t *testing.T) {
-	for name, fetch := range map[string]func(context.Context) (fetched[string], error){"failing": failing, "hanging": hanging} {
+	for name, fetch := range map[string]func(context.Context) (fetched[string], error){"failing": failing,
+		"hanging": hanging} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				i := issuer{next: fetch}

@@ -169,8 +169,8 @@ func (e *aguiEncoder) finish(dst []byte, c chat.Chunk) []byte {
 		dst = e.end(appendString(dst, c.Done.State))
 	}
 	dst = appendAGUIUsage(e.appendRun(e.event(dst, c.Seq, `RUN_FINISHED"`)), c.Done)
-	// The protocol has no reason for the end. TanStack's client looks here for it, and runs tools by it; HttpAgent warns
-	// of members that the protocol doesn't know, but not of what is in metadata.
+	// The protocol has no reason for the end. TanStack's client looks here for it, and runs tools by it; HttpAgent
+	// warns of members that the protocol doesn't know, but not of what is in metadata.
 	dst = append(dst, `,"metadata":{"tanstack":{"finishReason":`...)
 	return e.end(append(appendString(dst, string(chatFinish(c.Done.FinishReason))), `}}`...))
 }

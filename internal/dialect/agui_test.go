@@ -27,9 +27,11 @@ func TestAnAnswerIsARunWithOneMessage(t *testing.T) {
 		`{"type":"REASONING_START","messageId":"m1-reasoning-1"}`,
 		`{"type":"REASONING_MESSAGE_START","messageId":"m1-reasoning-1","role":"reasoning"}`,
 		`{"type":"REASONING_MESSAGE_CONTENT","messageId":"m1-reasoning-1","delta":"hm"}`,
-		`{"type":"REASONING_MESSAGE_END","messageId":"m1-reasoning-1"}`, `{"type":"REASONING_END","messageId":"m1-reasoning-1"}`,
+		`{"type":"REASONING_MESSAGE_END","messageId":"m1-reasoning-1"}`,
+		`{"type":"REASONING_END","messageId":"m1-reasoning-1"}`,
 		`{"type":"TEXT_MESSAGE_START","messageId":"m1","role":"assistant"}`,
-		`{"type":"TEXT_MESSAGE_CONTENT","messageId":"m1","delta":"Hel"}`, `{"type":"TEXT_MESSAGE_CONTENT","messageId":"m1","delta":"lo"}`,
+		`{"type":"TEXT_MESSAGE_CONTENT","messageId":"m1","delta":"Hel"}`,
+		`{"type":"TEXT_MESSAGE_CONTENT","messageId":"m1","delta":"lo"}`,
 		messageEnd,
 		`{"type":"TOOL_CALL_START","toolCallId":"1","toolCallName":"f","parentMessageId":"m1"}`,
 		`{"type":"TOOL_CALL_ARGS","toolCallId":"1","delta":"{\"a\":1}"}`, `{"type":"TOOL_CALL_END","toolCallId":"1"}`,
@@ -39,7 +41,8 @@ func TestAnAnswerIsARunWithOneMessage(t *testing.T) {
 		`{"type":"CUSTOM","name":"tool-input-available","value":{"toolCallId":"2","toolName":"g","input":{}}}`,
 		`{"type":"REASONING_ENCRYPTED_VALUE","subtype":"message","entityId":"m1","encryptedValue":"1.abc"}`,
 		`{"type":"RUN_FINISHED","threadId":"t1","runId":"r1","usage":[{"model":"m-2026","inputTokens":30,`+
-			`"outputTokens":4,"totalTokens":34,"cachedInputTokens":20,"reasoningTokens":1}],"metadata":{"tanstack":{"finishReason":"tool_calls"}}}`,
+			`"outputTokens":4,"totalTokens":34,"cachedInputTokens":20,"reasoningTokens":1}],`+
+			`"metadata":{"tanstack":{"finishReason":"tool_calls"}}}`,
 	), frames(aguiEncoder(dialect.Response{}), answerWithAll("1.abc")))
 
 	stopped := chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStopped, State: "1.abc"}}
@@ -51,7 +54,8 @@ func TestAnAnswerIsARunWithOneMessage(t *testing.T) {
 func TestARunThatFails(t *testing.T) {
 	failure := &chat.Error{Code: chat.UpstreamError, Message: `it "broke"`, Err: errors.New("secret")}
 	e := aguiEncoder(dialect.Response{Head: chat.Head{ID: "s1"}})
-	require.Equal(t, `data: {"type":"RUN_ERROR","message":"it \"broke\"","code":"upstream_error"}`+"\n\n", string(e.Fail(nil, failure, 0)))
+	require.Equal(t, `data: {"type":"RUN_ERROR","message":"it \"broke\"","code":"upstream_error"}`+"\n\n",
+		string(e.Fail(nil, failure, 0)))
 	require.True(t, strings.HasPrefix(string(e.Fail(nil, failure, 7)), "id: s1.7\ndata: "))
 	require.Equal(t, ": hb\n", string(e.Ping(nil)))
 	require.Empty(t, e.Reconnect(nil, time.Second), "cut")
@@ -68,14 +72,16 @@ func TestARunGoesOnFromEachPosition(t *testing.T) {
 	require.True(t, strings.HasPrefix(whole[0], "id: s1.0\ndata: "), "the id comes first")
 	for n := range len(all) {
 		before := len(frames(aguiEncoder(dialect.Response{Head: head}), all[:n])) - 1
-		require.Contains(t, whole[before-1], "id: s1."+strconv.Itoa(n)+"\n", "the last frame of a chunk has its position")
+		require.Contains(t, whole[before-1], "id: s1."+strconv.Itoa(n)+"\n",
+			"the last frame of a chunk has its position")
 		rest := frames(aguiEncoder(dialect.Response{Head: head, Resumed: true, After: uint64(n)}), all)
 		require.Equal(t, whole[before:], rest)
 	}
 }
 
 func TestARunOfAnotherDialectHasIDsOfItsOwn(t *testing.T) {
-	e := agui.Encoder(dialect.Response{Head: chat.Head{ID: strings.Repeat("0a", 16), Dialect: "ui-messages", Note: "a\nb\nc"}})
+	e := agui.Encoder(dialect.Response{Head: chat.Head{ID: strings.Repeat("0a", 16), Dialect: "ui-messages",
+		Note: "a\nb\nc"}})
 	require.Contains(t, string(e.Start(nil)), `"threadId":"thread-0a0a0a0a0a0a0a0a","runId":"run-0a0a0a0a0a0a0a0a"`)
 }
 
@@ -91,7 +97,8 @@ func TestAGUITextDoesNotAllocate(t *testing.T) {
 // aguiOf decodes a request with messages and other members.
 func aguiOf(t *testing.T, messages, members string) *dialect.Ask {
 	t.Helper()
-	n, err := agui.Decode([]byte(`{"threadId":"t1","runId":"r1","state":{},"context":[],"messages":[` + messages + `]` + members + `}`))
+	n, err := agui.Decode([]byte(`{"threadId":"t1","runId":"r1","state":{},"context":[],"messages":[` + messages +
+		`]` + members + `}`))
 	require.NoError(t, err)
 	return n
 }
@@ -128,25 +135,28 @@ func TestAGUIMessages(t *testing.T) {
 	require.Equal(t, []chat.Message{
 		{Role: chat.RoleSystem, Content: "be nice"},
 		{Role: chat.RoleUser, Parts: []chat.Part{{Type: chat.PartText, Text: "see"}, image, link, image, link}},
-		{Role: chat.RoleAssistant, Content: "ok", State: "1.abc", ToolCalls: []chat.ToolCall{{ID: "c1", Name: "f", Arguments: "{}"}}},
+		{Role: chat.RoleAssistant, Content: "ok", State: "1.abc",
+			ToolCalls: []chat.ToolCall{{ID: "c1", Name: "f", Arguments: "{}"}}},
 		{Role: chat.RoleTool, ToolCallID: "c1", Content: "5"},
 	}, n.Messages, "calls that have no result are left out, and what is for the user alone")
 }
 
 func TestAGUIRequestsThatAreRefused(t *testing.T) {
 	for message, want := range map[string]string{
-		`{"role":"user","content":5}`:    "messages[0].content: want a string or an array of parts, got a number",
-		`{"role":"assistant"}`:           "messages: at least one message with text is required",
-		`{"role":"robot","content":"x"}`: `messages[0].role: unknown role "robot"; want user, assistant, system, developer or tool`,
-		`{"content":"x"}`:                "messages[0].role: is required",
-		`{"role":"tool","content":"x"}`:  "messages[0].toolCallId: is required in a tool message",
+		`{"role":"user","content":5}`: "messages[0].content: want a string or an array of parts, got a number",
+		`{"role":"assistant"}`:        "messages: at least one message with text is required",
+		`{"role":"robot","content":"x"}`: `messages[0].role: unknown role "robot"; want user, assistant, system, ` +
+			`developer or tool`,
+		`{"content":"x"}`:               "messages[0].role: is required",
+		`{"role":"tool","content":"x"}`: "messages[0].toolCallId: is required in a tool message",
 		`{"role":"user","content":"x","toolCalls":[{"id":"1","function":{"name":"f"}}]}`:    "messages[0].toolCalls: only an assistant message has tool calls",
 		`{"role":"user","content":[{"type":"audio"}]}`:                                      `messages[0].content[0].type: unknown part type "audio"; want text or image`,
 		`{"role":"user","content":[{"type":"binary","mimeType":"audio/wav"}]}`:              `messages[0].content[0].mimeType: want an image, got "audio/wav"`,
 		`{"role":"user","content":[{"type":"image","source":{"type":"file","value":"x"}}]}`: `messages[0].content[0].source.type: want data or url, got "file"`,
 		`{"role":"user","content":[{"type":"image"}]}`:                                      "messages[0].content[0].source: want an image's url, or its data with a mimeType",
-		`{"role":"user","content":"x"}],"runId":"a\nb","tools":[`:                           "runId: want at most 200 printable bytes",
-		`{"role":"user","content":"x"}],"tools":[{"name":"","parameters":{}}`:               "tools[0].name: is required",
+		`{"role":"user","content":"x"}],"runId":"a\nb","tools":[`: "runId: want at most " +
+			"200 printable bytes",
+		`{"role":"user","content":"x"}],"tools":[{"name":"","parameters":{}}`: "tools[0].name: is required",
 	} {
 		_, err := agui.Decode([]byte(`{"messages":[` + message + `]}`))
 		require.Error(t, err, message)
@@ -156,8 +166,10 @@ func TestAGUIRequestsThatAreRefused(t *testing.T) {
 }
 
 func FuzzDecodeAGUI(f *testing.F) {
-	f.Add(`{"threadId":"t","messages":[` + aguiHi + `],"tools":[{"name":"f","parameters":{}}],"forwardedProps":{"seed":1}}`)
-	f.Add(`{"messages":[{"role":"assistant","toolCalls":[{"id":"1","function":{"name":"f"}}]},{"role":"tool","toolCallId":"1","content":[]}]}`)
+	f.Add(`{"threadId":"t","messages":[` + aguiHi +
+		`],"tools":[{"name":"f","parameters":{}}],"forwardedProps":{"seed":1}}`)
+	f.Add(`{"messages":[{"role":"assistant","toolCalls":[{"id":"1","function":{"name":"f"}}]},{"role":"tool",` +
+		`"toolCallId":"1","content":[]}]}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		n, err := agui.Decode([]byte(body))
 		if err != nil {

@@ -151,7 +151,8 @@ func (ChatCompletions) AppendRefusal(dst []byte, e *chat.Error, _ string) []byte
 	return appendOpenAIError(dst, e)
 }
 
-// appendOpenAIError appends a body or frame of an error. There must be nothing else at the top: some clients fail at a null there.
+// appendOpenAIError appends a body or frame of an error. There must be nothing else at the top: some clients fail at a
+// null there.
 func appendOpenAIError(dst []byte, e *chat.Error) []byte {
 	return append(appendOpenAIErrorObject(append(dst, `{"error":`...), e), '}')
 }

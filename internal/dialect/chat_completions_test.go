@@ -16,7 +16,8 @@ import (
 var completions dialect.ChatCompletions
 
 // completionsHead is that of a stream, whose id and time a test can know.
-var completionsHead = chat.Head{ID: "s1", Model: "m", Created: time.Unix(1_800_000_000, 0), Dialect: "chat-completions"}
+var completionsHead = chat.Head{ID: "s1", Model: "m", Created: time.Unix(1_800_000_000, 0),
+	Dialect: "chat-completions"}
 
 const completionFrame = `data: {"id":"chatcmpl-s1","object":"chat.completion.chunk","created":1800000000,"model":"m",`
 
@@ -146,7 +147,8 @@ func TestAnAccountWithoutCreditIsNamedAsClientsKnowIt(t *testing.T) {
 	const want = `"message":"m","type":"invalid_request_error","param":null,"code":"insufficient_quota"`
 	require.Equal(t, `{"error":{`+want+`}}`, string(completions.AppendRefusal(nil, e, "r1")))
 	failed := string(responses.Encoder(dialect.Response{Head: completionsHead}).Fail(nil, e, 0))
-	require.Equal(t, 3, strings.Count(failed, `"code":"insufficient_quota"`), "in the response, in the event and in its object")
+	require.Equal(t, 3, strings.Count(failed, `"code":"insufficient_quota"`),
+		"in the response, in the event and in its object")
 }
 
 func TestChatCompletionTextDoesNotAllocate(t *testing.T) {
@@ -176,7 +178,8 @@ func TestChatCompletionRequestsAreNativeOnesButForDefaults(t *testing.T) {
 	require.Equal(t, []chat.Field{{Name: "metadata", Value: []byte(`{"a":"b"}`)}}, n.Extra)
 
 	require.True(t, completionsOf(t, `"stream":true`).Stream)
-	require.Equal(t, "usage", completionsOf(t, `"stream_options":{"include_usage":true,"include_obfuscation":false}`).Note)
+	require.Equal(t, "usage", completionsOf(t,
+		`"stream_options":{"include_usage":true,"include_obfuscation":false}`).Note)
 	require.Empty(t, completionsOf(t, `"stream_options":{"include_usage":false}`).Note)
 	n = completionsOf(t, `"n":1,"logprobs":false,"modalities":["text"],"functions":null,"function_call":null`)
 	require.Empty(t, n.Extra)
@@ -218,7 +221,8 @@ func TestWhatChatCompletionsCannotTellIsRefused(t *testing.T) {
 		require.ErrorContains(t, err, want, members)
 		require.Equal(t, chat.InvalidRequest, chat.AsError(err).Code)
 	}
-	for _, part := range []string{`{"type":"file","file":{"file_id":"x"}}`, `{"type":"input_audio","input_audio":{}}`} {
+	for _, part := range []string{`{"type":"file","file":{"file_id":"x"}}`,
+		`{"type":"input_audio","input_audio":{}}`} {
 		_, err := completions.Decode([]byte(`{"messages":[{"role":"user","content":[` + part + `]}]}`))
 		require.ErrorContains(t, err, "messages[0].content[0].type: unknown part type")
 	}
@@ -248,7 +252,8 @@ func TestAStateComesBackInReasoningDetails(t *testing.T) {
 }
 
 func FuzzDecodeChatCompletions(f *testing.F) {
-	f.Add(hi(`"stream_options":{"include_usage":true},"max_completion_tokens":1,"max_tokens":2,"n":1,"tool_choice":{}`))
+	f.Add(hi(`"stream_options":{"include_usage":true},"max_completion_tokens":1,"max_tokens":2,"n":1,` +
+		`"tool_choice":{}`))
 	f.Add(`{"messages":[{"role":"developer","content":[{"type":"text","text":"x"}]},` +
 		`{"role":"assistant","content":"","reasoning_details":[{"format":"websopy-v1","data":"1.a"},{}]}]}`)
 	f.Fuzz(func(t *testing.T, body string) {

@@ -53,16 +53,16 @@ type Response struct {
 	Get bool // the request was a GET, perhaps of a browser's EventSource
 }
 
-// has tells whether the client has a position already. Its encoder goes through the chunk all the same, for the sake of
-// what follows from it, and appends nothing.
+// has tells whether the client has a position already. Its encoder goes through the chunk all the same, for the sake
+// of what follows from it, and appends nothing.
 func (r *Response) has(seq uint64) bool { return seq > 0 && seq <= r.After }
 
-// heartbeat says to clients of providers' APIs that the stream lives: a comment, which all of them pass over. It is one
-// line, because a blank one after it would be an event without data to some.
+// heartbeat says to clients of providers' APIs that the stream lives: a comment, which all of them pass over. It is
+// one line, because a blank one after it would be an event without data to some.
 const heartbeat = ": hb\n"
 
-// hasFrames tells whether chunks of a type are shown to clients of providers' APIs: not those of a type that nobody has
-// taught here, as may come from a newer replica or from a decoder that learnt it first.
+// hasFrames tells whether chunks of a type are shown to clients of providers' APIs: not those of a type that nobody
+// has taught here, as may come from a newer replica or from a decoder that learnt it first.
 func hasFrames(t chat.Type) bool {
 	return t == chat.Content || t == chat.Reasoning || t == chat.Tool || t == chat.Done
 }

@@ -47,7 +47,8 @@ func (Messages) AppendAnswer(dst []byte, a *Answer) []byte {
 		separate()
 		dst = append(appendString(append(dst, `{"type":"redacted_thinking","data":`...), a.done.State), '}')
 	}
-	dst = append(append(append(dst, `],"stop_reason":"`...), stopReason(a.done.FinishReason)...), `","stop_sequence":null,`...)
+	dst = append(append(append(dst, `],"stop_reason":"`...), stopReason(a.done.FinishReason)...),
+		`","stop_sequence":null,`...)
 	return append(appendMessagesUsage(dst, a.done.Usage), '}')
 }
 
@@ -58,7 +59,8 @@ func (Messages) AppendRefusal(dst []byte, e *chat.Error, requestID string) []byt
 
 // appendMessage begins a message, up to its content.
 func appendMessage(dst []byte, h *chat.Head) []byte {
-	dst = append(append(append(dst, `{"id":"msg_`...), idOf(h)...), `","type":"message","role":"assistant","model":`...)
+	dst = append(append(append(dst, `{"id":"msg_`...), idOf(h)...),
+		`","type":"message","role":"assistant","model":`...)
 	return append(appendString(dst, h.Model), ',')
 }
 
@@ -68,9 +70,9 @@ func appendToolUse(dst []byte, t *chat.ToolCall) []byte {
 	return append(appendString(append(dst, `,"name":`...), t.Name), `,"input":`...)
 }
 
-// appendInput appends the arguments of a call, which are an object here. What a model wrote that is none, as when a limit
-// cut it off, is in one that no tool takes for its arguments, by the name that Anthropic's guide gives it. The model reads
-// it in the next turn.
+// appendInput appends the arguments of a call, which are an object here. What a model wrote that is none, as when a
+// limit cut it off, is in one that no tool takes for its arguments, by the name that Anthropic's guide gives it. The
+// model reads it in the next turn.
 func appendInput(dst []byte, t *chat.ToolCall) []byte {
 	switch input, ok := compact(t.Arguments); {
 	case ok && input[0] == '{':
@@ -199,7 +201,8 @@ func appendMessagesUsage(dst []byte, u *chat.Usage) []byte {
 		u = &chat.Usage{}
 	}
 	dst = strconv.AppendInt(append(dst, `"usage":{"input_tokens":`...), max(0, u.PromptTokens-u.CachedTokens), 10)
-	dst = strconv.AppendInt(append(dst, `,"cache_creation_input_tokens":0,"cache_read_input_tokens":`...), u.CachedTokens, 10)
+	dst = strconv.AppendInt(append(dst, `,"cache_creation_input_tokens":0,"cache_read_input_tokens":`...),
+		u.CachedTokens, 10)
 	dst = strconv.AppendInt(append(dst, `,"output_tokens":`...), u.CompletionTokens, 10)
 	if n := u.ReasoningTokens; n > 0 {
 		dst = strconv.AppendInt(append(dst, `,"output_tokens_details":{"thinking_tokens":`...), n, 10)

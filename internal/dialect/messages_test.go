@@ -17,7 +17,8 @@ const (
 	messageHead  = `{"id":"msg_s1","type":"message","role":"assistant","model":"m","content":[`
 	messageUsage = `"usage":{"input_tokens":10,"cache_creation_input_tokens":0,"cache_read_input_tokens":20,` +
 		`"output_tokens":4,"output_tokens_details":{"thinking_tokens":1}}`
-	noUsage = `"usage":{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":0}`
+	noUsage = `"usage":{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,` +
+		`"output_tokens":0}`
 )
 
 func TestAMessageIsStreamed(t *testing.T) {
@@ -69,11 +70,14 @@ func TestAWholeMessage(t *testing.T) {
 		whole(answerWithAll("1.abc")...))
 	broken := chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "1", Name: "f", Arguments: `{"a`}}
 	for reason, want := range map[chat.FinishReason]string{
-		chat.FinishStop: "end_turn", chat.FinishStopped: "end_turn", chat.FinishLength: "max_tokens", chat.FinishContentFilter: "refusal",
+		chat.FinishStop: "end_turn", chat.FinishStopped: "end_turn", chat.FinishLength: "max_tokens",
+		chat.FinishContentFilter: "refusal",
 	} {
 		end := chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: reason}}
-		require.Equal(t, messageHead+`{"type":"tool_use","id":"1","name":"f","input":{"INVALID_JSON":"{\"a"}}],"stop_reason":"`+want+
-			`","stop_sequence":null,`+noUsage+`}`, whole(broken, end), "and the arguments that a limit cut off are no object")
+		require.Equal(t, messageHead+`{"type":"tool_use","id":"1","name":"f","input":{"INVALID_JSON":"{\"a"}}],`+
+			`"stop_reason":"`+want+
+			`","stop_sequence":null,`+noUsage+`}`, whole(broken, end),
+			"and the arguments that a limit cut off are no object")
 	}
 }
 
@@ -101,10 +105,12 @@ func TestTypesOfErrorsAreAnthropics(t *testing.T) {
 		"request_too_large": {Code: chat.BodyTooLarge}, "api_error": {Code: chat.UpstreamAuth},
 		"billing_error": {Code: chat.UpstreamAuth, NoCredit: true},
 	} {
-		require.JSONEq(t, `{"type":"error","error":{"type":"`+want+`","message":"","code":"`+string(e.Code)+`"},"request_id":"r1"}`,
+		require.JSONEq(t, `{"type":"error","error":{"type":"`+want+`","message":"","code":"`+string(e.Code)+
+			`"},"request_id":"r1"}`,
 			string(messages.AppendRefusal(nil, e, "r1")))
 	}
-	require.Contains(t, string(messages.AppendRefusal(nil, &chat.Error{Code: chat.IdempotencyMismatch}, "")), "invalid_request_error")
+	require.Contains(t, string(messages.AppendRefusal(nil, &chat.Error{Code: chat.IdempotencyMismatch}, "")),
+		"invalid_request_error")
 }
 
 func TestMessageTextDoesNotAllocate(t *testing.T) {
@@ -118,7 +124,8 @@ func TestMessageTextDoesNotAllocate(t *testing.T) {
 
 func TestAMessagesRequest(t *testing.T) {
 	const mark = `{"type":"ephemeral"}`
-	n, err := messages.Decode([]byte(`{"model":"claude","max_tokens":9,"stream":true,"temperature":1,"stop_sequences":["a"],
+	n, err := messages.Decode(
+		[]byte(`{"model":"claude","max_tokens":9,"stream":true,"temperature":1,"stop_sequences":["a"],
 		"metadata":{"user_id":"u"},"thinking":{"type":"adaptive"},"output_config":{"effort":"high","format":{"type":"json_schema","schema":{"a":1}}},
 		"context_management":{"edits":[]},"system":[{"type":"text","text":"be"},{"type":"text","text":"kind","cache_control":` + mark + `}],
 		"tools":[{"name":"f","description":"d","input_schema":{"type":"object"},"cache_control":` + mark + `,"defer_loading":true},
@@ -136,18 +143,23 @@ func TestAMessagesRequest(t *testing.T) {
 	marked := []byte(mark)
 	require.Equal(t, &dialect.Ask{Stream: true, Request: chat.Request{
 		Model: "claude", MaxTokens: "9", Temperature: "1", Stop: []string{"a"}, User: "u", ReasoningEffort: "high",
-		ResponseFormat: []byte(`{"type":"json_schema","json_schema":{"name":"answer","strict":true,"schema":{"a":1}}}`),
-		Tools:          []chat.ToolSpec{{Name: "f", Description: "d", Parameters: []byte(`{"type":"object"}`), CacheControl: marked}},
-		ToolChoice:     chat.ToolChoice{Mode: chat.ChooseRequired},
-		Extra:          []chat.Field{{Name: "parallel_tool_calls", Value: []byte("false")}},
+		ResponseFormat: []byte(`{"type":"json_schema","json_schema":{"name":"answer","strict":true,` +
+			`"schema":{"a":1}}}`),
+		Tools: []chat.ToolSpec{{Name: "f", Description: "d", Parameters: []byte(`{"type":"object"}`),
+			CacheControl: marked}},
+		ToolChoice: chat.ToolChoice{Mode: chat.ChooseRequired},
+		Extra:      []chat.Field{{Name: "parallel_tool_calls", Value: []byte("false")}},
 		Messages: []chat.Message{
-			{Role: chat.RoleSystem, Parts: []chat.Part{{Type: chat.PartText, Text: "be"}, {Type: chat.PartText, Text: "kind", CacheControl: marked}}},
+			{Role: chat.RoleSystem, Parts: []chat.Part{{Type: chat.PartText, Text: "be"},
+				{Type: chat.PartText, Text: "kind", CacheControl: marked}}},
 			{Role: chat.RoleUser, Content: "q"},
-			{Role: chat.RoleAssistant, Content: "a", State: "1.abc", Reasoning: "hm", ReasoningName: "reasoning_content",
-				ToolCalls: []chat.ToolCall{{ID: "1", Name: "f", Arguments: `{"x": 1}`}}},
+			{Role: chat.RoleAssistant, Content: "a", State: "1.abc", Reasoning: "hm",
+				ReasoningName: "reasoning_content",
+				ToolCalls:     []chat.ToolCall{{ID: "1", Name: "f", Arguments: `{"x": 1}`}}},
 			{Role: chat.RoleTool, ToolCallID: "1", Content: "r"},
 			{Role: chat.RoleUser, Parts: []chat.Part{
-				{Type: chat.PartText, Text: "and", CacheControl: marked}, {Type: chat.PartImage, ImageURL: "data:image/png;base64,AA=="},
+				{Type: chat.PartText, Text: "and", CacheControl: marked},
+				{Type: chat.PartImage, ImageURL: "data:image/png;base64,AA=="},
 			}},
 			{Role: chat.RoleSystem, Content: "now"},
 		},
@@ -188,9 +200,12 @@ func TestWhatMessagesCannotDoIsRefused(t *testing.T) {
 }
 
 func FuzzDecodeMessages(f *testing.F) {
-	f.Add(`{"system":"x","messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"r"},{"type":"text","text":"x"}]},` +
-		`{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{}},{"type":"redacted_thinking","data":"1.a"}]}]}`)
-	f.Add(`{"messages":[{"role":"user","content":"x"}],"tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"tool","name":"f"}}`)
+	f.Add(`{"system":"x","messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"1",` +
+		`"content":"r"},{"type":"text","text":"x"}]},` +
+		`{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{}},` +
+		`{"type":"redacted_thinking","data":"1.a"}]}]}`)
+	f.Add(`{"messages":[{"role":"user","content":"x"}],"tools":[{"name":"f","input_schema":{}}],` +
+		`"tool_choice":{"type":"tool","name":"f"}}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		n, err := messages.Decode([]byte(body))
 		if err != nil {

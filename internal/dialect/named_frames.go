@@ -2,8 +2,8 @@ package dialect
 
 import "github.com/websopy/relay/internal/sse"
 
-// namedFrames are the frames of responses whose events have a name, which is the type in their data as well, as those of
-// OpenAI's Responses and Anthropic's Messages. A chunk makes several, and the last one tells its position.
+// namedFrames are the frames of responses whose events have a name, which is the type in their data as well, as those
+// of OpenAI's Responses and Anthropic's Messages. A chunk makes several, and the last one tells its position.
 type namedFrames struct {
 	Response
 	framed bool // a frame of this chunk is not ended yet

@@ -23,18 +23,24 @@ func TestChunksLookAsTheContractSays(t *testing.T) {
 		chunk chat.Chunk
 		want  string
 	}{
-		"content":   {chat.Chunk{Type: chat.Content, Text: []byte("你好 \"x\"\n")}, `{"type":"content","content":"你好 \"x\"\n"}`},
+		"content": {chat.Chunk{Type: chat.Content, Text: []byte("你好 \"x\"\n")},
+			`{"type":"content","content":"你好 \"x\"\n"}`},
 		"reasoning": {chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")}, `{"type":"reasoning","content":"hm"}`},
-		"a tool call": {chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "call_1", Name: "weather", Arguments: `{"city":"Paris"}`}},
+		"a tool call": {chat.Chunk{Type: chat.Tool,
+			Tool: &chat.ToolCall{ID: "call_1", Name: "weather", Arguments: `{"city":"Paris"}`}},
 			`{"type":"tool_call","tool":{"id":"call_1","name":"weather","arguments":"{\"city\":\"Paris\"}"}}`},
-		"done": {chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Model: "m", Usage: &chat.Usage{PromptTokens: 1, CompletionTokens: 2}}},
+		"done": {chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Model: "m",
+			Usage: &chat.Usage{PromptTokens: 1, CompletionTokens: 2}}},
 			`{"type":"done","finishReason":"stop","model":"m","usage":{"promptTokens":1,"completionTokens":2}}`},
-		"done with parts of the usage": {chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop,
-			Usage: &chat.Usage{PromptTokens: 9, CompletionTokens: 8, CachedTokens: 7, ReasoningTokens: 6}}},
-			`{"type":"done","finishReason":"stop","usage":{"promptTokens":9,"completionTokens":8,"cachedTokens":7,"reasoningTokens":6}}`},
+		"done with parts of the usage": {chat.Chunk{Type: chat.Done,
+			Done: &chat.Completion{FinishReason: chat.FinishStop,
+				Usage: &chat.Usage{PromptTokens: 9, CompletionTokens: 8, CachedTokens: 7, ReasoningTokens: 6}}},
+			`{"type":"done","finishReason":"stop","usage":{"promptTokens":9,"completionTokens":8,"cachedTokens":7,` +
+				`"reasoningTokens":6}}`},
 		"done without usage": {chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishLength}},
 			`{"type":"done","finishReason":"length"}`},
-		"what some line readers take for a line break is escaped": {chat.Chunk{Type: chat.Content, Text: []byte("a\u2028b\u2029c\u0085d\r")},
+		"what some line readers take for a line break is escaped": {
+			chat.Chunk{Type: chat.Content, Text: []byte("a\u2028b\u2029c\u0085d\r")},
 			`{"type":"content","content":"a\u2028b\u2029c\u0085d\r"}`},
 		"bytes that are no UTF-8 are replaced": {chat.Chunk{Type: chat.Content, Text: []byte("a\xffb")},
 			`{"type":"content","content":"a\ufffdb"}`},
@@ -67,11 +73,14 @@ func TestEncodingTextDoesNotAllocate(t *testing.T) {
 }
 
 func TestErrorsLookAsTheContractSays(t *testing.T) {
-	e := &chat.Error{Code: chat.UpstreamRateLimited, Message: "slow down", RetryAfter: 1200 * time.Millisecond, Err: errors.New("secret cause")}
-	require.JSONEq(t, `{"type":"error","error":"slow down","code":"upstream_rate_limited","retryable":true,"retryAfter":2,"requestId":"r1"}`,
+	e := &chat.Error{Code: chat.UpstreamRateLimited, Message: "slow down", RetryAfter: 1200 * time.Millisecond,
+		Err: errors.New("secret cause")}
+	require.JSONEq(t, `{"type":"error","error":"slow down","code":"upstream_rate_limited","retryable":true,`+
+		`"retryAfter":2,"requestId":"r1"}`,
 		string(dialect.Native{}.AppendRefusal(nil, e, "r1")))
 	e = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle, Message: "silence"}
-	require.JSONEq(t, `{"type":"error","error":"silence","code":"upstream_timeout","phase":"idle","retryable":true,"requestId":"r2"}`,
+	require.JSONEq(t, `{"type":"error","error":"silence","code":"upstream_timeout","phase":"idle","retryable":true,`+
+		`"requestId":"r2"}`,
 		string(dialect.Native{}.AppendRefusal(nil, e, "r2")))
 }
 
@@ -88,14 +97,17 @@ func TestAWholeAnswer(t *testing.T) {
 		{Type: chat.Content, Text: []byte("lo")},
 		{Type: chat.Tool, Tool: &chat.ToolCall{ID: "1", Name: "f", Arguments: "{}"}},
 		{Type: chat.Tool, Tool: &chat.ToolCall{ID: "2", Name: "g", Arguments: "{}"}},
-		{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishToolCalls, Model: "m", Usage: &chat.Usage{PromptTokens: 3, CompletionTokens: 4}}},
+		{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishToolCalls, Model: "m",
+			Usage: &chat.Usage{PromptTokens: 3, CompletionTokens: 4}}},
 	} {
 		a.Add(c)
 	}
-	require.JSONEq(t, `{"content":"Hello","reasoning":"hm","toolCalls":[{"id":"1","name":"f","arguments":"{}"},{"id":"2","name":"g","arguments":"{}"}],
+	require.JSONEq(t,
+		`{"content":"Hello","reasoning":"hm","toolCalls":[{"id":"1","name":"f","arguments":"{}"},{"id":"2","name":"g","arguments":"{}"}],
 		"finishReason":"tool_calls","model":"m","usage":{"promptTokens":3,"completionTokens":4}}`, string(dialect.Native{}.AppendAnswer(nil, &a)))
 
-	require.JSONEq(t, `{"content":"","finishReason":""}`, string(dialect.Native{}.AppendAnswer(nil, new(dialect.Answer))))
+	require.JSONEq(t, `{"content":"","finishReason":""}`,
+		string(dialect.Native{}.AppendAnswer(nil, new(dialect.Answer))))
 }
 
 func TestFramesTellTheirPositions(t *testing.T) {
@@ -103,11 +115,13 @@ func TestFramesTellTheirPositions(t *testing.T) {
 	first := dialect.Native{}.Encoder(dialect.Response{
 		Head: chat.Head{ID: id}, RequestID: "r1", Grace: time.Minute, Retention: time.Hour,
 	})
-	require.Equal(t, `data: {"type":"start","id":"`+id+`","graceMs":60000,"retentionMs":3600000}`+"\nretry: 1000\nid: "+id+".0\n\n", string(first.Start(nil)))
+	require.Equal(t, `data: {"type":"start","id":"`+id+`","graceMs":60000,"retentionMs":3600000}`+
+		"\nretry: 1000\nid: "+id+".0\n\n", string(first.Start(nil)))
 	require.Equal(t, `data: {"type":"content","content":"x"}`+"\nid: "+id+".7\n\n",
 		string(first.Chunk(nil, chat.Chunk{Type: chat.Content, Text: []byte("x"), Seq: 7})))
 	lost := &chat.Error{Code: chat.ProducerLost, Message: "gone"}
-	require.True(t, strings.HasSuffix(string(first.Fail(nil, lost, 8)), "}\nid: "+id+".8\n\n"), "the stream's own error")
+	require.True(t, strings.HasSuffix(string(first.Fail(nil, lost, 8)), "}\nid: "+id+".8\n\n"),
+		"the stream's own error")
 	require.True(t, strings.HasSuffix(string(first.Fail(nil, lost, 0)), "}\n\n"), "this connection's alone")
 	require.Equal(t, "data: [DONE]\n\n", string(first.Close(nil)))
 

@@ -33,13 +33,15 @@ func TestAFullRequestIsUnderstood(t *testing.T) {
 		Model: "gpt-4",
 		Messages: []chat.Message{
 			{Role: chat.RoleSystem, Content: "Be brief."},
-			{Role: chat.RoleUser, Parts: []chat.Part{{Type: chat.PartText, Text: "What is this?"}, {Type: chat.PartImage, ImageURL: "data:image/png;base64,AAAA", Detail: "low"}}},
+			{Role: chat.RoleUser, Parts: []chat.Part{{Type: chat.PartText, Text: "What is this?"},
+				{Type: chat.PartImage, ImageURL: "data:image/png;base64,AAAA", Detail: "low"}}},
 			{Role: chat.RoleAssistant, ToolCalls: []chat.ToolCall{{ID: "c1", Name: "look", Arguments: "{}"}}},
 			{Role: chat.RoleTool, ToolCallID: "c1", Content: "a cat"},
 		},
 		Temperature: "0.70", TopP: "1", MaxTokens: "100", Seed: "15092511270073158000",
-		Stop:       []string{"END"},
-		Tools:      []chat.ToolSpec{{Name: "look", Description: "d", Parameters: []byte(`{"type": "object"}`), Strict: &strict}},
+		Stop: []string{"END"},
+		Tools: []chat.ToolSpec{{Name: "look", Description: "d", Parameters: []byte(`{"type": "object"}`),
+			Strict: &strict}},
 		ToolChoice: chat.ToolChoice{Mode: chat.ChooseFunction, Name: "look"},
 		User:       "u", ResponseFormat: []byte(`{"type": "json_object"}`), ReasoningEffort: "low",
 		Extra: []chat.Field{{Name: "top_k", Value: []byte("5")}, {Name: "logit_bias", Value: []byte(`{"1": 2}`)}},
@@ -78,27 +80,30 @@ func TestAWrongRequestIsToldWhatIsWrong(t *testing.T) {
 		`{"messages":[{"role":"user","content":"x","tool_calls":[{"id":"a","function":{"name":"f"}}]}]}`:  "messages[0].tool_calls: only an assistant message has tool calls",
 		`{"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f"}}]}]}`:                    "messages[0].tool_calls[0].id: is required",
 		`{"messages":[{"role":"assistant","tool_calls":[{"id":"a","function":{"arguments":{}}}]}]}`:       "messages[0].tool_calls[0].function.arguments: want a string, got an object",
-		hi(`"model":7`):                              "model: want a string, got a number",
-		hi(`"model":"a\nb"`):                         "model: want at most 256 printable characters",
-		hi(`"model":".."`):                           "model: want a name, not a path",
-		hi(`"model":"."`):                            "model: want a name, not a path",
-		hi(`"model":"a/../b"`):                       "model: want a name, not a path",
-		hi(`"model":"..\\x"`):                        "model: want a name, not a path",
-		hi(`"input":"x"`):                            "input: is not a field of this request; send messages",
-		hi(`"instructions":"x"`):                     "instructions: is not a field of this request; send it as a message of the role system",
-		hi(`"max_output_tokens":9`):                  "max_output_tokens: is not a field of this request; use max_tokens",
-		hi(`"max_completion_tokens":0`):              "max_completion_tokens: want a positive integer",
-		hi(`"stream":"yes"`):                         "stream: want true or false, got a string",
-		hi(`"resumable":1`):                          "resumable: want true or false, got a number",
-		hi(`"temperature":"hot"`):                    "temperature: want a number, got a string",
-		hi(`"max_tokens":1.5`):                       "max_tokens: want a positive integer",
-		hi(`"maxTokens":0`):                          "maxTokens: want a positive integer",
-		hi(`"seed":1e3`):                             "seed: want an integer",
-		hi(`"stop":[1]`):                             "stop[0]: want a string, got a number",
-		hi(`"stop":{}`):                              "stop: want a string or an array of strings, got an object",
-		hi(`"tools":[{"type":"magic"}]`):             `tools[0].type: unknown tool type "magic"; want function`,
-		hi(`"tools":[{"type":"function"}]`):          "tools[0].function.name: is required",
-		hi(`"tool_choice":"maybe"`):                  `tool_choice: unknown choice "maybe"; want auto, none, required or a function`,
+		hi(`"model":7`):        "model: want a string, got a number",
+		hi(`"model":"a\nb"`):   "model: want at most 256 printable characters",
+		hi(`"model":".."`):     "model: want a name, not a path",
+		hi(`"model":"."`):      "model: want a name, not a path",
+		hi(`"model":"a/../b"`): "model: want a name, not a path",
+		hi(`"model":"..\\x"`):  "model: want a name, not a path",
+		hi(`"input":"x"`):      "input: is not a field of this request; send messages",
+		hi(`"instructions":"x"`): "instructions: is not a field of this request; send it as a " +
+			"message of the role system",
+		hi(`"max_output_tokens":9`): "max_output_tokens: is not a field of this request; use " +
+			"max_tokens",
+		hi(`"max_completion_tokens":0`):     "max_completion_tokens: want a positive integer",
+		hi(`"stream":"yes"`):                "stream: want true or false, got a string",
+		hi(`"resumable":1`):                 "resumable: want true or false, got a number",
+		hi(`"temperature":"hot"`):           "temperature: want a number, got a string",
+		hi(`"max_tokens":1.5`):              "max_tokens: want a positive integer",
+		hi(`"maxTokens":0`):                 "maxTokens: want a positive integer",
+		hi(`"seed":1e3`):                    "seed: want an integer",
+		hi(`"stop":[1]`):                    "stop[0]: want a string, got a number",
+		hi(`"stop":{}`):                     "stop: want a string or an array of strings, got an object",
+		hi(`"tools":[{"type":"magic"}]`):    `tools[0].type: unknown tool type "magic"; want function`,
+		hi(`"tools":[{"type":"function"}]`): "tools[0].function.name: is required",
+		hi(`"tool_choice":"maybe"`): `tool_choice: unknown choice "maybe"; want auto, none, ` +
+			`required or a function`,
 		hi(`"toolChoice":{"type":"function"}`):       "toolChoice.function.name: is required",
 		hi(`"response_format":"json"`):               "response_format: want an object, got a string",
 		`{"messages":` + strings.Repeat("[", 200000): "the body is not valid JSON",
@@ -115,16 +120,19 @@ func TestAWrongRequestIsToldWhatIsWrong(t *testing.T) {
 func hi(field string) string { return `{"messages":[{"role":"user","content":"hi"}],` + field + `}` }
 
 func TestNullIsTheSameAsAbsent(t *testing.T) {
-	n, err := dialect.Native{}.Decode([]byte(hi(`"model":null,"stream":null,"stop":null,"tools":null,"temperature":null`)))
+	n, err := dialect.Native{}.Decode(
+		[]byte(hi(`"model":null,"stream":null,"stop":null,"tools":null,"temperature":null`)))
 	require.NoError(t, err)
 	require.True(t, n.Stream)
 	require.Empty(t, n.Extra)
 
 	for with, without := range map[string]string{
-		`{"role":"user","name":null,"content":[{"type":"text","text":"x","image_url":null}]}`:                                        `{"role":"user","content":[{"type":"text","text":"x"}]}`,
-		`{"role":"user","content":[{"type":"image_url","text":null,"image_url":{"url":"https://x/y","detail":null}}]}`:               `{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x/y"}}]}`,
-		`{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":null,"function":{"name":"f","arguments":null}}]}`:         `{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f"}}]}`,
-		`{"role":"user","content":"x"}],"tools":[{"type":null,"function":{"name":"f","parameters":null}}],"tool_choice":null,"a":[1`: `{"role":"user","content":"x"}],"tools":[{"function":{"name":"f"}}],"a":[1`,
+		`{"role":"user","name":null,"content":[{"type":"text","text":"x","image_url":null}]}`:                          `{"role":"user","content":[{"type":"text","text":"x"}]}`,
+		`{"role":"user","content":[{"type":"image_url","text":null,"image_url":{"url":"https://x/y","detail":null}}]}`: `{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x/y"}}]}`,
+		`{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":null,"function":{"name":"f",` +
+			`"arguments":null}}]}`: `{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f"}}]}`,
+		`{"role":"user","content":"x"}],"tools":[{"type":null,"function":{"name":"f","parameters":null}}],` +
+			`"tool_choice":null,"a":[1`: `{"role":"user","content":"x"}],"tools":[{"function":{"name":"f"}}],"a":[1`,
 	} {
 		got, err := dialect.Native{}.Decode([]byte(`{"messages":[` + with + `]}`))
 		require.NoError(t, err)
@@ -136,8 +144,10 @@ func TestNullIsTheSameAsAbsent(t *testing.T) {
 
 func TestANameThatOtherReadersTakeForTheRelaysOwnIsRefused(t *testing.T) {
 	own := []string{
-		"messages", "model", "stream", "stream_options", "resumable", "temperature", "top_p", "topP", "max_tokens", "maxTokens",
-		"max_completion_tokens", "seed", "stop", "tools", "tool_choice", "toolChoice", "user", "response_format", "responseFormat",
+		"messages", "model", "stream", "stream_options", "resumable", "temperature", "top_p", "topP", "max_tokens",
+		"maxTokens",
+		"max_completion_tokens", "seed", "stop", "tools", "tool_choice", "toolChoice", "user", "response_format",
+		"responseFormat",
 		"reasoning_effort", "reasoningEffort", "input", "instructions", "max_output_tokens",
 	}
 	for _, name := range own {
@@ -163,8 +173,10 @@ func TestNumbersAreBoundedWhereverTheyAre(t *testing.T) {
 	digits := strings.Repeat("1", 1<<20)
 	for _, number := range []string{digits, "0." + digits, "-" + digits, "1e400", "1E" + digits[:40]} {
 		for _, field := range []string{
-			`"temperature":` + number, `"seed":` + number, `"max_tokens":` + number, `"top_k":` + number, `"metadata":{"a":[{"b":` + number + `}]}`,
-			`"response_format":{"a":` + number + `}`, `"tools":[{"function":{"name":"f","parameters":{"a":[` + number + `]}}}]`,
+			`"temperature":` + number, `"seed":` + number, `"max_tokens":` + number, `"top_k":` + number,
+			`"metadata":{"a":[{"b":` + number + `}]}`,
+			`"response_format":{"a":` + number + `}`, `"tools":[{"function":{"name":"f","parameters":{"a":[` + number +
+				`]}}}]`,
 		} {
 			_, err := dialect.Native{}.Decode([]byte(hi(field)))
 			require.Error(t, err, "%.80s", field)
@@ -173,7 +185,8 @@ func TestNumbersAreBoundedWhereverTheyAre(t *testing.T) {
 			require.Contains(t, chat.AsError(err).Message, "want a number")
 		}
 	}
-	for _, number := range []string{"0", "-1.5e-300", "15092511270073158000", "1e308", "0.1234567890123456789012345678901234567890"} {
+	for _, number := range []string{"0", "-1.5e-300", "15092511270073158000", "1e308",
+		"0.1234567890123456789012345678901234567890"} {
 		_, err := dialect.Native{}.Decode([]byte(hi(`"top_k":` + number)))
 		require.NoError(t, err)
 	}
@@ -195,7 +208,8 @@ func TestFurtherFieldsAreBoundedAndKeptOnce(t *testing.T) {
 }
 
 func TestTheCallersNameForMaxTokensIsKept(t *testing.T) {
-	for body, want := range map[string]string{`"max_tokens":9`: "", `"maxTokens":9`: "", `"max_completion_tokens":9`: "max_completion_tokens"} {
+	for body, want := range map[string]string{`"max_tokens":9`: "", `"maxTokens":9`: "",
+		`"max_completion_tokens":9`: "max_completion_tokens"} {
 		n, err := dialect.Native{}.Decode([]byte(hi(body)))
 		require.NoError(t, err)
 		require.Equal(t, chat.Number("9"), n.MaxTokens)
@@ -209,7 +223,8 @@ func TestWhiteSpaceBeforeTheBodySaysNothing(t *testing.T) {
 }
 
 func TestTenThousandMessagesAreFine(t *testing.T) {
-	n, err := dialect.Native{}.Decode([]byte(`{"messages":[` + strings.TrimSuffix(strings.Repeat(`{"role":"user","content":"x"},`, 10000), ",") + `]}`))
+	n, err := dialect.Native{}.Decode([]byte(`{"messages":[` +
+		strings.TrimSuffix(strings.Repeat(`{"role":"user","content":"x"},`, 10000), ",") + `]}`))
 	require.NoError(t, err)
 	require.Len(t, n.Messages, 10000)
 }

@@ -251,7 +251,8 @@ type inputItem struct {
 
 func readItem(d *jx.Decoder) (it inputItem, err error) {
 	texts := map[string]*string{
-		"type": &it.typ, "role": &it.role, "id": &it.id, "call_id": &it.callID, "name": &it.name, "arguments": &it.arguments,
+		"type": &it.typ, "role": &it.role, "id": &it.id, "call_id": &it.callID, "name": &it.name,
+		"arguments":         &it.arguments,
 		"encrypted_content": &it.encrypted,
 	}
 	err = object(d, func(d *jx.Decoder, key []byte) (err error) {
@@ -441,5 +442,6 @@ func responsesPart(d *jx.Decoder) (p chat.Part, err error) {
 		p.Type = chat.PartImage
 		return p, nil
 	}
-	return p, at("type", fmt.Errorf("unknown part type %.40q; want input_text, output_text, refusal or input_image", typ))
+	return p, at("type", fmt.Errorf("unknown part type %.40q; want input_text, output_text, refusal or input_image",
+		typ))
 }

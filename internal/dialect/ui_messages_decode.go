@@ -84,8 +84,8 @@ func decodeUIMessages(body []byte) (*Ask, error) {
 	return &ask, nil
 }
 
-// note is the id of the message that the answer is. What answers the results of tools goes on in the message that called
-// them, under whose id it would be shown twice if it had another one; its prelude follows.
+// note is the id of the message that the answer is. What answers the results of tools goes on in the message that
+// called them, under whose id it would be shown twice if it had another one; its prelude follows.
 func (n *uiAsk) note() string {
 	switch {
 	case n.last.role != chat.RoleAssistant || n.last.id == "":
@@ -102,7 +102,8 @@ var uiSettings = map[string]func(n *Ask, d *jx.Decoder) error{}
 
 func init() {
 	for _, name := range []string{
-		"temperature", "top_p", "topP", "max_tokens", "maxTokens", "max_completion_tokens", "seed", "stop", "tool_choice",
+		"temperature", "top_p", "topP", "max_tokens", "maxTokens", "max_completion_tokens", "seed", "stop",
+		"tool_choice",
 		"toolChoice", "response_format", "responseFormat", "reasoning_effort", "reasoningEffort",
 	} {
 		uiSettings[name] = ownFields[name]
@@ -448,7 +449,8 @@ func (p *uiPart) part() (c chat.Part, err error) {
 		return c, err
 	case p.typ == "file":
 		return p.file()
-	case strings.HasPrefix(p.typ, "data-"), strings.HasPrefix(p.typ, "source-"), p.typ == "reasoning", p.typ == "step-start":
+	case strings.HasPrefix(p.typ, "data-"), strings.HasPrefix(p.typ, "source-"), p.typ == "reasoning",
+		p.typ == "step-start":
 		return c, nil
 	}
 	return c, at("type", fmt.Errorf("unknown part type %.40q; want text or file", p.typ))

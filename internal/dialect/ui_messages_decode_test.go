@@ -39,13 +39,15 @@ func uiMessages(t *testing.T, messages, members string) *dialect.Ask {
 const uiHi = `{"id":"u1","role":"user","parts":[{"type":"text","text":"hi"}]}`
 
 func TestWhatUseChatAsks(t *testing.T) {
-	n := uiMessages(t, uiHi, `,"messageId":null,"model":"m","system":"be nice","resumable":true,"mine":{"a":1},"user":{"id":5}`)
+	n := uiMessages(t, uiHi, `,"messageId":null,"model":"m","system":"be nice","resumable":true,"mine":{"a":1},`+
+		`"user":{"id":5}`)
 	require.True(t, n.Stream)
 	require.True(t, n.Resumable)
 	require.Equal(t, "c1", n.Chat)
 	require.Equal(t, "m", n.Model)
 	require.Empty(t, n.Extra, "the other fields are the app's")
-	require.Equal(t, []chat.Message{{Role: chat.RoleSystem, Content: "be nice"}, {Role: chat.RoleUser, Content: "hi"}}, n.Messages)
+	require.Equal(t, []chat.Message{{Role: chat.RoleSystem, Content: "be nice"}, {Role: chat.RoleUser, Content: "hi"}},
+		n.Messages)
 	require.Regexp(t, `^msg-[A-Z2-7]{26}$`, n.Note)
 	require.NotEqual(t, n.Note, uiMessages(t, uiHi, "").Note)
 }
@@ -54,7 +56,8 @@ func TestTheModelsSettingsOfAnApp(t *testing.T) {
 	const settings = `"temperature":0.5,"maxTokens":9,"topP":0.1,"seed":7,"presencePenalty":1`
 	for _, members := range []string{"," + settings, `,"callSettings":{` + settings + `}`} {
 		n := uiMessages(t, uiHi, members)
-		require.Equal(t, []chat.Number{"0.5", "9", "0.1", "7"}, []chat.Number{n.Temperature, n.MaxTokens, n.TopP, n.Seed})
+		require.Equal(t, []chat.Number{"0.5", "9", "0.1", "7"},
+			[]chat.Number{n.Temperature, n.MaxTokens, n.TopP, n.Seed})
 		require.Empty(t, n.Extra)
 	}
 	require.Equal(t, chat.Number("5"), uiMessages(t, uiHi, `,"maxOutputTokens":5`).MaxTokens)
@@ -79,9 +82,12 @@ func TestMessagesOfAChat(t *testing.T) {
 		return []chat.Message{m}
 	}
 	for parts, want := range map[string][]chat.Message{
-		`{"type":"text","text":"a"},{"type":"text","text":""},{"type":"data-x","data":1}`: user(chat.Message{Content: "a"}),
-		`{"type":"text","text":"a"},{"type":"file","mediaType":"image/png","filename":"f","url":"data:image/png;base64,AA"}`: user(chat.Message{
-			Parts: []chat.Part{{Type: chat.PartText, Text: "a"}, {Type: chat.PartImage, ImageURL: "data:image/png;base64,AA"}},
+		`{"type":"text","text":"a"},{"type":"text","text":""},{"type":"data-x","data":1}`: user(
+			chat.Message{Content: "a"}),
+		`{"type":"text","text":"a"},{"type":"file","mediaType":"image/png","filename":"f",` +
+			`"url":"data:image/png;base64,AA"}`: user(chat.Message{
+			Parts: []chat.Part{{Type: chat.PartText, Text: "a"},
+				{Type: chat.PartImage, ImageURL: "data:image/png;base64,AA"}},
 		}),
 		`{"type":"text","text":""}`: nil,
 		``:                          nil,
@@ -116,8 +122,10 @@ func TestStepsOfAnAssistantAreMessages(t *testing.T) {
 	require.Equal(t, []chat.Message{
 		{Role: chat.RoleUser, Content: "hi"},
 		{Role: chat.RoleAssistant, Content: "I look", State: "1.abc", ToolCalls: []chat.ToolCall{
-			{ID: "1", Name: "look", Arguments: `{"a": 1}`}, {ID: "2", Name: "ask", Arguments: `{}`}, {ID: "3", Name: "look", Arguments: `{}`},
-			{ID: "4", Name: "look", Arguments: `{"a`}, {ID: "6", Name: "look", Arguments: `{}`}, {ID: "7", Name: "a-b", Arguments: `{}`},
+			{ID: "1", Name: "look", Arguments: `{"a": 1}`}, {ID: "2", Name: "ask", Arguments: `{}`},
+			{ID: "3", Name: "look", Arguments: `{}`},
+			{ID: "4", Name: "look", Arguments: `{"a`}, {ID: "6", Name: "look", Arguments: `{}`},
+			{ID: "7", Name: "a-b", Arguments: `{}`},
 		}},
 		tool("1", `{"b":2}`), tool("2", "no"), tool("3", "The user did not allow this call."), tool("4", "bad"),
 		tool("6", "The user did not allow this call."), tool("7", "text"),
@@ -135,14 +143,15 @@ func TestAMessageIsGoneOnWithOnlyIfItIsTheLast(t *testing.T) {
 func TestUIRequestsThatAreRefused(t *testing.T) {
 	user := func(part string) string { return `{"messages":[{"role":"user","parts":[` + part + `]}]}` }
 	for body, want := range map[string]string{
-		`{"trigger":"x"}`:                        "messages: at least one message with text is required",
-		`{"trigger":"x","messages":[]}`:          "messages: at least one message with text is required",
-		`{"message":{"role":"user","parts":[]}}`: "messages: send all messages of the chat, the relay keeps no history",
-		user(`{"type":"text","text":""}`):        "messages: at least one message with text is required",
-		user(`{"type":"text","text":5}`):         "messages[0].parts[0].text: want a string, got a number",
-		user(`{"type":"text"}`):                  "messages[0].parts[0].text: is required in a part of the type text",
-		user(`{"text":"x"}`):                     "messages[0].parts[0].type: is required",
-		user(`{"type":"video"}`):                 `messages[0].parts[0].type: unknown part type "video"; want text or file`,
+		`{"trigger":"x"}`:               "messages: at least one message with text is required",
+		`{"trigger":"x","messages":[]}`: "messages: at least one message with text is required",
+		`{"message":{"role":"user","parts":[]}}`: "messages: send all messages of the chat, the relay keeps " +
+			"no history",
+		user(`{"type":"text","text":""}`): "messages: at least one message with text is required",
+		user(`{"type":"text","text":5}`):  "messages[0].parts[0].text: want a string, got a number",
+		user(`{"type":"text"}`):           "messages[0].parts[0].text: is required in a part of the type text",
+		user(`{"text":"x"}`):              "messages[0].parts[0].type: is required",
+		user(`{"type":"video"}`):          `messages[0].parts[0].type: unknown part type "video"; want text or file`,
 		user(`{"type":"file","mediaType":"application/pdf","url":"data:"}`):                                          `messages[0].parts[0].mediaType: want an image, got "application/pdf"`,
 		user(`{"type":"file","mediaType":"image/png","url":"blob:x"}`):                                               "messages[0].parts[0].url: want an https: or a data: URL",
 		`{"messages":[{"role":"tool","parts":[]}]}`:                                                                  `messages[0].role: unknown role "tool"; want system, user or assistant`,
@@ -153,7 +162,8 @@ func TestUIRequestsThatAreRefused(t *testing.T) {
 		`{"messages":[{"role":"assistant","parts":[{"type":"tool-","toolCallId":"1","state":"output-available"}]}]}`: "messages[0].parts[0].type: want the tool's name behind tool-",
 		`{"trigger":"x","messages":[` + uiHi + `],"temperature":"warm"}`:                                             "temperature: want a number, got a string",
 		`{"trigger":"x","messages":[` + uiHi + `],"callSettings":{"maxTokens":0.5}}`:                                 "callSettings.maxTokens: want a positive integer",
-		`{"trigger":"x","id":"` + strings.Repeat("x", 201) + `","messages":[` + uiHi + `]}`:                          "id: want at most 200 bytes",
+		`{"trigger":"x","id":"` + strings.Repeat("x", 201) + `","messages":[` + uiHi +
+			`]}`: "id: want at most 200 bytes",
 		`{"trigger":"x"`: "the body is not valid JSON: unexpected end of JSON input at byte 14",
 	} {
 		_, err := ui.Decode([]byte(body))

@@ -9,9 +9,9 @@ import (
 	"github.com/websopy/relay/internal/sse"
 )
 
-// The answer to the results of tools goes on in the message that called them. A page that is reloaded then takes what it
-// is told for all of that message, and would lose the calls. So the stream keeps the earlier steps of the message, as
-// frames, for those who follow it from elsewhere than the request: the prelude.
+// The answer to the results of tools goes on in the message that called them. A page that is reloaded then takes what
+// it is told for all of that message, and would lose the calls. So the stream keeps the earlier steps of the message,
+// as frames, for those who follow it from elsewhere than the request: the prelude.
 
 // maxPrelude bounds a prelude, in bytes. What has none is told as a message of its own.
 const maxPrelude = 32 << 10

@@ -38,7 +38,8 @@ func TestWhoFollowsTheAnswerToAToolHasTheCallsToo(t *testing.T) {
 		`{"type":"tool-input-available","toolCallId":"1","toolName":"look","input":{"a":1},"providerExecuted":true}`,
 		`{"type":"tool-output-available","toolCallId":"1","output":{"b":2}}`,
 		`{"type":"finish-step"}`, `{"type":"start-step"}`,
-		`{"type":"tool-input-available","toolCallId":"2","toolName":"ask","input":"{","providerExecuted":true,"dynamic":true}`,
+		`{"type":"tool-input-available","toolCallId":"2","toolName":"ask","input":"{","providerExecuted":true,`+
+			`"dynamic":true}`,
 		`{"type":"tool-output-error","toolCallId":"2","errorText":"no"}`,
 		`{"type":"finish-step"}`, `{"type":"start-step"}`,
 	)[:16], frames(e, []chat.Chunk{{Type: chat.Content, Text: []byte("x")}})[:16])

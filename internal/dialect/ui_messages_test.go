@@ -29,7 +29,8 @@ func uiFrames(objects ...string) []string {
 func TestAnAnswerIsAStepOfAMessage(t *testing.T) {
 	require.Equal(t, uiFrames(
 		`{"type":"start","messageId":"m1"}`, `{"type":"start-step"}`,
-		`{"type":"reasoning-start","id":"1"}`, `{"type":"reasoning-delta","id":"1","delta":"hm"}`, `{"type":"reasoning-end","id":"1"}`,
+		`{"type":"reasoning-start","id":"1"}`, `{"type":"reasoning-delta","id":"1","delta":"hm"}`,
+		`{"type":"reasoning-end","id":"1"}`,
 		`{"type":"text-start","id":"2"}`, `{"type":"text-delta","id":"2","delta":"Hel"}`,
 		`{"type":"text-delta","id":"2","delta":"lo"}`, `{"type":"text-end","id":"2"}`,
 		`{"type":"tool-input-available","toolCallId":"1","toolName":"f","input":{"a":1}}`,
@@ -55,7 +56,8 @@ func TestTheLastPartOfAMessageHasTheState(t *testing.T) {
 func TestTheEndOfAMessage(t *testing.T) {
 	text := chat.Chunk{Type: chat.Content, Text: []byte("x")}
 	for reason, want := range map[chat.FinishReason]string{
-		chat.FinishStop: "stop", chat.FinishLength: "length", chat.FinishContentFilter: "content-filter", "new": "other",
+		chat.FinishStop: "stop", chat.FinishLength: "length", chat.FinishContentFilter: "content-filter",
+		"new": "other",
 	} {
 		got := frames(uiEncoder(), []chat.Chunk{text, {Type: chat.Done, Done: &chat.Completion{FinishReason: reason}}})
 		require.Equal(t, uiFrames(`{"type":"text-end","id":"1"}`, `{"type":"finish-step"}`,
@@ -69,11 +71,14 @@ func TestTheEndOfAMessage(t *testing.T) {
 func TestAMessageThatFails(t *testing.T) {
 	failure := &chat.Error{Code: chat.UpstreamError, Message: `it "broke"`, Err: errors.New("secret")}
 	const told = `{"type":"error","errorText":"it \"broke\""}`
-	require.Equal(t, uiFrames(told)[0], string(uiEncoder().Fail(nil, failure, 0)), "before its first chunk there is no message")
+	require.Equal(t, uiFrames(told)[0], string(uiEncoder().Fail(nil, failure, 0)),
+		"before its first chunk there is no message")
 
 	e := uiEncoder()
 	e.Chunk(nil, answerWithAll("")[3])
-	require.Equal(t, strings.Join(uiFrames(`{"type":"tool-input-available","toolCallId":"1","toolName":"f","input":{"a":1}}`, told), ""),
+	require.Equal(t,
+		strings.Join(uiFrames(`{"type":"tool-input-available","toolCallId":"1","toolName":"f","input":{"a":1}}`, told),
+			""),
 		string(e.Fail(nil, failure, 7)), "what came before is not lost")
 	require.Equal(t, ": hb\n", string(e.Ping(nil)))
 	require.Empty(t, e.Reconnect(nil, time.Second), "cut")
@@ -88,7 +93,8 @@ func TestArgumentsThatAreNoJSONAreACallsError(t *testing.T) {
 			`"errorText":"the arguments of this call are no valid JSON"}`,
 	} {
 		e := uiEncoder()
-		got := string(e.Chunk(nil, chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "c", Name: "f", Arguments: arguments}}))
+		got := string(e.Chunk(nil, chat.Chunk{Type: chat.Tool,
+			Tool: &chat.ToolCall{ID: "c", Name: "f", Arguments: arguments}}))
 		got += string(e.Chunk(nil, chat.Chunk{Type: chat.Content, Text: []byte("x")}))
 		require.Contains(t, got, `{"type":"tool-input`+want)
 		require.Equal(t, strings.Count(got, "data: "), strings.Count(got, "\n\n"))
@@ -98,7 +104,8 @@ func TestArgumentsThatAreNoJSONAreACallsError(t *testing.T) {
 
 func TestAllWhoFollowAnAnswerGetItAsOneMessage(t *testing.T) {
 	head := chat.Head{ID: strings.Repeat("0a", 16), Dialect: "agui", Note: "not for us"}
-	start := string(ui.Encoder(dialect.Response{Head: head}).Chunk(nil, chat.Chunk{Type: chat.Done, Done: &chat.Completion{}}))
+	start := string(ui.Encoder(dialect.Response{Head: head}).Chunk(nil,
+		chat.Chunk{Type: chat.Done, Done: &chat.Completion{}}))
 	require.Contains(t, start, `"messageId":"msg-0a0a0a0a0a0a0a0a"`)
 	require.NotContains(t, start, head.ID, "which is a key to the answer")
 }

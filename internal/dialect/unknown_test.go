@@ -17,7 +17,8 @@ func TestAChunkOfAnUnknownTypeHasNoFrames(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			frames := func(chunks ...chat.Chunk) string {
-				e := d.Encoder(Response{Head: chat.Head{ID: "0123456789abcdef0123456789abcdef", Model: "m"}, RequestID: "r"})
+				e := d.Encoder(Response{Head: chat.Head{ID: "0123456789abcdef0123456789abcdef", Model: "m"},
+					RequestID: "r"})
 				all := e.Start(nil)
 				for _, c := range chunks {
 					all = e.Chunk(all, c)
@@ -26,7 +27,8 @@ func TestAChunkOfAnUnknownTypeHasNoFrames(t *testing.T) {
 			}
 			text := chat.Chunk{Type: chat.Content, Text: []byte("a"), Seq: 1}
 			unknown := chat.Chunk{Type: 99, Text: []byte("x")}
-			done := chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Model: "m"}, Seq: 3}
+			done := chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Model: "m"},
+				Seq: 3}
 			require.Equal(t, frames(text, done), frames(text, unknown, done))
 		})
 	}

@@ -18,7 +18,8 @@ import (
 func (e *examination) checkHeaders() {
 	if strings.HasPrefix(e.URL, "https://") && e.report.Protocol != "HTTP/2.0" {
 		e.find(Finding{ID: "http1-outside", Shows: "the first hop speaks " + e.report.Protocol + " to browsers",
-			Remedy: "Let it offer HTTP/2: over HTTP/1.1 a browser has six connections for a host, and each open stream takes one."})
+			Remedy: "Let it offer HTTP/2: over HTTP/1.1 a browser has six connections for a host, and each open " +
+				"stream takes one."})
 	}
 	if e.start.ID == "" {
 		return
@@ -27,7 +28,8 @@ func (e *examination) checkHeaders() {
 		e.find(Finding{ID: "rewriting", Shows: fmt.Sprintf("the Content-Type comes as %q", kind),
 			Remedy: "Let the hop pass text/event-stream on: EventSource takes nothing else."})
 	}
-	if control := e.header.Get("Cache-Control"); !strings.Contains(control, "no-cache") && !strings.Contains(control, "no-store") {
+	if control := e.header.Get("Cache-Control"); !strings.Contains(control, "no-cache") &&
+		!strings.Contains(control, "no-store") {
 		e.find(Finding{ID: "rewriting", Shows: fmt.Sprintf("the Cache-Control comes as %q", control),
 			Remedy: "Let the hop keep the relay's Cache-Control."})
 	}
@@ -40,8 +42,10 @@ func (e *examination) checkHeaders() {
 // checkStart looks at what the relay saw of the request.
 func (e *examination) checkStart() {
 	if e.start.Protocol == "HTTP/1.0" {
-		e.find(Finding{ID: "http10-inside", Shows: "the last hop speaks HTTP/1.0 to the relay", Likely: "nginx before 1.29.7, by default",
-			Remedy: "proxy_http_version 1.1; over 1.0 a stream that breaks off ends like a whole one, and no connection is used again."})
+		e.find(Finding{ID: "http10-inside", Shows: "the last hop speaks HTTP/1.0 to the relay",
+			Likely: "nginx before 1.29.7, by default",
+			Remedy: "proxy_http_version 1.1; over 1.0 a stream that breaks off ends like a whole one, and no " +
+				"connection is used again."})
 	}
 }
 
@@ -55,7 +59,8 @@ func (e *examination) checkBuffering(ctx context.Context) {
 	for range 2 { // what the machine did once, it does not do twice
 		s := e.probe(ctx, url.Values{"for": {"3s"}, "every": {"30ms"}}, 0)
 		if len(s.frames) == 0 {
-			e.find(Finding{ID: "buffering", Shows: "of a stream of three seconds no frame came", Remedy: bufferingRemedy})
+			e.find(Finding{ID: "buffering", Shows: "of a stream of three seconds no frame came",
+				Remedy: bufferingRemedy})
 			return
 		}
 		late, frames, reads = lateness(s.frames), len(s.frames), s.reads
@@ -68,10 +73,12 @@ func (e *examination) checkBuffering(ctx context.Context) {
 		likely = "HAProxy without option http-no-delay"
 	}
 	e.find(Finding{ID: "buffering", Likely: likely, Remedy: bufferingRemedy,
-		Shows: fmt.Sprintf("%d frames came in %d pieces, one in ten more than %v late", frames, reads, late.Round(time.Millisecond))})
+		Shows: fmt.Sprintf("%d frames came in %d pieces, one in ten more than %v late", frames, reads,
+			late.Round(time.Millisecond))})
 }
 
-const bufferingRemedy = "nginx: proxy_buffering off, or let X-Accel-Buffering through. HAProxy: option http-no-delay. " +
+const bufferingRemedy = "nginx: proxy_buffering off, or let X-Accel-Buffering through. HAProxy: option " +
+	"http-no-delay. " +
 	"Others: switch buffering of responses off for the relay's paths."
 
 // lateness is by how much one frame in ten is late at least, against the one that was fastest.
@@ -99,15 +106,18 @@ func (e *examination) checkDemo(ctx context.Context) {
 	}
 	if spread := s.frames[len(s.frames)-1].came - s.frames[0].came; len(s.frames) > 3*s.reads || spread < time.Second {
 		e.find(Finding{ID: "buffering", Remedy: bufferingRemedy,
-			Shows: fmt.Sprintf("%d words came in %d pieces within %v", len(s.frames), s.reads, spread.Round(time.Millisecond))})
+			Shows: fmt.Sprintf("%d words came in %d pieces within %v", len(s.frames), s.reads,
+				spread.Round(time.Millisecond))})
 	}
 }
 
 func (e *examination) checkCompression(ctx context.Context) {
 	s := e.probe(ctx, url.Values{"for": {"500ms"}, "every": {"100ms"}}, 1, "Accept-Encoding", "gzip, br, zstd")
 	if encoding := s.header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		e.find(Finding{ID: "compression", Shows: "the stream comes as " + encoding, Likely: "nginx, which compresses in spite of no-transform",
-			Remedy: "Take text/event-stream out of what is compressed (nginx: gzip_types without it, or gzip off): a compressor " +
+		e.find(Finding{ID: "compression", Shows: "the stream comes as " + encoding,
+			Likely: "nginx, which compresses in spite of no-transform",
+			Remedy: "Take text/event-stream out of what is compressed (nginx: gzip_types without it, or gzip off): " +
+				"a compressor " +
 				"holds frames back."})
 	}
 }
@@ -142,7 +152,8 @@ func (e *examination) checkRefusal(ctx context.Context) {
 		return
 	}
 	e.find(Finding{ID: "rewriting", Likely: "nginx with proxy_intercept_errors, or a CDN with error pages of its own",
-		Shows: fmt.Sprintf("a refusal comes with status %d, Content-Type %q and Retry-After %q instead of 503, application/json and 7",
+		Shows: fmt.Sprintf("a refusal comes with status %d, Content-Type %q and Retry-After %q instead of 503, "+
+			"application/json and 7",
 			s.status, s.header.Get("Content-Type"), s.header.Get("Retry-After")),
 		Remedy: "Let errors of the relay through: clients read their code, and when to come again."})
 }
@@ -153,7 +164,8 @@ func (e *examination) checkOrigin(ctx context.Context) {
 		return
 	}
 	req, err := e.request(ctx, http.MethodOptions, "/api/chat/stream", nil, "Origin", e.Origin,
-		"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,last-event-id")
+		"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers",
+		"authorization,content-type,last-event-id")
 	if err != nil {
 		return
 	}
@@ -164,16 +176,21 @@ func (e *examination) checkOrigin(ctx context.Context) {
 		return
 	}
 	res.Body.Close()
-	allowed, headers := res.Header.Values("Access-Control-Allow-Origin"), strings.ToLower(res.Header.Get("Access-Control-Allow-Headers"))
+	allowed := res.Header.Values("Access-Control-Allow-Origin")
+	headers := strings.ToLower(res.Header.Get("Access-Control-Allow-Headers"))
 	switch {
 	case res.StatusCode >= http.StatusMultipleChoices:
-		e.find(Finding{ID: "cors", Shows: fmt.Sprintf("a preflight is answered with %d", res.StatusCode), Remedy: corsRemedy})
+		e.find(Finding{ID: "cors", Shows: fmt.Sprintf("a preflight is answered with %d", res.StatusCode),
+			Remedy: corsRemedy})
 	case len(allowed) > 1 || len(allowed) == 1 && strings.Contains(allowed[0], ","):
-		e.find(Finding{ID: "cors", Shows: fmt.Sprintf("Access-Control-Allow-Origin is there twice: %q", allowed), Remedy: corsRemedy})
+		e.find(Finding{ID: "cors", Shows: fmt.Sprintf("Access-Control-Allow-Origin is there twice: %q", allowed),
+			Remedy: corsRemedy})
 	case len(allowed) == 0 || allowed[0] != e.Origin && allowed[0] != "*":
-		e.find(Finding{ID: "cors", Shows: fmt.Sprintf("Access-Control-Allow-Origin is %q for a page of %s", allowed, e.Origin), Remedy: corsRemedy})
+		e.find(Finding{ID: "cors", Shows: fmt.Sprintf("Access-Control-Allow-Origin is %q for a page of %s", allowed,
+			e.Origin), Remedy: corsRemedy})
 	case !strings.Contains(headers, "last-event-id") && headers != "*":
-		e.find(Finding{ID: "cors", Shows: fmt.Sprintf("Access-Control-Allow-Headers is %q", headers), Remedy: corsRemedy})
+		e.find(Finding{ID: "cors", Shows: fmt.Sprintf("Access-Control-Allow-Headers is %q", headers),
+			Remedy: corsRemedy})
 	}
 }
 
@@ -202,13 +219,17 @@ func (e *examination) checkBody(ctx context.Context) {
 	}
 	switch {
 	case err != nil:
-		e.find(Finding{ID: "body-limit", Shows: fmt.Sprintf("a body of %d bytes, as large as the relay takes, fails: %v", len(body), err),
+		e.find(Finding{ID: "body-limit",
+			Shows:  fmt.Sprintf("a body of %d bytes, as large as the relay takes, fails: %v", len(body), err),
 			Remedy: bodyRemedy})
 	case res.StatusCode != http.StatusBadRequest:
-		e.find(Finding{ID: "body-limit", Likely: "nginx, whose client_max_body_size is 1m by default", Remedy: bodyRemedy,
-			Shows: fmt.Sprintf("a body of %d bytes, as large as the relay takes, is answered with %d", len(body), res.StatusCode)})
+		e.find(Finding{ID: "body-limit", Likely: "nginx, whose client_max_body_size is 1m by default",
+			Remedy: bodyRemedy,
+			Shows: fmt.Sprintf("a body of %d bytes, as large as the relay takes, is answered with %d", len(body),
+				res.StatusCode)})
 	case !waited && res.ProtoMajor == 1:
-		e.find(Finding{ID: "expect-continue", Shows: "Expect: 100-continue is not answered; curl waits a second for that",
+		e.find(Finding{ID: "expect-continue",
+			Shows:  "Expect: 100-continue is not answered; curl waits a second for that",
 			Remedy: "Let the hop pass Expect on, or answer it."})
 	}
 }
@@ -228,9 +249,12 @@ func (e *examination) checkLeaving(ctx context.Context) {
 			return
 		}
 		if time.Now().After(deadline) {
-			e.find(Finding{ID: "leaving", Shows: fmt.Sprintf("%v after the client has left, the relay still sends to it", patience),
-				Likely: "HAProxy without option abortonclose, nginx with proxy_ignore_client_abort, or a proxy that reads on",
-				Remedy: "Let the hop close its connection to the relay when its client has left: until then the answer is paid for."})
+			e.find(Finding{ID: "leaving",
+				Shows: fmt.Sprintf("%v after the client has left, the relay still sends to it", patience),
+				Likely: "HAProxy without option abortonclose, nginx with proxy_ignore_client_abort, or a proxy that " +
+					"reads on",
+				Remedy: "Let the hop close its connection to the relay when its client has left: until then the " +
+					"answer is paid for."})
 			return
 		}
 	}
@@ -239,7 +263,8 @@ func (e *examination) checkLeaving(ctx context.Context) {
 // checkSilence looks how long nothing may come before the path is cut.
 func (e *examination) checkSilence(ctx context.Context) {
 	beat := time.Duration(e.start.HeartbeatMs) * time.Millisecond
-	silences := []time.Duration{beat + beat/3, 35 * time.Second, 65 * time.Second, 125 * time.Second, 305 * time.Second}
+	silences := []time.Duration{beat + beat/3, 35 * time.Second, 65 * time.Second, 125 * time.Second,
+		305 * time.Second}
 	if beat == 0 {
 		e.note("the relay sends no pings (RELAY_HEARTBEAT=0)")
 		silences = silences[1:]
@@ -268,9 +293,11 @@ func (e *examination) checkSilence(ctx context.Context) {
 			e.note("a silence of more than %v is cut; the relay's pings come every %v", cut.Round(time.Second), beat)
 			return
 		}
-		e.find(Finding{ID: "idle-timeout", Shows: fmt.Sprintf("a stream is cut after a silence of %v", cut.Round(100*time.Millisecond)),
+		e.find(Finding{ID: "idle-timeout", Shows: fmt.Sprintf("a stream is cut after a silence of %v",
+			cut.Round(100*time.Millisecond)),
 			Likely: byTimeout(cut, idleTimeouts),
-			Remedy: fmt.Sprintf("Raise the hop's idle time-out, or set RELAY_HEARTBEAT, which is %v, well below it.", beat)})
+			Remedy: fmt.Sprintf("Raise the hop's idle time-out, or set RELAY_HEARTBEAT, which is %v, well below it.",
+				beat)})
 		return
 	}
 }
@@ -292,12 +319,16 @@ func (e *examination) checkClock(ctx context.Context) {
 	case ctx.Err() != nil || a.whole && b.whole:
 	case !a.whole && !b.whole && (a.cut-b.cut).Abs() < time.Second:
 		e.age = a.cut
-		e.find(Finding{ID: "clock", Shows: fmt.Sprintf("streams are cut when they are %v old, while frames flow", a.cut.Round(100*time.Millisecond)),
+		e.find(Finding{ID: "clock", Shows: fmt.Sprintf("streams are cut when they are %v old, while frames flow",
+			a.cut.Round(100*time.Millisecond)),
 			Likely: byTimeout(a.cut, clocks),
-			Remedy: "Raise the hop's time-out of whole requests for the relay's paths, to RELAY_MAX_DURATION or none."})
+			Remedy: "Raise the hop's time-out of whole requests for the relay's paths, to RELAY_MAX_DURATION " +
+				"or none."})
 	default:
 		cut := max(a.cut, b.cut)
-		e.find(Finding{ID: "unstable", Shows: fmt.Sprintf("a stream was cut after %v, another of the same minute was not", cut.Round(time.Second)),
+		e.find(Finding{ID: "unstable",
+			Shows: fmt.Sprintf("a stream was cut after %v, another of the same minute was not",
+				cut.Round(time.Second)),
 			Remedy: "Look for a hop that was restarted, or that loses connections."})
 	}
 }

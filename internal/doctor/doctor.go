@@ -1,5 +1,5 @@
-// Package doctor measures the path between this machine and a relay, and finds what on it harms streams. It is a client,
-// and knows of the relay only what its probe says (docs/doctor.md).
+// Package doctor measures the path between this machine and a relay, and finds what on it harms streams. It is a
+// client, and knows of the relay only what its probe says (docs/doctor.md).
 package doctor
 
 import (
@@ -64,10 +64,12 @@ var ErrNoRelay = errors.New("no relay answers there")
 func Examine(ctx context.Context, o Options) (*Report, error) {
 	o.URL = strings.TrimSuffix(o.URL, "/")
 	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DisableCompression: true, ForceAttemptHTTP2: true, ExpectContinueTimeout: continueTimeout,
+		Proxy: http.ProxyFromEnvironment, DisableCompression: true, ForceAttemptHTTP2: true,
+		ExpectContinueTimeout: continueTimeout,
 	}
 	defer transport.CloseIdleConnections()
-	e := &examination{Options: o, http: &http.Client{Transport: transport}, report: Report{URL: o.URL, Findings: []Finding{}}}
+	e := &examination{Options: o, http: &http.Client{Transport: transport},
+		report: Report{URL: o.URL, Findings: []Finding{}}}
 	if e.Progress == nil {
 		e.Progress = func(string) {}
 	}
@@ -123,7 +125,8 @@ func (e *examination) countDown(long *sync.WaitGroup) {
 // tellApart takes back what only looked like a time-out of silence: a silent stream is cut by the clock as well.
 func (e *examination) tellApart() {
 	if e.age > 0 && (e.age-e.silence).Abs() < time.Second {
-		e.report.Findings = slices.DeleteFunc(e.report.Findings, func(f Finding) bool { return f.ID == "idle-timeout" })
+		e.report.Findings = slices.DeleteFunc(e.report.Findings,
+			func(f Finding) bool { return f.ID == "idle-timeout" })
 	}
 }
 
@@ -154,7 +157,8 @@ func hops(h http.Header) []string {
 		}
 	}
 	for name, who := range map[string]string{
-		"Cf-Ray": "Cloudflare", "X-Amz-Cf-Id": "CloudFront", "X-Served-By": "Fastly", "X-Azure-Ref": "Azure Front Door",
+		"Cf-Ray": "Cloudflare", "X-Amz-Cf-Id": "CloudFront", "X-Served-By": "Fastly",
+		"X-Azure-Ref":                   "Azure Front Door",
 		"X-Envoy-Upstream-Service-Time": "Envoy", "Apigw-Requestid": "API Gateway",
 	} {
 		if h.Get(name) != "" {

@@ -52,7 +52,9 @@ const (
 	slack           = 20 * time.Second // that a stream may take beyond its time
 )
 
-func (e *examination) request(ctx context.Context, method, path string, body io.Reader, headers ...string) (*http.Request, error) {
+func (e *examination) request(
+	ctx context.Context, method, path string, body io.Reader, headers ...string,
+) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, e.URL+path, body)
 	if err != nil {
 		return nil, err

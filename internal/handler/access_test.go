@@ -18,7 +18,8 @@ import (
 )
 
 func TestABugOutsideOfStreamsIsAnswered(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Routes: &upstream.Router{Routes: []*upstream.Route{{Has: func(string) bool { panic("a bug") }}}}})
+	r := start(t, handler.Options{Upstream: hello,
+		Routes: &upstream.Router{Routes: []*upstream.Route{{Has: func(string) bool { panic("a bug") }}}}})
 	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"model":"m-2",`+question[1:])
 	require.Equal(t, http.StatusInternalServerError, res.StatusCode)
 	require.Equal(t, chat.Internal, lastError(t, body).Code)
@@ -26,7 +27,8 @@ func TestABugOutsideOfStreamsIsAnswered(t *testing.T) {
 }
 
 func TestAuthentication(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Keys: identity.NewKeys([]identity.APIKey{{Name: "shop", Key: "k-shop"}, {Key: "k-nameless"}})})
+	r := start(t, handler.Options{Upstream: hello,
+		Keys: identity.NewKeys([]identity.APIKey{{Name: "shop", Key: "k-shop"}, {Key: "k-nameless"}})})
 	for name, tc := range map[string]struct {
 		authorization string
 		status        int
@@ -75,8 +77,9 @@ func TestAuthentication(t *testing.T) {
 
 func TestSecretsAreNeverShown(t *testing.T) {
 	r := start(t, handler.Options{
-		Upstream: play(content("Hel"), &chat.Error{Code: chat.UpstreamRejected, Message: "no such key: sk-provider", Err: errors.New("got sk-provider")}),
-		Redact:   telemetry.Redactor([]string{"", "sk-provider", "k-shop"}),
+		Upstream: play(content("Hel"), &chat.Error{Code: chat.UpstreamRejected, Message: "no such key: sk-provider",
+			Err: errors.New("got sk-provider")}),
+		Redact: telemetry.Redactor([]string{"", "sk-provider", "k-shop"}),
 	})
 	_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 	require.Equal(t, "no such key: ***", lastError(t, body).Error)
@@ -91,9 +94,10 @@ func TestSecretsAreNeverShown(t *testing.T) {
 }
 
 func TestASecretInAPanicIsNotLogged(t *testing.T) {
-	r := start(t, handler.Options{Redact: telemetry.Redactor([]string{"sk-provider"}), Upstream: provider(func(context.Context, *chat.Request, func(chat.Chunk, error) bool) {
-		panic("with the key sk-provider in hand")
-	})})
+	r := start(t, handler.Options{Redact: telemetry.Redactor([]string{"sk-provider"}),
+		Upstream: provider(func(context.Context, *chat.Request, func(chat.Chunk, error) bool) {
+			panic("with the key sk-provider in hand")
+		})})
 	_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 	require.Equal(t, chat.Internal, lastError(t, body).Code)
 	line := r.log.wait(t, "panic", 1)[0]
@@ -104,7 +108,8 @@ func TestASecretInAPanicIsNotLogged(t *testing.T) {
 func TestPreflights(t *testing.T) {
 	const app = "https://app.example.com"
 	preflight := func(t *testing.T, origins []string, origin string) *http.Response {
-		r := start(t, handler.Options{Upstream: hello, CORSOrigins: origins, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
+		r := start(t, handler.Options{Upstream: hello, CORSOrigins: origins,
+			Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
 		res, body := fetch(t, http.MethodOptions, r.url+"/api/chat/stream", "", "Origin", origin,
 			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type")
 		if len(origins) > 0 {
@@ -125,7 +130,8 @@ func TestPreflights(t *testing.T) {
 			require.Equal(t, http.StatusOK, res.StatusCode, "without the key: preflights have none")
 			require.Equal(t, tc.origin, res.Header.Get("Access-Control-Allow-Origin"))
 			require.Equal(t, "POST", res.Header.Get("Access-Control-Allow-Methods"))
-			require.Equal(t, "authorization, content-type", strings.ToLower(res.Header.Get("Access-Control-Allow-Headers")))
+			require.Equal(t, "authorization, content-type",
+				strings.ToLower(res.Header.Get("Access-Control-Allow-Headers")))
 			require.Equal(t, "600", res.Header.Get("Access-Control-Max-Age"))
 			require.Contains(t, res.Header.Values("Vary"), "Origin")
 			credentials := map[bool]string{true: "true"}[tc.origin == app] // not where all may
@@ -159,22 +165,32 @@ func TestOrigins(t *testing.T) {
 		status  int
 		marked  bool // for the origin's scripts to read
 	}{
-		"no browser":                         {nil, nil, 200, false},
-		"an allowed origin":                  {[]string{app}, []string{"Origin", app, "Sec-Fetch-Site", "cross-site"}, 200, true},
-		"an allowed origin, written in caps": {[]string{app}, []string{"Origin", "HTTPS://APP.example.com"}, 200, true},
-		"any origin, where all may":          {[]string{"*"}, []string{"Origin", "https://x.example", "Sec-Fetch-Site", "cross-site"}, 200, true},
-		"a foreign origin":                   {[]string{app}, []string{"Origin", "https://evil.example.com", "Sec-Fetch-Site", "cross-site"}, 403, false},
-		"a foreign origin, old browser":      {[]string{app}, []string{"Origin", "https://evil.example.com"}, 403, false},
-		"a foreign origin, no list":          {nil, []string{"Origin", "https://evil.example.com", "Sec-Fetch-Site", "cross-site"}, 403, false},
-		"a sandboxed page":                   {[]string{app}, []string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}, 403, false},
-		"the relay's own page":               {nil, []string{"Origin", "http://relay.example.com", "Host", "relay.example.com", "Sec-Fetch-Site", "same-origin"}, 200, false},
-		"its own page, old browser":          {nil, []string{"Origin", "http://relay.example.com", "Host", "relay.example.com"}, 200, false},
-		"typed into the address bar":         {nil, []string{"Sec-Fetch-Site", "none"}, 200, false},
-		"a foreign page's image":             {[]string{app}, []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Dest", "image"}, 403, false},
-		"a sibling site's image":             {nil, []string{"Sec-Fetch-Site", "same-site"}, 403, false},
+		"no browser": {nil, nil, 200, false},
+		"an allowed origin": {[]string{app}, []string{"Origin", app, "Sec-Fetch-Site", "cross-site"},
+			200, true},
+		"an allowed origin, written in caps": {[]string{app}, []string{"Origin", "HTTPS://APP.example.com"}, 200,
+			true},
+		"any origin, where all may": {[]string{"*"},
+			[]string{"Origin", "https://x.example", "Sec-Fetch-Site", "cross-site"}, 200, true},
+		"a foreign origin": {[]string{app},
+			[]string{"Origin", "https://evil.example.com", "Sec-Fetch-Site", "cross-site"}, 403, false},
+		"a foreign origin, old browser": {[]string{app}, []string{"Origin", "https://evil.example.com"}, 403, false},
+		"a foreign origin, no list": {nil, []string{"Origin", "https://evil.example.com", "Sec-Fetch-Site",
+			"cross-site"}, 403, false},
+		"a sandboxed page": {[]string{app}, []string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}, 403,
+			false},
+		"the relay's own page": {nil, []string{"Origin", "http://relay.example.com", "Host", "relay.example.com",
+			"Sec-Fetch-Site", "same-origin"}, 200, false},
+		"its own page, old browser": {nil, []string{"Origin", "http://relay.example.com", "Host",
+			"relay.example.com"}, 200, false},
+		"typed into the address bar": {nil, []string{"Sec-Fetch-Site", "none"}, 200, false},
+		"a foreign page's image": {[]string{app},
+			[]string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Dest", "image"}, 403, false},
+		"a sibling site's image": {nil, []string{"Sec-Fetch-Site", "same-site"}, 403, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, handler.Options{Upstream: hello, CORSOrigins: tc.allowed, Hosts: handler.Hosts{"relay.example.com"}})
+			r := start(t, handler.Options{Upstream: hello, CORSOrigins: tc.allowed,
+				Hosts: handler.Hosts{"relay.example.com"}})
 			for method, path := range map[string]string{http.MethodPost: "/api/chat/stream", http.MethodGet: "/v1/ai/chat?message=hi"} {
 				res, body := fetch(t, method, r.url+path, question, tc.headers...)
 				require.Equal(t, tc.status, res.StatusCode)
@@ -192,7 +208,8 @@ func TestOrigins(t *testing.T) {
 }
 
 func TestTheLogNamesTheClientThatTheProxyHeardFrom(t *testing.T) {
-	trusting := start(t, handler.Options{Upstream: hello, TrustedProxies: identity.Proxies{netip.MustParsePrefix("127.0.0.0/8")}})
+	trusting := start(t, handler.Options{Upstream: hello,
+		TrustedProxies: identity.Proxies{netip.MustParsePrefix("127.0.0.0/8")}})
 	fetch(t, http.MethodPost, trusting.url+"/api/chat/stream", question, "X-Forwarded-For", "1.1.1.1, 203.0.113.7")
 	require.Equal(t, "203.0.113.7", trusting.log.stream(t)["client"])
 

@@ -15,7 +15,8 @@ import (
 
 var aguiAt = handler.Dialect{Path: "/api/agui", Dialect: dialect.AGUI{}, FromBeginning: true}
 
-const aguiQuestion = `{"threadId":"t1","runId":"r1","messages":[{"id":"u1","role":"user","content":"hi"}],"forwardedProps":{"resumable":true}}`
+const aguiQuestion = `{"threadId":"t1","runId":"r1","messages":[{"id":"u1","role":"user","content":"hi"}],` +
+	`"forwardedProps":{"resumable":true}}`
 
 func TestARunGoesOnWhereItsClientStopped(t *testing.T) {
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
@@ -27,8 +28,10 @@ func TestARunGoesOnWhereItsClientStopped(t *testing.T) {
 	id := res.Header.Get("X-Stream-Id")
 	pieces := strings.SplitAfter(body, "\n\n")
 	require.Len(t, pieces, 8, body)
-	require.True(t, strings.HasPrefix(pieces[2], "id: "+id+".1\n"+`data: {"type":"TEXT_MESSAGE_CONTENT","messageId":"msg-`), body)
-	require.True(t, strings.HasPrefix(pieces[6], "id: "+id+".4\n"+`data: {"type":"RUN_FINISHED","threadId":"t1","runId":"r1"`), body)
+	require.True(t, strings.HasPrefix(pieces[2],
+		"id: "+id+".1\n"+`data: {"type":"TEXT_MESSAGE_CONTENT","messageId":"msg-`), body)
+	require.True(t, strings.HasPrefix(pieces[6],
+		"id: "+id+".4\n"+`data: {"type":"RUN_FINISHED","threadId":"t1","runId":"r1"`), body)
 
 	// Its client sends the same request again, and is in the midst of a message.
 	_, rest := fetch(t, http.MethodPost, r.url+"/api/agui", aguiQuestion, "Last-Event-ID", id+".2")
@@ -48,7 +51,8 @@ func TestARunGoesOnWhereItsClientStopped(t *testing.T) {
 func TestAnAGUIClientIsRefusedWithAStatus(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello, Dialects: []handler.Dialect{aguiAt}})
 	gone := strings.Repeat("0", 32) + ".1"
-	res, _ := fetch(t, http.MethodPost, r.url+"/api/agui", aguiQuestion, "Accept", "text/event-stream", "Last-Event-ID", gone)
+	res, _ := fetch(t, http.MethodPost, r.url+"/api/agui", aguiQuestion, "Accept", "text/event-stream",
+		"Last-Event-ID", gone)
 	require.Equal(t, http.StatusNotFound, res.StatusCode)
 	r.Drain()
 	res, body := fetch(t, http.MethodPost, r.url+"/api/agui", aguiQuestion, "Accept", "text/event-stream")

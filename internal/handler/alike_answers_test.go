@@ -27,13 +27,16 @@ func answers() map[string][]any {
 	withState.Done.State, withState.Done.Usage = "1.abc", &chat.Usage{PromptTokens: 7, CompletionTokens: 2}
 	failure := &chat.Error{Code: chat.UpstreamError, Message: "the provider failed"}
 	return map[string][]any{
-		"nothing":                      {done(chat.FinishStop)},
-		"thinking alone":               {thought("hm"), done(chat.FinishStop)},
-		"thinking by turns":            {thought("a"), content("b"), thought("c"), content("d"), done(chat.FinishStop)},
-		"several calls":                {call("1", `{"x":1}`), call("2", `{}`), call("3", `{"y":[2]}`), done(chat.FinishToolCalls)},
-		"text, calls":                  {content("a"), call("1", `{}`), call("2", `{}`), done(chat.FinishToolCalls)},
-		"a call, text":                 {call("1", `{"x":1}`), content("a"), done(chat.FinishToolCalls)},
-		"all of it, with state":        {thought("h"), content("a"), call("1", `{}`), thought("m"), call("2", `{}`), withState},
+		"nothing":        {done(chat.FinishStop)},
+		"thinking alone": {thought("hm"), done(chat.FinishStop)},
+		"thinking by turns": {thought("a"), content("b"), thought("c"), content("d"),
+			done(chat.FinishStop)},
+		"several calls": {call("1", `{"x":1}`), call("2", `{}`), call("3", `{"y":[2]}`),
+			done(chat.FinishToolCalls)},
+		"text, calls":  {content("a"), call("1", `{}`), call("2", `{}`), done(chat.FinishToolCalls)},
+		"a call, text": {call("1", `{"x":1}`), content("a"), done(chat.FinishToolCalls)},
+		"all of it, with state": {thought("h"), content("a"), call("1", `{}`), thought("m"), call("2", `{}`),
+			withState},
 		"a limit":                      {content("a"), done(chat.FinishLength)},
 		"a filter":                     {content("a"), done(chat.FinishContentFilter)},
 		"a filter at once":             {done(chat.FinishContentFilter)},
@@ -94,7 +97,8 @@ func TestWhoLeavesIsSeenInEveryDialect(t *testing.T) {
 						res.Body.Close()
 					}
 				}()
-				require.Eventually(t, func() bool { return r.counted(t, "relay_streams_open")[""] == 1 }, patience, time.Millisecond, name)
+				require.Eventually(t, func() bool { return r.counted(t, "relay_streams_open")[""] == 1 }, patience,
+					time.Millisecond, name)
 				leave()
 				require.ErrorIs(t, receive(t, gone), context.Canceled, name)
 				<-left

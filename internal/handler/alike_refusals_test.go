@@ -33,7 +33,8 @@ func (s *spoken) refuse(t *testing.T, r *relay, body string, headers ...string) 
 	id := res.Header.Get("X-Request-Id")
 	require.NotEmpty(t, id)
 	got := refused{
-		status: res.StatusCode, retryAfter: res.Header.Get("Retry-After"), page: res.Header.Get("Access-Control-Allow-Origin"),
+		status: res.StatusCode, retryAfter: res.Header.Get("Retry-After"),
+		page: res.Header.Get("Access-Control-Allow-Origin"),
 	}
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain") {
 		require.True(t, s.inWords)
@@ -64,8 +65,9 @@ func TestTheSameRequestIsRefusedAlikeInEveryDialect(t *testing.T) {
 	key := []string{"Authorization", "Bearer k"}
 	options := func() handler.Options {
 		return handler.Options{
-			Upstream: hello, MaxBody: 4 << 10, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}), CORSOrigins: []string{page},
-			Dialects: append(ofProviders, aguiAt),
+			Upstream: hello, MaxBody: 4 << 10, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
+			CORSOrigins: []string{page},
+			Dialects:    append(ofProviders, aguiAt),
 		}
 	}
 	same := func(body string) string { return body }
@@ -86,11 +88,14 @@ func TestTheSameRequestIsRefusedAlikeInEveryDialect(t *testing.T) {
 		"half an object":       {func(string) string { return `{"messages":[` }, nil, chat.InvalidRequest, nil, nil},
 		"nothing":              {func(string) string { return " " }, nil, chat.InvalidRequest, nil, nil},
 		"a list":               {func(string) string { return `[]` }, nil, chat.InvalidRequest, nil, nil},
-		"too much":             {func(body string) string { return body + strings.Repeat(" ", 4<<10) }, nil, chat.BodyTooLarge, nil, nil},
-		"no room":              {same, nil, chat.Overloaded, func(o *handler.Options) { o.BodyBytes = 8 }, nil},
-		"draining":             {same, nil, chat.Draining, nil, func(_ *testing.T, r *relay) { r.Drain() }},
+		"too much": {func(body string) string { return body + strings.Repeat(" ", 4<<10) }, nil,
+			chat.BodyTooLarge, nil, nil},
+		"no room":  {same, nil, chat.Overloaded, func(o *handler.Options) { o.BodyBytes = 8 }, nil},
+		"draining": {same, nil, chat.Draining, nil, func(_ *testing.T, r *relay) { r.Drain() }},
 		"the caller's limit": {same, nil, chat.RateLimited, func(o *handler.Options) {
-			o.Limiter = limit.NewLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Requests: limit.Rate{Count: 1, Window: time.Hour, Burst: 1}}}})
+			o.Limiter = limit.NewLimiter(limit.LimiterOptions{
+				Policy: limit.Policy{Limits: limit.Limits{Requests: limit.Rate{Count: 1, Window: time.Hour,
+					Burst: 1}}}})
 		}, func(t *testing.T, r *relay) {
 			fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, key...)
 		}},

@@ -15,7 +15,8 @@ import (
 	"github.com/websopy/relay/internal/handler"
 )
 
-// parts follow what is open in a stream: a part is closed before the next one opens, and has its pieces while it is open.
+// parts follow what is open in a stream: a part is closed before the next one opens, and has its pieces while it is
+// open.
 type parts struct {
 	open  string
 	wrong string
@@ -66,7 +67,8 @@ func responseOrder(events []map[string]any) string {
 			p.step(true, false, textIn(e["item"].(map[string]any), "id"))
 		case "response.output_item.done":
 			p.step(false, true, textIn(e["item"].(map[string]any), "id"))
-		case "response.output_text.delta", "response.reasoning_summary_text.delta", "response.function_call_arguments.delta":
+		case "response.output_text.delta", "response.reasoning_summary_text.delta",
+			"response.function_call_arguments.delta":
 			p.step(false, false, textIn(e, "item_id"))
 		}
 	}
@@ -118,8 +120,8 @@ func uiOrder(events []map[string]any) string {
 	return p.wrong + first(events, "start")
 }
 
-// An answer that gets too long ends so in every dialect, whatever it has most of, and what was sent of it before the end
-// is in order.
+// An answer that gets too long ends so in every dialect, whatever it has most of, and what was sent of it before the
+// end is in order.
 func TestAnAnswerThatIsTooLongEndsAlikeInEveryDialect(t *testing.T) {
 	call := func(id string, size int) chat.Chunk {
 		return chat.Chunk{Type: chat.Tool, More: true, Tool: &chat.ToolCall{
@@ -137,16 +139,18 @@ func TestAnAnswerThatIsTooLongEndsAlikeInEveryDialect(t *testing.T) {
 		return all
 	}
 	for name, steps := range map[string][]any{
-		"text":                 many(30, text),
-		"thinking":             append(many(30, thought), text),
-		"a call":               {call("1", 30_000)},
-		"text and a call":      {text, call("1", 30_000)},
-		"calls":                {call("1", 8000), call("2", 8000), call("3", 8000), call("4", 8000)},
-		"a little of each":     {thought, text, call("1", 6000), thought, text, call("2", 6000), text, call("3", 6000)},
+		"text":            many(30, text),
+		"thinking":        append(many(30, thought), text),
+		"a call":          {call("1", 30_000)},
+		"text and a call": {text, call("1", 30_000)},
+		"calls":           {call("1", 8000), call("2", 8000), call("3", 8000), call("4", 8000)},
+		"a little of each": {thought, text, call("1", 6000), thought, text, call("2", 6000), text,
+			call("3", 6000)},
 		"text and then, later": append(many(3, content(strings.Repeat("x", 4000))), many(30, text)...),
 	} {
 		r := start(t, handler.Options{
-			Upstream: play(append(steps, done(chat.FinishStop))...), MaxStreamBytes: 20_000, Dialects: append(ofProviders, aguiAt),
+			Upstream: play(append(steps, done(chat.FinishStop))...), MaxStreamBytes: 20_000,
+			Dialects: append(ofProviders, aguiAt),
 		})
 		native, others := spokenBy()
 		others["native"] = native
@@ -169,8 +173,8 @@ func TestAnAnswerThatIsTooLongEndsAlikeInEveryDialect(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// A body of HTTP/1.0 has no end but that of its connection. Proxies that ask so, as nginx does by default, take that for
-// the end of the answer.
+// A body of HTTP/1.0 has no end but that of its connection. Proxies that ask so, as nginx does by default, take that
+// for the end of the answer.
 func TestACutIsNoEndOverHTTP10(t *testing.T) {
 	failure := &chat.Error{Code: chat.UpstreamError, Message: "no"}
 	for name, tc := range map[string]struct {

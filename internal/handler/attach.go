@@ -10,8 +10,8 @@ import (
 )
 
 // mayAttach tells whether a caller may come for an answer that there is, which costs no tokens but a connection and
-// questions to Redis. It is counted for each answer by itself: when a replica goes away, all readers come back at once,
-// and an application has thousands of them under one key. Only a loop comes for the same one again and again.
+// questions to Redis. It is counted for each answer by itself: when a replica goes away, all readers come back at
+// once, and an application has thousands of them under one key. Only a loop comes for the same one again and again.
 //
 // name is what the client calls the answer by: its stream or, of a UI's chat, the chat.
 func (r *Relay) mayAttach(w http.ResponseWriter, req *http.Request, name string) *chat.Error {

@@ -79,7 +79,8 @@ func (c credentials) cookieCaller(req *http.Request, allowed origins) (identity.
 }
 
 var errCookieUnsigned = &chat.Error{Code: chat.Forbidden,
-	Message: "a request with a cookie needs a sign that a script of the relay's own page or an allowed origin made it: " +
+	Message: "a request with a cookie needs a sign that a script of the relay's own page or an allowed origin " +
+		"made it: " +
 		"Sec-Fetch-Site, Origin or Referer (see RELAY_CORS_ORIGINS)"}
 
 func (c credentials) missing() *chat.Error {
@@ -121,5 +122,6 @@ func challenge(w http.ResponseWriter, err error) *chat.Error {
 		}
 		return failure
 	}
-	return &chat.Error{Code: chat.InvalidRequest, Message: "the request was given up", Err: err} // and nobody reads this
+	// and nobody reads this
+	return &chat.Error{Code: chat.InvalidRequest, Message: "the request was given up", Err: err}
 }

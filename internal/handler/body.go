@@ -105,7 +105,8 @@ func (r *Relay) joined(pieces body, held *limit.Held) ([]byte, *chat.Error) {
 	size := pieces.questionSize()
 	if r.BodyBytes > 0 && size > r.BodyBytes/2 {
 		return nil, &chat.Error{Code: chat.BodyTooLarge,
-			Message: "the body has so many parts that it takes more memory than one caller may have (see RELAY_BODY_BYTES)"}
+			Message: "the body has so many parts that it takes more memory than one caller may have (see " +
+				"RELAY_BODY_BYTES)"}
 	}
 	if !held.Grow(max(0, size-pieces.room())) {
 		return nil, errNoRoom

@@ -129,11 +129,14 @@ func TestAQuestionHoldsItsBytesUntilItIsAnswered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			answered := make(chan string)
 			go func() {
-				_, text := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Authorization", "Bearer key-a")
+				_, text := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Authorization",
+					"Bearer key-a")
 				answered <- text
 			}()
 			held := func() float64 { return r.counted(t, "relay_body_bytes")[""] }
-			require.Eventually(t, func() bool { return held() > 1_200_000 && r.counted(t, "relay_streams_open")[""] == 1 },
+			require.Eventually(t, func() bool {
+				return held() > 1_200_000 && r.counted(t, "relay_streams_open")[""] == 1
+			},
 				patience, time.Millisecond)
 
 			res, text := fetch(t, http.MethodPost, r.url+"/api/chat/stream", body, "Authorization", "Bearer key-a")
@@ -143,7 +146,8 @@ func TestAQuestionHoldsItsBytesUntilItIsAnswered(t *testing.T) {
 			require.Equal(t, "1", res.Header.Get("Retry-After"))
 
 			begin <- struct{}{}
-			require.Eventually(t, func() bool { return held() == 0 }, patience, time.Millisecond, "the answer has begun")
+			require.Eventually(t, func() bool { return held() == 0 }, patience, time.Millisecond,
+				"the answer has begun")
 			end <- struct{}{}
 			require.Contains(t, receive(t, answered), "lo")
 		})
@@ -152,7 +156,8 @@ func TestAQuestionHoldsItsBytesUntilItIsAnswered(t *testing.T) {
 		var asking sync.WaitGroup
 		for _, key := range []string{"key-a", "key-b"} {
 			asking.Go(func() {
-				fetch(t, http.MethodPost, r.url+"/api/chat/stream", longQuestion(500_000), "Authorization", "Bearer "+key)
+				fetch(t, http.MethodPost, r.url+"/api/chat/stream", longQuestion(500_000), "Authorization",
+					"Bearer "+key)
 			})
 		}
 		for range 2 {
@@ -168,7 +173,8 @@ func TestAQuestionCountsAsWhatItTakes(t *testing.T) {
 	gone := make(chan error, 1)
 	r := start(t, handler.Options{Upstream: hang(gone), MaxBody: 1 << 20, BodyBytes: 8 << 20})
 	many := func(n int) string {
-		return `{"messages":[` + strings.Repeat(`{"role":"user","content":"q"},`, n-1) + `{"role":"user","content":"q"}]}`
+		return `{"messages":[` + strings.Repeat(`{"role":"user","content":"q"},`, n-1) +
+			`{"role":"user","content":"q"}]}`
 	}
 	s := dial(t, r)
 	s.postBody(t, many(10_000))
@@ -197,7 +203,8 @@ func TestABodyThatNobodyReadsDoesNotDelayTheAnswer(t *testing.T) {
 func TestALargeHeaderCountsWhileABodyIsAwaited(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello, MaxBody: 1 << 20, BodyBytes: 64 << 10})
 	s := dial(t, r)
-	s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"+
+	s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\n"+
+		"Content-Length: 100\r\n"+
 		"X-Large: "+strings.Repeat("x", 50<<10)+"\r\n\r\n{")
 	held := func() float64 { return r.counted(t, "relay_body_bytes")[""] }
 	require.Eventually(t, func() bool { return held() > 40<<10 }, patience, time.Millisecond)

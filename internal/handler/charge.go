@@ -12,8 +12,8 @@ import (
 	"github.com/websopy/relay/internal/telemetry"
 )
 
-// charge is what one answer costs its caller: reserved before a provider is asked, and settled once, however the answer
-// ends. A nil one costs nothing.
+// charge is what one answer costs its caller: reserved before a provider is asked, and settled once, however the
+// answer ends. A nil one costs nothing.
 type charge struct {
 	reservation *limit.Reservation
 	metrics     *telemetry.Metrics
@@ -28,8 +28,8 @@ type charge struct {
 	estimated bool // usage is, because the provider did not say
 }
 
-// reserve makes the charge of an answer, and tells the caller in headers how it stands with its limits. It is nil where
-// the caller has none.
+// reserve makes the charge of an answer, and tells the caller in headers how it stands with its limits. It is nil
+// where the caller has none.
 func (r *Relay) reserve(w http.ResponseWriter, req *http.Request, ask *chat.Request) (*charge, *chat.Error) {
 	if r.Limiter == nil {
 		return nil, nil
@@ -68,8 +68,8 @@ var exceededMessages = map[string]string{
 var errLimitsAway = &chat.Error{Code: chat.Overloaded, RetryAfter: time.Second,
 	Message: "what callers have used can't be looked up now (see RELAY_LIMIT_FALLBACK)"}
 
-// chunk counts what the provider has sent: a chunk, or its error. The last one settles, before the client has it: who then
-// asks at once, while the provider's connection is still read to its end, finds its stream free.
+// chunk counts what the provider has sent: a chunk, or its error. The last one settles, before the client has it: who
+// then asks at once, while the provider's connection is still read to its end, finds its stream free.
 func (c *charge) chunk(of *chat.Chunk, err error) {
 	if c == nil || c.settled {
 		return
@@ -136,8 +136,9 @@ func (c *charge) cancel() {
 	}
 }
 
-// tellLimits says how a caller stands: in the words of the IETF's draft (draft-ietf-httpapi-ratelimit-headers-11), and in
-// OpenAI's, which many clients read. It is on every response of a caller with limits: all values are parts of one text.
+// tellLimits says how a caller stands: in the words of the IETF's draft (draft-ietf-httpapi-ratelimit-headers-11), and
+// in OpenAI's, which many clients read. It is on every response of a caller with limits: all values are parts of one
+// text.
 func tellLimits(h http.Header, stand []limit.Standing) {
 	if len(stand) == 0 {
 		return

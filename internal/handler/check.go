@@ -9,8 +9,8 @@ import (
 // A check looks at a request before its handler does. Its error refuses the request.
 type check func(w http.ResponseWriter, req *http.Request) *chat.Error
 
-// checked runs checks, one after the other, before the handler. None of them is around the handler, as middlewares are:
-// what is around it lies on the stack of each stream until its end, and eight of them make of 8 KiB a stream 16.
+// checked runs checks, one after the other, before the handler. None of them is around the handler, as middlewares
+// are: what is around it lies on the stack of each stream until its end, and eight of them make of 8 KiB a stream 16.
 func checked(refuse refusal, checks ...check) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {

@@ -16,8 +16,8 @@ import (
 	"github.com/websopy/relay/internal/stream"
 )
 
-// shouting is a dialect that has nothing in common with the native one: the body is a JSON string, and the answer comes
-// in capitals, each piece on an event of its own name.
+// shouting is a dialect that has nothing in common with the native one: the body is a JSON string, and the answer
+// comes in capitals, each piece on an event of its own name.
 type shouting struct{}
 
 func (shouting) Decode(body []byte) (*dialect.Ask, error) {
@@ -83,7 +83,8 @@ func TestAnotherDialectStreamsResumesAndRefusesInItsOwnWay(t *testing.T) {
 
 	res, body = fetch(t, http.MethodGet, r.url+"/shout/"+id, "", append(key, "Last-Event-ID", id+".2")...)
 	require.Equal(t, http.StatusOK, res.StatusCode)
-	require.Equal(t, strings.Join(pieces[3:], ""), strings.TrimPrefix(body, pieces[0]), "from where the client stopped")
+	require.Equal(t, strings.Join(pieces[3:], ""), strings.TrimPrefix(body, pieces[0]),
+		"from where the client stopped")
 
 	_, body = fetch(t, http.MethodGet, r.url+"/api/chat/stream/"+id, "", append(key, "Last-Event-ID", id+".2")...)
 	require.Equal(t, frames(id, 2, false), body, "and in the native dialect, which the log does not know of either")
@@ -92,10 +93,11 @@ func TestAnotherDialectStreamsResumesAndRefusesInItsOwnWay(t *testing.T) {
 		method, path, body, want string
 		headers                  []string
 	}{
-		"by the dialect":       {http.MethodPost, "/shout", `{}`, "NO: invalid_request\n", key},
-		"by a middleware":      {http.MethodPost, "/shout", `"hi"`, "NO: unauthorized\n", nil},
-		"of a method":          {http.MethodDelete, "/shout", "", "NO: method_not_allowed\n", key},
-		"of an unknown stream": {http.MethodGet, "/shout/" + strings.Repeat("0", 32), "", "NO: stream_not_found\n", key},
+		"by the dialect":  {http.MethodPost, "/shout", `{}`, "NO: invalid_request\n", key},
+		"by a middleware": {http.MethodPost, "/shout", `"hi"`, "NO: unauthorized\n", nil},
+		"of a method":     {http.MethodDelete, "/shout", "", "NO: method_not_allowed\n", key},
+		"of an unknown stream": {http.MethodGet, "/shout/" + strings.Repeat("0", 32), "", "NO: stream_not_found\n",
+			key},
 	} {
 		_, body := fetch(t, refusal.method, r.url+refusal.path, refusal.body, refusal.headers...)
 		require.Equal(t, refusal.want, body, name)

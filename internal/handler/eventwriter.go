@@ -42,9 +42,10 @@ type eventWriter struct {
 	http2   bool
 	waits   bool // the headers wait for the first chunk or heartbeat, see Dialect.OfProvider
 
-	mu       sync.Mutex    // held while a frame is made and written; guards the rest
-	begun    bool          // something was written, or may have been
-	over     bool          // nothing may follow, not even a ping; the stream's goroutine sets it, and reads it without mu
+	mu    sync.Mutex // held while a frame is made and written; guards the rest
+	begun bool       // something was written, or may have been
+	// nothing may follow, not even a ping; the stream's goroutine sets it, and reads it without mu
+	over     bool
 	buf      []byte        // frames not yet written
 	last     time.Duration // of the last write
 	deadline time.Duration // of writes on the connection
@@ -140,17 +141,17 @@ func (e *eventWriter) chunk(c chat.Chunk) error {
 	return e.flush()
 }
 
-// isTooMuch tells whether the answer is too long with c. It is asked before there are frames of c: once the encoder has
-// made some they have to be sent, because those that follow build on them. The caller holds mu.
+// isTooMuch tells whether the answer is too long with c. It is asked before there are frames of c: once the encoder
+// has made some they have to be sent, because those that follow build on them. The caller holds mu.
 func (e *eventWriter) isTooMuch(c *chat.Chunk) bool {
 	n := int64(c.Size())
 	e.answered += n
 	return e.max > 0 && max(e.answered, e.sent.bytes+int64(len(e.buf))+n) > e.max
 }
 
-// finish writes the frames of a Done chunk and what the dialect has behind them. When the sequence ends with it at once
-// (see chat.Streamer), and nothing else takes time before the handler returns, they share a write with what the server
-// sends then to end the response.
+// finish writes the frames of a Done chunk and what the dialect has behind them. When the sequence ends with it at
+// once (see chat.Streamer), and nothing else takes time before the handler returns, they share a write with what the
+// server sends then to end the response.
 func (e *eventWriter) finish(c chat.Chunk) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

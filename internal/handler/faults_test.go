@@ -98,7 +98,8 @@ func nativeEvent(o *outcome, e map[string]any) {
 	case "error":
 		o.end, o.code, o.message = "failed", chat.Code(textIn(e, "code")), textIn(e, "error")
 	case "": // a whole answer
-		o.text, o.reasoning, o.end, o.finish = textIn(e, "content"), textIn(e, "reasoning"), "complete", textIn(e, "finishReason")
+		o.text, o.reasoning, o.end, o.finish = textIn(e, "content"), textIn(e, "reasoning"), "complete", textIn(e,
+			"finishReason")
 		for _, call := range objectsIn(e["toolCalls"]) {
 			o.call(call["id"], call["name"], call["arguments"])
 		}
@@ -252,18 +253,22 @@ func spokenBy() (native spoken, others map[string]spoken) {
 	native = spoken{path: "/api/chat/stream", ask: question, whole: whole, event: nativeEvent, done: "[DONE]"}
 	return native, map[string]spoken{
 		"Chat Completions": {
-			path: completionsPath, ask: streamed, whole: question, ofAPI: true, event: completionEvent, order: completionOrder, done: "[DONE]",
+			path: completionsPath, ask: streamed, whole: question, ofAPI: true, event: completionEvent,
+			order: completionOrder, done: "[DONE]",
 		},
 		"Responses": {
-			path: responsesPath, ask: `{"input":"hi","stream":true}`, whole: `{"input":"hi"}`, ofAPI: true, event: responseEvent,
+			path: responsesPath, ask: `{"input":"hi","stream":true}`, whole: `{"input":"hi"}`, ofAPI: true,
+			event: responseEvent,
 			order: responseOrder,
 		},
-		"Messages": {path: messagesPath, ask: streamed, whole: question, ofAPI: true, event: messageEvent, order: messageOrder},
+		"Messages": {path: messagesPath, ask: streamed, whole: question, ofAPI: true, event: messageEvent,
+			order: messageOrder},
 		"AG-UI": {
 			path: aguiAt.Path, ask: strings.Replace(aguiQuestion, `{"resumable":true}`, `{}`, 1), event: runEvent,
 			order: runOrder,
 		},
-		"UI messages": {path: "/api/chat", ask: uiQuestion, inWords: true, event: uiEvent, order: uiOrder, done: "[DONE]"},
+		"UI messages": {path: "/api/chat", ask: uiQuestion, inWords: true, event: uiEvent, order: uiOrder,
+			done: "[DONE]"},
 	}
 }
 
@@ -420,12 +425,14 @@ func TestADrainEndsStreamsOfEveryDialectInItsOwnTerms(t *testing.T) {
 			r := start(t, handler.Options{Upstream: hang(gone, said...), Dialects: append(ofProviders, aguiAt)})
 			answered := make(chan outcome)
 			go func() { answered <- s.put(t, r.url, s.ask) }()
-			require.Eventually(t, func() bool { return r.counted(t, "relay_streams_open")[""] == 1 }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return r.counted(t, "relay_streams_open")[""] == 1 }, patience,
+				time.Millisecond)
 			r.Drain()
 			r.EndStreams()
 			got := receive(t, answered)
 			want := outcome{
-				status: http.StatusOK, end: "failed", code: chat.ServerShutdown, message: "the server is shutting down",
+				status: http.StatusOK, end: "failed", code: chat.ServerShutdown,
+				message: "the server is shutting down",
 			}
 			if said != nil && got.text != "" { // the shutdown may come before the first chunk was asked for
 				want.text = "Hel"

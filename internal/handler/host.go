@@ -24,7 +24,8 @@ func (h Hosts) Has(host string) bool {
 	}
 	return slices.ContainsFunc(h, func(name string) bool {
 		parent, below := strings.CutPrefix(name, "*")
-		return name == "*" || strings.EqualFold(name, host) || below && strings.HasSuffix(host, strings.ToLower(parent))
+		return name == "*" || strings.EqualFold(name, host) ||
+			below && strings.HasSuffix(host, strings.ToLower(parent))
 	})
 }
 
@@ -74,7 +75,8 @@ func checkHost(names Hosts, accepted credentials) check {
 		if !accepted.none() {
 			return nil
 		}
-		for _, host := range hostsOf(req) { // all of them: a page can set X-Forwarded-Host, and a proxy may let it pass
+		// all of them: a page can set X-Forwarded-Host, and a proxy may let it pass
+		for _, host := range hostsOf(req) {
 			if !names.Has(host) {
 				return errHost
 			}

@@ -64,9 +64,10 @@ func TestAStrangersPageSpendsNothing(t *testing.T) {
 		headers []string
 		status  int
 	}{
-		"curl":                              {[]string{"User-Agent", "curl/8.5.0"}, 200},
-		"no user agent":                     {[]string{"User-Agent", ""}, 200},
-		"an image":                          {[]string{"User-Agent", browser, "Referer", "http://evil.example/page"}, 403},
+		"curl":          {[]string{"User-Agent", "curl/8.5.0"}, 200},
+		"no user agent": {[]string{"User-Agent", ""}, 200},
+		"an image": {[]string{"User-Agent", browser, "Referer", "http://evil.example/page"},
+			403},
 		"an image without a referrer":       {[]string{"User-Agent", browser}, 403},
 		"a fetch without CORS":              {[]string{"User-Agent", browser, "Referer", "http://evil.example/"}, 403},
 		"an EventSource":                    {[]string{"User-Agent", browser, "Origin", "http://evil.example"}, 403},
@@ -101,7 +102,8 @@ func TestWithKeysABrowserNeedsASignOnlyBesideACookie(t *testing.T) {
 		{"User-Agent", "Mozilla/5.0", "Authorization", "Bearer k"},
 		{"User-Agent", "Mozilla/5.0", "Authorization", "Bearer k", "Cookie", "session=1"}, // the key is the sign
 	} {
-		res, _ := fetch(t, http.MethodGet, r.url+"/v1/ai/chat?message=hi", "", append(headers, "Host", "any.example")...)
+		res, _ := fetch(t, http.MethodGet, r.url+"/v1/ai/chat?message=hi", "",
+			append(headers, "Host", "any.example")...)
 		require.Equal(t, http.StatusOK, res.StatusCode)
 	}
 }
@@ -125,13 +127,14 @@ func TestAnOpenRelayAnswersToItsNamesOnly(t *testing.T) {
 		headers []string
 		status  int
 	}{
-		"its address":                      {false, nil, 200},
-		"one of its names":                 {false, []string{"Host", "chat.example.com"}, 200},
-		"a name that was bound to it":      {false, []string{"Host", "evil.example:8080"}, 403},
-		"a proxy with the browser's name":  {true, []string{"X-Forwarded-Host", "chat.example.com"}, 200},
-		"a proxy with a bound name":        {true, []string{"X-Forwarded-Host", "evil.example"}, 403},
-		"proxies, one with a bound name":   {true, []string{"X-Forwarded-Host", "localhost, evil.example"}, 403},
-		"a page that invents the header":   {true, []string{"Host", "evil.example", "X-Forwarded-Host", "localhost"}, 403},
+		"its address":                     {false, nil, 200},
+		"one of its names":                {false, []string{"Host", "chat.example.com"}, 200},
+		"a name that was bound to it":     {false, []string{"Host", "evil.example:8080"}, 403},
+		"a proxy with the browser's name": {true, []string{"X-Forwarded-Host", "chat.example.com"}, 200},
+		"a proxy with a bound name":       {true, []string{"X-Forwarded-Host", "evil.example"}, 403},
+		"proxies, one with a bound name":  {true, []string{"X-Forwarded-Host", "localhost, evil.example"}, 403},
+		"a page that invents the header": {true, []string{"Host", "evil.example", "X-Forwarded-Host", "localhost"},
+			403},
 		"nobody's word, which is not read": {false, []string{"X-Forwarded-Host", "evil.example"}, 200},
 	} {
 		t.Run(name, func(t *testing.T) {

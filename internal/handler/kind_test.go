@@ -26,8 +26,8 @@ import (
 	httpprovider "github.com/websopy/relay/internal/upstream/provider"
 )
 
-// toy is a kind of provider that is unlike the relay's own: each request has a signature of its body, and an answer comes
-// in frames that are a length (4 bytes) and JSON.
+// toy is a kind of provider that is unlike the relay's own: each request has a signature of its body, and an answer
+// comes in frames that are a length (4 bytes) and JSON.
 var toy = httpprovider.Kind{
 	Settings: httpprovider.Settings{Name: "toy"},
 	Wire: httpprovider.Wire{

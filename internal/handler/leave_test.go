@@ -41,7 +41,8 @@ func newLab(t *testing.T, answer http.HandlerFunc) *lab {
 	provider, err := httpprovider.New(httpprovider.Options{Name: "lab", Kind: "openai", BaseURL: srv.URL,
 		ConnectTimeout: patience, FirstChunkTimeout: patience, IdleTimeout: patience})
 	require.NoError(t, err)
-	l.upstream = &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: provider, Retries: 2}}, Budget: patience}
+	l.upstream = &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: provider, Retries: 2}},
+		Budget: patience}
 	return l
 }
 
@@ -63,7 +64,8 @@ func TestAClientThatLeavesIsSeenByTheProvider(t *testing.T) {
 		}, 1},
 	} {
 		for protocol, client := range protocols(t) {
-			for kind, body := range map[string]string{"a stream": question, "a whole answer": `{"stream":false,` + question[1:]} {
+			for kind, body := range map[string]string{"a stream": question,
+				"a whole answer": `{"stream":false,` + question[1:]} {
 				t.Run(moment+", "+protocol+", "+kind, func(t *testing.T) {
 					l := newLab(t, tc.answer)
 					r := start(t, handler.Options{Upstream: l.upstream})
@@ -72,7 +74,8 @@ func TestAClientThatLeavesIsSeenByTheProvider(t *testing.T) {
 					read := make(chan struct{})
 					var asking sync.WaitGroup
 					asking.Go(func() {
-						req, _ := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/api/chat/stream", strings.NewReader(body))
+						req, _ := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/api/chat/stream",
+							strings.NewReader(body))
 						req.Header.Set("Content-Type", "application/json")
 						if res, err := client.Do(req); err == nil {
 							_, _ = io.ReadAtLeast(res.Body, make([]byte, 1024), int(tc.chunks))
@@ -98,7 +101,8 @@ func TestAClientThatLeavesIsSeenByTheProvider(t *testing.T) {
 						require.Equal(t, tc.chunks, line["chunks"])
 					}
 					require.Equal(t, map[string]float64{"client_gone": 1}, r.counted(t, "relay_streams_ended_total"))
-					require.Equal(t, map[string]float64{"cancelled,lab": 1}, r.counted(t, "relay_upstream_attempts_total"))
+					require.Equal(t, map[string]float64{"cancelled,lab": 1},
+						r.counted(t, "relay_upstream_attempts_total"))
 					r.idle(t)
 				})
 			}
@@ -108,11 +112,12 @@ func TestAClientThatLeavesIsSeenByTheProvider(t *testing.T) {
 
 func TestAClientThatLeftIsNoFailureOfTheProvider(t *testing.T) {
 	asked := make(chan struct{})
-	r := start(t, handler.Options{Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
-		close(asked)
-		<-ctx.Done()
-		yield(chat.Chunk{}, &chat.Error{Code: chat.UpstreamError, Message: "the provider failed"})
-	})})
+	r := start(t, handler.Options{
+		Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+			close(asked)
+			<-ctx.Done()
+			yield(chat.Chunk{}, &chat.Error{Code: chat.UpstreamError, Message: "the provider failed"})
+		})})
 	s := dial(t, r)
 	s.post(t)
 	s.head(t)
@@ -145,11 +150,12 @@ func TestAClientThatReadsSlowlyIsNotDropped(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			const timeout = 400 * time.Millisecond
 			steps := make(chan chat.Chunk)
-			r := start(t, handler.Options{WriteTimeout: timeout, Upstream: provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
-				for c := range steps {
-					yield(c, nil)
-				}
-			})})
+			r := start(t, handler.Options{WriteTimeout: timeout,
+				Upstream: provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+					for c := range steps {
+						yield(c, nil)
+					}
+				})})
 			res := ask(t, client, http.MethodPost, r.url+"/api/chat/stream", question)
 			defer res.Body.Close()
 			steps <- content("Hel")
@@ -169,13 +175,16 @@ func TestAClientThatReadsSlowlyIsNotDropped(t *testing.T) {
 func TestAConnectionServesAgainAfterAStream(t *testing.T) {
 	const timeout = 10 * time.Second
 	for name, tc := range map[string]struct{ again, status string }{
-		"another stream": {"POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: 45\r\n\r\n" + question, "HTTP/1.1 200 OK"},
-		"a refusal":      {"GET /api/chat/stream HTTP/1.1\r\nHost: relay\r\n\r\n", "HTTP/1.1 400 Bad Request"},
-		"a preflight":    {"OPTIONS /api/chat/stream HTTP/1.1\r\nHost: relay\r\nOrigin: https://app.example.com\r\nAccess-Control-Request-Method: POST\r\n\r\n", "HTTP/1.1 200 OK"},
+		"another stream": {"POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\n" +
+			"Content-Length: 45\r\n\r\n" + question, "HTTP/1.1 200 OK"},
+		"a refusal": {"GET /api/chat/stream HTTP/1.1\r\nHost: relay\r\n\r\n", "HTTP/1.1 400 Bad Request"},
+		"a preflight": {"OPTIONS /api/chat/stream HTTP/1.1\r\nHost: relay\r\nOrigin: https://app.example.com\r\n" +
+			"Access-Control-Request-Method: POST\r\n\r\n", "HTTP/1.1 200 OK"},
 	} {
 		t.Run(name+" long after", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				_, s := connect(t, handler.Options{Upstream: hello, WriteTimeout: timeout, CORSOrigins: []string{"https://app.example.com"}})
+				_, s := connect(t, handler.Options{Upstream: hello, WriteTimeout: timeout,
+					CORSOrigins: []string{"https://app.example.com"}})
 				s.post(t)
 				s.head(t)
 				require.Equal(t, helFrame+loFrame+doneFrame+endFrame, s.rest(t))
@@ -196,7 +205,8 @@ func TestARefusalOnHTTP2LeavesTheOtherStreamsOfTheConnectionAlone(t *testing.T) 
 	dials := make(chan net.Conn, 10)
 	h2 := new(http.Protocols)
 	h2.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: h2, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	transport := &http.Transport{Protocols: h2, DialContext: func(ctx context.Context, network, addr string) (net.Conn,
+		error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 		dials <- conn
 		return conn, err

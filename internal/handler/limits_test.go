@@ -43,7 +43,8 @@ var ends = provider(func(ctx context.Context, req *chat.Request, yield func(chat
 	case "done":
 		yield(done(chat.FinishStop), nil) // of 9 tokens
 	case "zero":
-		yield(chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Usage: &chat.Usage{}}}, nil)
+		yield(chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Usage: &chat.Usage{}}},
+			nil)
 	case "silent":
 		yield(chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop}}, nil)
 	case "break":
@@ -72,8 +73,10 @@ func newLimited(t *testing.T, limits limit.Limits, more ...func(*handler.Options
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute, MaxDuration: longestAnswer})
 	t.Cleanup(func() { closeHub(hub) })
 	o := handler.Options{
-		Upstream: ends, Streams: hub, Limiter: l.limiter, Keys: identity.NewKeys([]identity.APIKey{{Name: "me", Key: callersKey}}),
-		MaxDuration: longestAnswer, Dialects: []handler.Dialect{{Path: "/v1/chat/completions", Dialect: dialect.ChatCompletions{}}},
+		Upstream: ends, Streams: hub, Limiter: l.limiter,
+		Keys:        identity.NewKeys([]identity.APIKey{{Name: "me", Key: callersKey}}),
+		MaxDuration: longestAnswer,
+		Dialects:    []handler.Dialect{{Path: "/v1/chat/completions", Dialect: dialect.ChatCompletions{}}},
 	}
 	for _, set := range more {
 		set(&o)
@@ -103,7 +106,8 @@ func (l *limited) ask(ctx context.Context, how string, resumable bool, headers .
 // used waits until no answer runs, and gives the tokens of the day that the caller has used.
 func (l *limited) used(t *testing.T) int64 {
 	t.Helper()
-	require.Eventually(t, func() bool { return l.limiter.Reserved() == 0 }, patience, 5*time.Millisecond, "nothing is reserved")
+	require.Eventually(t, func() bool { return l.limiter.Reserved() == 0 }, patience, 5*time.Millisecond,
+		"nothing is reserved")
 	r, err := l.limiter.Reserve("name me", "", 0)
 	require.NoError(t, err)
 	defer r.Cancel()
@@ -215,7 +219,8 @@ func TestWhatEachEndCosts(t *testing.T) {
 // Answers that end in all ways at once, in any order: nothing stays reserved, and what was used is what they cost.
 func TestWhateverTheOrderOfEndsAllIsSettled(t *testing.T) {
 	t.Parallel()
-	l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 1e6, Window: time.Hour}, Streams: 1000, TokensPerDay: 1e9})
+	l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 1e6, Window: time.Hour}, Streams: 1000,
+		TokensPerDay: 1e9})
 	var names []string
 	for name := range waysToEnd {
 		names = append(names, name)
@@ -232,11 +237,13 @@ func TestWhateverTheOrderOfEndsAllIsSettled(t *testing.T) {
 }
 
 func TestARefusalForALimitInEachShape(t *testing.T) {
-	l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 60, Window: time.Minute, Burst: 1}}, func(o *handler.Options) {
-		o.CORSOrigins = []string{"https://app.example"}
-	})
+	l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 60, Window: time.Minute, Burst: 1}},
+		func(o *handler.Options) {
+			o.CORSOrigins = []string{"https://app.example"}
+		})
 	auth := []string{"Authorization", "Bearer " + callersKey}
-	res, body := fetch(t, http.MethodPost, l.url+"/api/chat/stream", question, append(auth, "Origin", "https://app.example")...)
+	res, body := fetch(t, http.MethodPost, l.url+"/api/chat/stream", question,
+		append(auth, "Origin", "https://app.example")...)
 	require.Equal(t, http.StatusOK, res.StatusCode, body)
 	require.Equal(t, `"requests";q=60;w=60`, res.Header.Get("RateLimit-Policy"))
 	require.Equal(t, `"requests";r=0;t=1`, res.Header.Get("RateLimit"))
@@ -270,13 +277,15 @@ func TestARefusalForALimitInEachShape(t *testing.T) {
 	require.True(t, e.Retryable)
 
 	drain()
-	res, body = fetch(t, http.MethodPost, l.url+"/v1/chat/completions", `{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true}`, auth...)
+	res, body = fetch(t, http.MethodPost, l.url+"/v1/chat/completions",
+		`{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true}`, auth...)
 	require.Equal(t, http.StatusTooManyRequests, res.StatusCode)
 	require.Contains(t, body, `"type":"rate_limit_error"`)
 	require.Equal(t, "0", res.Header.Get("x-ratelimit-remaining-requests"))
 
 	drain()
-	res = ask(t, http.DefaultClient, http.MethodGet, l.url+"/v1/ai/chat?message=hi", "", append(auth, "Accept", "text/event-stream")...)
+	res = ask(t, http.DefaultClient, http.MethodGet, l.url+"/v1/ai/chat?message=hi", "",
+		append(auth, "Accept", "text/event-stream")...)
 	require.Equal(t, http.StatusOK, res.StatusCode, "any other status ends an EventSource for good")
 	frame, _ := io.ReadAll(res.Body) // and the connection is cut
 	require.Regexp(t, "^data: {\"type\":\"ping\"}\nretry: [123][0-9]{3}\n\n$", string(frame))
@@ -293,17 +302,18 @@ func TestWhoHasItsAnswerMayAskAgainAtOnce(t *testing.T) {
 			let := make(chan struct{})
 			l := newLimited(t, limit.Limits{Streams: 1}, func(o *handler.Options) {
 				o.MaxDuration = time.Minute
-				o.Upstream = provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
-					if strings.HasPrefix(req.Messages[0].Content, "refuse") {
-						yield(chat.Chunk{}, &chat.Error{Code: chat.UpstreamRejected, Message: "no"})
-						return
-					}
-					yield(done(chat.FinishStop), nil)
-					select {
-					case <-let:
-					case <-ctx.Done():
-					}
-				})
+				o.Upstream = provider(
+					func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+						if strings.HasPrefix(req.Messages[0].Content, "refuse") {
+							yield(chat.Chunk{}, &chat.Error{Code: chat.UpstreamRejected, Message: "no"})
+							return
+						}
+						yield(done(chat.FinishStop), nil)
+						select {
+						case <-let:
+						case <-ctx.Done():
+						}
+					})
 			})
 			defer close(let)
 			for i := range 20 {
@@ -311,7 +321,8 @@ func TestWhoHasItsAnswerMayAskAgainAtOnce(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, http.StatusOK, res.StatusCode)
 				defer res.Body.Close() // its provider has not returned
-				for frames := ""; !strings.Contains(frames, `"type":"done"`) && !strings.Contains(frames, `"type":"error"`); {
+				for frames := ""; !strings.Contains(frames, `"type":"done"`) &&
+					!strings.Contains(frames, `"type":"error"`); {
 					require.NoError(t, err, frames)
 					var n int
 					b := make([]byte, 1024)
@@ -378,7 +389,8 @@ func TestWhoComesForOneAnswerInALoopIsRefused(t *testing.T) {
 			return "GET", "/api/chat/" + chat32 + "/stream", "", nil
 		}, status: http.StatusNoContent},
 		"a retry": {ask: func(*limited, string, string) (string, string, string, []string) {
-			return "POST", "/api/chat/stream", `{"messages":[{"role":"user","content":"again   "}],"resumable":true}`, key
+			return "POST", "/api/chat/stream", `{"messages":[{"role":"user","content":"again   "}],"resumable":true}`,
+				key
 		}},
 		"a stop": {ask: func(_ *limited, id, _ string) (string, string, string, []string) {
 			return "DELETE", "/api/chat/stream/" + id, "", nil
@@ -389,14 +401,18 @@ func TestWhoComesForOneAnswerInALoopIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 100, Window: time.Hour}}, func(o *handler.Options) {
-				o.Upstream = hello
-				o.Keys = identity.NewKeys([]identity.APIKey{{Name: "me", Key: callersKey}, {Name: "other", Key: "k-9876543210"}})
-				o.Attaches = limit.NewLimiter(limit.LimiterOptions{
-					Policy: limit.Policy{Limits: limit.Limits{Requests: limit.Rate{Count: times, Window: time.Hour}}},
+			l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 100, Window: time.Hour}},
+				func(o *handler.Options) {
+					o.Upstream = hello
+					o.Keys = identity.NewKeys([]identity.APIKey{{Name: "me", Key: callersKey},
+						{Name: "other", Key: "k-9876543210"}})
+					o.Attaches = limit.NewLimiter(limit.LimiterOptions{
+						Policy: limit.Policy{
+							Limits: limit.Limits{Requests: limit.Rate{Count: times, Window: time.Hour}}},
+					})
+					o.Dialects = append(o.Dialects,
+						handler.Dialect{Path: "/api/agui", Dialect: dialect.AGUI{}, FromBeginning: true})
 				})
-				o.Dialects = append(o.Dialects, handler.Dialect{Path: "/api/agui", Dialect: dialect.AGUI{}, FromBeginning: true})
-			})
 			auth := []string{"Authorization", "Bearer " + callersKey}
 			first := func() (id, last string) {
 				res, err := l.ask(t.Context(), "done", true)
@@ -435,7 +451,8 @@ func TestWhoComesForOneAnswerInALoopIsRefused(t *testing.T) {
 				require.Equal(t, max(way.status, http.StatusOK), res.StatusCode, "another answer: %s", body)
 			}
 			res, _ = fetch(t, http.MethodDelete, l.url+"/api/chat/stream/"+id, "", auth...)
-			require.Equal(t, name != "a stop", res.StatusCode == http.StatusAccepted, "who reads too often may stop it")
+			require.Equal(t, name != "a stop", res.StatusCode == http.StatusAccepted,
+				"who reads too often may stop it")
 		})
 	}
 }
@@ -467,9 +484,10 @@ func TestWhoFindsNoPlaceHasUsedNothing(t *testing.T) {
 	taken, err := places.Take(t.Context(), "other")
 	require.NoError(t, err)
 	defer taken.Give()
-	l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 1, Window: time.Hour}, TokensPerDay: 5000}, func(o *handler.Options) {
-		o.Generations = places
-	})
+	l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 1, Window: time.Hour}, TokensPerDay: 5000},
+		func(o *handler.Options) {
+			o.Generations = places
+		})
 	for range 3 {
 		res, err := l.ask(t.Context(), "done", false)
 		require.NoError(t, err)
@@ -483,9 +501,11 @@ func TestLimitsThatCanNotBeLookedUp(t *testing.T) {
 	conn, err := redisconn.Open(redisconn.Options{URL: "redis://127.0.0.1:1", Probe: time.Hour})
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
-	limiter := limit.NewLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Streams: 1}}, Redis: conn, Away: limit.AwayClosed})
+	limiter := limit.NewLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Streams: 1}},
+		Redis: conn, Away: limit.AwayClosed})
 	t.Cleanup(limiter.Close)
-	r := start(t, handler.Options{Upstream: hello, Limiter: limiter, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
+	r := start(t, handler.Options{Upstream: hello, Limiter: limiter,
+		Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
 	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Authorization", "Bearer k")
 	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
 	require.Equal(t, "1", res.Header.Get("Retry-After"))

@@ -65,7 +65,8 @@ func flood(gone chan<- error) provider {
 }
 
 func done(reason chat.FinishReason) chat.Chunk {
-	return chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: reason, Model: "m-1", Usage: &chat.Usage{PromptTokens: 7, CompletionTokens: 2}}}
+	return chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: reason, Model: "m-1",
+		Usage: &chat.Usage{PromptTokens: 7, CompletionTokens: 2}}}
 }
 
 var hello = play(content("Hel"), content("lo"), done(chat.FinishStop))
@@ -74,7 +75,8 @@ var hello = play(content("Hel"), content("lo"), done(chat.FinishStop))
 const (
 	helFrame  = `data: {"type":"content","content":"Hel"}` + "\n\n"
 	loFrame   = `data: {"type":"content","content":"lo"}` + "\n\n"
-	doneFrame = `data: {"type":"done","finishReason":"stop","model":"m-1","usage":{"promptTokens":7,"completionTokens":2}}` + "\n\n"
+	doneFrame = `data: {"type":"done","finishReason":"stop","model":"m-1","usage":{"promptTokens":7,` +
+		`"completionTokens":2}}` + "\n\n"
 	endFrame  = "data: [DONE]\n\n"
 	pingFrame = `data: {"type":"ping"}` + "\n\n"
 
@@ -92,8 +94,8 @@ type relay struct {
 	registry *prometheus.Registry
 }
 
-// faulty is an upstream that breaks the contract of a sequence on purpose. All others are held to it, and so is what the
-// relay does with their chunks.
+// faulty is an upstream that breaks the contract of a sequence on purpose. All others are held to it, and so is what
+// the relay does with their chunks.
 type faulty struct{ chat.Streamer }
 
 // newRelay makes a relay that no server serves yet.
@@ -239,7 +241,8 @@ func (s *socket) post(t *testing.T) {
 
 func (s *socket) postBody(t *testing.T, body string) {
 	t.Helper()
-	s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: "+strconv.Itoa(len(body))+"\r\n\r\n"+body)
+	s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\nContent-Length: "+
+		strconv.Itoa(len(body))+"\r\n\r\n"+body)
 }
 
 // newPost is a question for a handler that is called without a server.
@@ -364,7 +367,8 @@ func (r *relay) counted(t *testing.T, name string) map[string]float64 {
 			for _, l := range m.GetLabel() {
 				labels = append(labels, l.GetValue())
 			}
-			values[strings.Join(labels, ",")] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			values[strings.Join(labels, ",")] = m.GetCounter().GetValue() + m.GetGauge().GetValue() +
+				float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	return values
@@ -388,7 +392,8 @@ func (r *relay) total(t *testing.T, name string) (sum float64) {
 // idle waits until no stream is open.
 func (r *relay) idle(t *testing.T) {
 	t.Helper()
-	require.Eventually(t, func() bool { return r.counted(t, "relay_streams_open")[""] == 0 }, patience, 5*time.Millisecond, "the slot is free again")
+	require.Eventually(t, func() bool { return r.counted(t, "relay_streams_open")[""] == 0 }, patience,
+		5*time.Millisecond, "the slot is free again")
 }
 
 // receive waits for what must come on c.

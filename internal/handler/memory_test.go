@@ -22,8 +22,10 @@ import (
 
 // questions are 900 KiB each, and each takes memory in another way once it is decoded.
 var questions = map[string]string{
-	"a long text":         `{"messages":[{"role":"user","content":"` + strings.Repeat("x", 900<<10) + `"}],"model":"m"`,
-	"many small messages": `{"messages":[` + strings.Repeat(`{"role":"user","content":""},`, 30<<10) + `{"role":"user","content":"q"}],"model":"m"`,
+	"a long text": `{"messages":[{"role":"user","content":"` + strings.Repeat("x", 900<<10) +
+		`"}],"model":"m"`,
+	"many small messages": `{"messages":[` + strings.Repeat(`{"role":"user","content":""},`, 30<<10) +
+		`{"role":"user","content":"q"}],"model":"m"`,
 	"a long field": `{"messages":[{"role":"user","content":"q"}],"model":"m","metadata":{"k":"` +
 		strings.Repeat("x", 900<<10) + `"}`,
 	"many tools": `{"messages":[{"role":"user","content":"q"}],"model":"m","tools":[` +
@@ -45,7 +47,8 @@ func forgetful(t *testing.T) (url string, rest chan struct{}) {
 		case <-req.Context().Done():
 			return
 		}
-		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`+"\n\ndata: [DONE]\n\n")
+		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`+
+			"\n\ndata: [DONE]\n\n")
 	}))
 	t.Cleanup(srv.Close)
 	return srv.URL, rest
@@ -111,7 +114,8 @@ func TestARunningAnswerDoesNotKeepItsQuestion(t *testing.T) {
 		for name, question := range questions {
 			t.Run(mode+", "+name, func(t *testing.T) {
 				long, more := streams(t, r, question+end, n)
-				// A question takes 900 KiB and more; what earlier tests of the process let go of meanwhile is a tenth of that.
+				// A question takes 900 KiB and more; what earlier tests of the process let go of meanwhile is a tenth
+				// of that.
 				require.Less(t, long, small+200<<10, "bytes a stream, %d with a short question", small)
 				open = append(open, more...)
 			})
@@ -140,7 +144,8 @@ func TestAResumableStreamTakesNoMoreThanItCountsFor(t *testing.T) {
 			return
 		}
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}`+"\n\ndata: [DONE]\n\n")
+		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}`+
+			"\n\ndata: [DONE]\n\n")
 	}))
 	t.Cleanup(srv.Close)
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})

@@ -14,7 +14,8 @@ import (
 
 func TestModelsAreListedAsOpenAIDoes(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello, Routes: &upstream.Router{
-		Routes: anyModel, Listed: []upstream.Model{{ID: "gpt-6-luna", OwnedBy: "openai"}, {ID: "meta/llama", OwnedBy: "openai"}},
+		Routes: anyModel, Listed: []upstream.Model{{ID: "gpt-6-luna", OwnedBy: "openai"},
+			{ID: "meta/llama", OwnedBy: "openai"}},
 	}})
 	res, body := fetch(t, http.MethodGet, r.url+"/v1/models", "")
 	require.Equal(t, http.StatusOK, res.StatusCode)
@@ -41,7 +42,8 @@ func TestModelsAreListedAsOpenAIDoes(t *testing.T) {
 }
 
 func TestModelsAreListedForCallersOnly(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Keys: identity.NewKeys([]identity.APIKey{{Name: "web", Key: "sk-test-0123456789"}})})
+	r := start(t, handler.Options{Upstream: hello,
+		Keys: identity.NewKeys([]identity.APIKey{{Name: "web", Key: "sk-test-0123456789"}})})
 	res, body := fetch(t, http.MethodGet, r.url+"/v1/models", "")
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
 	require.Contains(t, body, `"code":"unauthorized"`)

@@ -65,7 +65,8 @@ func markOrigins(allowed origins) func(http.Handler) http.Handler {
 
 var (
 	errOrigin = &chat.Error{Code: chat.Forbidden, Message: "this origin is not allowed: list it in " +
-		"RELAY_CORS_ORIGINS, or, if a proxy of yours passes its page's requests on, the proxy in RELAY_TRUSTED_PROXIES"}
+		"RELAY_CORS_ORIGINS, or, if a proxy of yours passes its page's requests on, the proxy in " +
+		"RELAY_TRUSTED_PROXIES"}
 	errNoSign = &chat.Error{Code: chat.Forbidden, Message: "a browser's GET needs a sign that it is of the relay's " +
 		"own page or an allowed origin: Sec-Fetch-Site, Origin or Referer (see RELAY_CORS_ORIGINS); a POST needs none"}
 )

@@ -11,7 +11,8 @@ import (
 
 func TestPreviewDeployments(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello, CORSOrigins: []string{
-		"https://app.example.com", "https://*.example.app", "https://*.example.org:8443", "https://*.amazonaws.com", "http://*.localhost:3000",
+		"https://app.example.com", "https://*.example.app", "https://*.example.org:8443", "https://*.amazonaws.com",
+		"http://*.localhost:3000",
 	}})
 	for origin, allowed := range map[string]bool{
 		"https://pr-12.example.app":             true,
@@ -41,7 +42,8 @@ func TestPreviewDeployments(t *testing.T) {
 		"null":                                  false,
 	} {
 		t.Run(origin, func(t *testing.T) {
-			res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Origin", origin, "Sec-Fetch-Site", "cross-site")
+			res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Origin", origin,
+				"Sec-Fetch-Site", "cross-site")
 			if !allowed {
 				require.Equal(t, http.StatusForbidden, res.StatusCode)
 				require.Contains(t, body, "RELAY_CORS_ORIGINS")
@@ -72,9 +74,11 @@ func TestAPageWithCredentialsMayReadWhatItAsked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, handler.Options{Upstream: hello, CORSOrigins: tc.allowed, MaxBody: 1 << 10})
 			for body, status := range map[string]int{question: http.StatusOK, "{": http.StatusBadRequest} {
-				res, _ := fetch(t, http.MethodPost, r.url+"/api/chat/stream", body, "Origin", app, "Cookie", "session=1", "Sec-Fetch-Site", "cross-site")
+				res, _ := fetch(t, http.MethodPost, r.url+"/api/chat/stream", body, "Origin", app, "Cookie",
+					"session=1", "Sec-Fetch-Site", "cross-site")
 				require.Equal(t, status, res.StatusCode)
-				require.Equal(t, app, res.Header.Get("Access-Control-Allow-Origin"), "a page has to read refusals, too")
+				require.Equal(t, app, res.Header.Get("Access-Control-Allow-Origin"),
+					"a page has to read refusals, too")
 				require.Equal(t, tc.credentials, res.Header.Get("Access-Control-Allow-Credentials"))
 			}
 		})

@@ -12,7 +12,8 @@ import (
 func (r *Relay) enter(req *http.Request) (leave func(), err *chat.Error) {
 	place, full := r.connections.Take(req.Context(), visitOf(req).caller.Share)
 	if full, ok := errors.AsType[*limit.Full](full); ok {
-		return nil, &chat.Error{Code: chat.Overloaded, Message: "too many streams are open (RELAY_MAX_STREAMS)", RetryAfter: full.After}
+		return nil, &chat.Error{Code: chat.Overloaded, Message: "too many streams are open (RELAY_MAX_STREAMS)",
+			RetryAfter: full.After}
 	}
 	r.telemetry.Opened()
 	return func() {

@@ -91,7 +91,8 @@ func (p *probes) has(id string) bool {
 }
 
 func readProbe(q url.Values) (o probeOptions, err error) {
-	o = probeOptions{length: defaultProbe, every: time.Second, refuse: q.Get("refuse") == "true", watch: q.Get("watch")}
+	o = probeOptions{length: defaultProbe, every: time.Second, refuse: q.Get("refuse") == "true",
+		watch: q.Get("watch")}
 	for name, d := range map[string]*time.Duration{"silent": &o.silent, "every": &o.every, "for": &o.length} {
 		if q.Get(name) == "" {
 			continue
@@ -123,7 +124,8 @@ func (r *Relay) probe(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if o.refuse {
-		r.fail(w, req, &chat.Error{Code: chat.Overloaded, Message: "refused, as was asked for", RetryAfter: probeRetry})
+		r.fail(w, req, &chat.Error{Code: chat.Overloaded, Message: "refused, as was asked for",
+			RetryAfter: probeRetry})
 		return
 	}
 	leave, full := r.enter(req)
@@ -147,7 +149,8 @@ func (r *Relay) probe(w http.ResponseWriter, req *http.Request) {
 	began, wait := time.Now(), max(o.silent, o.every)
 	for seq := 1; sleep(ctx, wait); seq, wait = seq+1, o.every {
 		tick := probeTick{Type: "tick", Seq: seq, AtMs: float64(time.Since(began).Microseconds()) / 1e3}
-		tick.Pad = strings.Repeat("x", max(0, o.size-len(`data: {"type":"tick","seq":1000,"atMs":10000.000,"pad":""}`)))
+		tick.Pad = strings.Repeat("x",
+			max(0, o.size-len(`data: {"type":"tick","seq":1000,"atMs":10000.000,"pad":""}`)))
 		if out.send(tick) != nil {
 			return
 		}

@@ -28,7 +28,8 @@ func probed(t *testing.T, body string) (frames []map[string]any) {
 
 func TestProbe(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello, Probe: true, MaxBody: 1 << 20, MaxStreams: 1})
-	_, body := fetch(t, http.MethodGet, r.url+"/api/chat/probe?every=20ms&for=70ms&size=200", "", "Via", "1.1 a", "X-Forwarded-For", "x",
+	_, body := fetch(t, http.MethodGet, r.url+"/api/chat/probe?every=20ms&for=70ms&size=200", "", "Via", "1.1 a",
+		"X-Forwarded-For", "x",
 		"Last-Event-ID", "e")
 	frames := probed(t, body)
 	require.GreaterOrEqual(t, len(frames), 3)
@@ -44,7 +45,8 @@ func TestProbe(t *testing.T) {
 	require.NotEmpty(t, frames[1]["pad"])
 
 	for query, want := range map[string]string{
-		"for=21m": "for:", "every=1ms": "every:", "size=70000": "size:", "silent=-1s": "silent:", "silent=x": "silent:",
+		"for=21m": "for:", "every=1ms": "every:", "size=70000": "size:", "silent=-1s": "silent:",
+		"silent=x": "silent:",
 	} {
 		res, body := fetch(t, http.MethodGet, r.url+"/api/chat/probe?"+query, "")
 		require.Equal(t, http.StatusBadRequest, res.StatusCode, query)

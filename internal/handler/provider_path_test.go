@@ -136,12 +136,15 @@ func TestTheStatusWaitsForAChunkOrAHeartbeat(t *testing.T) {
 		status   int
 		first    string // of the body
 	}{
-		"a chunk":                     {10 * time.Second, late(4*time.Second, content("x")), 4 * time.Second, 200, "data: "},
-		"a failure":                   {10 * time.Second, late(4*time.Second, failure), 4 * time.Second, 502, ""},
-		"a heartbeat":                 {10 * time.Second, late(14*time.Second, content("x")), 10 * time.Second, 200, ": hb\n"},
-		"a failure after a heartbeat": {10 * time.Second, late(14*time.Second, failure), 10 * time.Second, 200, ": hb\n"},
-		"no heartbeats":               {0, late(14*time.Second, failure), 14 * time.Second, 502, ""},
-		"no heartbeats, for long":     {0, late(24*time.Second, content("x")), 15 * time.Second, 200, "data: "},
+		"a chunk": {10 * time.Second, late(4*time.Second, content("x")), 4 * time.Second, 200,
+			"data: "},
+		"a failure": {10 * time.Second, late(4*time.Second, failure), 4 * time.Second, 502, ""},
+		"a heartbeat": {10 * time.Second, late(14*time.Second, content("x")), 10 * time.Second, 200,
+			": hb\n"},
+		"a failure after a heartbeat": {10 * time.Second, late(14*time.Second, failure), 10 * time.Second, 200,
+			": hb\n"},
+		"no heartbeats":           {0, late(14*time.Second, failure), 14 * time.Second, 502, ""},
+		"no heartbeats, for long": {0, late(24*time.Second, content("x")), 15 * time.Second, 200, "data: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -162,7 +165,8 @@ func TestTheStatusWaitsForAChunkOrAHeartbeat(t *testing.T) {
 
 func TestRefusalsHaveTheShapeOfTheirPath(t *testing.T) {
 	r := start(t, handler.Options{
-		Upstream: hello, Dialects: ofProviders, MaxBody: 1 << 10, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
+		Upstream: hello, Dialects: ofProviders, MaxBody: 1 << 10,
+		Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
 	})
 	key := []string{"Authorization", "Bearer k"}
 	with := func(name, value string) []string { return slices.Concat(key, []string{name, value}) }
@@ -205,7 +209,8 @@ func TestRefusalsHaveTheShapeOfTheirPath(t *testing.T) {
 	}
 	r.Drain()
 	for _, ask := range []string{question, streamed} {
-		res, body := fetch(t, http.MethodPost, r.url+completionsPath, ask, append(key, "Accept", "text/event-stream")...)
+		res, body := fetch(t, http.MethodPost, r.url+completionsPath, ask,
+			append(key, "Accept", "text/event-stream")...)
 		require.Equal(t, http.StatusServiceUnavailable, res.StatusCode, "whatever it accepts")
 		require.Contains(t, body, `"type":"server_error","param":null,"code":"draining"`)
 		require.Empty(t, res.Header.Get("X-Should-Retry"), "another replica may take it")
@@ -246,7 +251,8 @@ func TestProvidersPathsDoNotResumeButCanBeFollowed(t *testing.T) {
 // Anthropic's SDKs show their key in a header of their own, and look for the request's id in another one.
 func TestAnthropicsClientsAreKnownByTheirHeaders(t *testing.T) {
 	const key = "key-0123456789"
-	r := start(t, handler.Options{Upstream: hello, Dialects: ofProviders, Keys: identity.NewKeys([]identity.APIKey{{Key: key}})})
+	r := start(t, handler.Options{Upstream: hello, Dialects: ofProviders,
+		Keys: identity.NewKeys([]identity.APIKey{{Key: key}})})
 	for _, path := range []string{messagesPath, messagesPath + "?beta=true"} {
 		res, body := fetch(t, http.MethodPost, r.url+path, question, "X-Api-Key", key)
 		require.Equal(t, http.StatusOK, res.StatusCode)
@@ -255,7 +261,8 @@ func TestAnthropicsClientsAreKnownByTheirHeaders(t *testing.T) {
 	}
 	res, body := fetch(t, http.MethodPost, r.url+messagesPath, question, "X-Api-Key", "wrong")
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
-	require.Equal(t, `{"type":"error","error":{"type":"authentication_error","message":"the API key is not known","code":"unauthorized"},`+
+	require.Equal(t, `{"type":"error","error":{"type":"authentication_error","message":"the API key is not known",`+
+		`"code":"unauthorized"},`+
 		`"request_id":"`+res.Header.Get("Request-Id")+`"}`+"\n", body)
 	res, _ = fetch(t, http.MethodPost, r.url+messagesPath, question, "X-Api-Key", key, "X-Request-Id", key)
 	require.NotEqual(t, key, res.Header.Get("X-Request-Id"))

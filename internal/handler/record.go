@@ -101,7 +101,8 @@ func (rec *record) complete(done *chat.Completion) {
 // ended is the error of a sequence that ended without one.
 func (rec *record) ended() error {
 	if rec.done == nil {
-		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off", Err: errors.New("the upstream ended with neither done nor an error: a bug there")}
+		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off",
+			Err: errors.New("the upstream ended with neither done nor an error: a bug there")}
 	}
 	return nil
 }
@@ -172,7 +173,8 @@ func (rec *record) outcome(o stream.Outcome) {
 	}
 }
 
-// ended tells of a stream that is over. Its facts are many, and not in the frame of who waits for its end: see checked.
+// ended tells of a stream that is over. Its facts are many, and not in the frame of who waits for its end: see
+// checked.
 //
 //go:noinline
 func (r *Relay) ended(rec *record) { r.telemetry.StreamEnded(rec.facts()) }

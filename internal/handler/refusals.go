@@ -13,7 +13,8 @@ import (
 func (r *Relay) logRefusal(req *http.Request, e *chat.Error) {
 	v := visitOf(req)
 	r.telemetry.Refused(telemetry.Refusal{
-		RequestID: v.id, Client: v.caller.Addr, Method: req.Method, Path: hideChat(req.URL.Path), HideID: stream.ValidID, Error: e,
+		RequestID: v.id, Client: v.caller.Addr, Method: req.Method, Path: hideChat(req.URL.Path),
+		HideID: stream.ValidID, Error: e,
 	})
 }
 

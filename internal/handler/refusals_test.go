@@ -49,7 +49,8 @@ func TestALogLineIsBounded(t *testing.T) {
 	fetch(t, http.MethodGet, r.url+"/v1/ai/chat?message=hi&last_event_id="+huge, "", "X-Request-Id", huge)
 	robot := `{"messages":[{"role":"` + huge + `"}]}`
 	fetch(t, http.MethodPost, r.url+"/api/chat/stream", robot, "Idempotency-Key", huge[:1000])
-	fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"model":"`+huge+`",`+question[1:], "User-Agent", huge[:20<<10])
+	fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"model":"`+huge+`",`+question[1:], "User-Agent",
+		huge[:20<<10])
 	fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 	r.log.wait(t, "stream", 1)
 	r.log.wait(t, "refused", 5)

@@ -21,17 +21,19 @@ func (s screen) Resolve(req *chat.Request) ([]string, error) { return s(req) }
 func (s screen) Models() []upstream.Model                    { return nil }
 
 func TestFieldsThatDoNotReachTheProviderAreNamed(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, CORSOrigins: []string{"https://shop.example"}, Routes: screen(func(req *chat.Request) (names []string, err error) {
-		for _, x := range req.Extra {
-			if x.Name == "n" {
-				return nil, &chat.Error{Code: chat.InvalidRequest, Message: "n: one is enough"}
+	r := start(t, handler.Options{Upstream: hello, CORSOrigins: []string{"https://shop.example"},
+		Routes: screen(func(req *chat.Request) (names []string, err error) {
+			for _, x := range req.Extra {
+				if x.Name == "n" {
+					return nil, &chat.Error{Code: chat.InvalidRequest, Message: "n: one is enough"}
+				}
+				names = append(names, x.Name)
 			}
-			names = append(names, x.Name)
-		}
-		return names, nil
-	})})
+			return names, nil
+		})})
 	post := func(fields string) (*http.Response, string) {
-		return fetch(t, http.MethodPost, r.url+"/api/chat", `{"messages":[{"role":"user","content":"hi"}],`+fields+`}`, "Origin", "https://shop.example")
+		return fetch(t, http.MethodPost, r.url+"/api/chat", `{"messages":[{"role":"user","content":"hi"}],`+fields+`}`,
+			"Origin", "https://shop.example")
 	}
 	for _, also := range []string{`"stream":true`, `"stream":false`, `"resumable":true`} {
 		res, _ := post(also + `,"models":[],"a\r\nb, c\u20ac":1`)
@@ -60,7 +62,8 @@ func TestFieldsThatDoNotReachTheProviderAreNamed(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello, Routes: &upstream.Router{
-		Required: "UPSTREAM_MODEL", Routes: []*upstream.Route{{Has: func(model string) bool { return model == "m-2" }}},
+		Required: "UPSTREAM_MODEL",
+		Routes:   []*upstream.Route{{Has: func(model string) bool { return model == "m-2" }}},
 	}, MaxBody: 512 << 10})
 	const user = `"messages":[{"role":"user","content":"hi"}]`
 	for name, tc := range map[string]struct {
@@ -70,62 +73,87 @@ func TestRefusals(t *testing.T) {
 		code               chat.Code
 		message            string // or its beginning
 	}{
-		"no JSON":               {body: `{"messages":`, status: 400, code: chat.InvalidRequest, message: "the body is not valid JSON: unexpected end of JSON input at byte 12"},
-		"JSON of another type":  {body: `[]`, status: 400, code: chat.InvalidRequest},
-		"nothing":               {status: 400, code: chat.InvalidRequest, message: "the body is empty; want a JSON object"},
-		"white space alone":     {body: strings.Repeat(" \n", 100), status: 400, code: chat.InvalidRequest, message: "the body is empty; want a JSON object"},
-		"no UTF-8":              {body: "{\"messages\":\"\xff\"}", status: 400, code: chat.InvalidRequest, message: "the body is not valid UTF-8"},
-		"deep nesting":          {body: strings.Repeat(`{"a":[`, 50_000), status: 400, code: chat.InvalidRequest},
-		"no messages":           {body: `{"model":"m-2"}`, status: 400, code: chat.InvalidRequest, message: "messages: at least one"},
-		"an empty list":         {body: `{"messages":[]}`, status: 400, code: chat.InvalidRequest, message: "messages: at least one"},
-		"messages as a string":  {body: `{"messages":"hi"}`, status: 400, code: chat.InvalidRequest, message: "messages: "},
-		"an unknown role":       {body: `{"messages":[{"role":"user","content":"a"},{"role":"robot","content":"b"}]}`, status: 400, code: chat.InvalidRequest, message: "messages[1].role: unknown role"},
-		"no content":            {body: `{"messages":[{"role":"user"}]}`, status: 400, code: chat.InvalidRequest, message: "messages[0].content: is required"},
-		"content of wrong type": {body: `{"messages":[{"role":"user","content":5}]}`, status: 400, code: chat.InvalidRequest, message: "messages[0].content: "},
-		"a number as a string":  {body: `{"temperature":"hot",` + user + `}`, status: 400, code: chat.InvalidRequest, message: "temperature: "},
-		"a stream that is none": {body: `{"stream":"yes",` + user + `}`, status: 400, code: chat.InvalidRequest, message: "stream: "},
+		"no JSON": {body: `{"messages":`, status: 400, code: chat.InvalidRequest,
+			message: "the body is not valid JSON: unexpected end of JSON input at byte 12"},
+		"JSON of another type": {body: `[]`, status: 400, code: chat.InvalidRequest},
+		"nothing": {status: 400, code: chat.InvalidRequest,
+			message: "the body is empty; want a JSON object"},
+		"white space alone": {body: strings.Repeat(" \n", 100), status: 400, code: chat.InvalidRequest,
+			message: "the body is empty; want a JSON object"},
+		"no UTF-8": {body: "{\"messages\":\"\xff\"}", status: 400, code: chat.InvalidRequest,
+			message: "the body is not valid UTF-8"},
+		"deep nesting": {body: strings.Repeat(`{"a":[`, 50_000), status: 400, code: chat.InvalidRequest},
+		"no messages": {body: `{"model":"m-2"}`, status: 400, code: chat.InvalidRequest,
+			message: "messages: at least one"},
+		"an empty list": {body: `{"messages":[]}`, status: 400, code: chat.InvalidRequest,
+			message: "messages: at least one"},
+		"messages as a string": {body: `{"messages":"hi"}`, status: 400, code: chat.InvalidRequest,
+			message: "messages: "},
+		"an unknown role": {body: `{"messages":[{"role":"user","content":"a"},{"role":"robot","content":"b"}]}`,
+			status: 400, code: chat.InvalidRequest, message: "messages[1].role: unknown role"},
+		"no content": {body: `{"messages":[{"role":"user"}]}`, status: 400, code: chat.InvalidRequest,
+			message: "messages[0].content: is required"},
+		"content of wrong type": {body: `{"messages":[{"role":"user","content":5}]}`, status: 400,
+			code: chat.InvalidRequest, message: "messages[0].content: "},
+		"a number as a string": {body: `{"temperature":"hot",` + user + `}`, status: 400, code: chat.InvalidRequest,
+			message: "temperature: "},
+		"a stream that is none": {body: `{"stream":"yes",` + user + `}`, status: 400, code: chat.InvalidRequest,
+			message: "stream: "},
 		"no model and no default": {
 			body: `{` + user + `}`, status: 400, code: chat.InvalidRequest, message: "model: is required",
 		},
 		"a model off the allowlist": {
-			body: `{"model":"gpt-9",` + user + `}`, status: 403, code: chat.Forbidden, message: `model: "gpt-9" is not allowed`,
+			body: `{"model":"gpt-9",` + user + `}`, status: 403, code: chat.Forbidden,
+			message: `model: "gpt-9" is not allowed`,
 		},
 		"a model off the allowlist, on GET": {
-			method: http.MethodGet, path: "/v1/ai/chat?message=hi&model=gpt-9", status: 403, code: chat.Forbidden, message: `model: "gpt-9" is not allowed`,
+			method: http.MethodGet, path: "/v1/ai/chat?message=hi&model=gpt-9", status: 403, code: chat.Forbidden,
+			message: `model: "gpt-9" is not allowed`,
 		},
 		"2 MiB": {
-			body: `{"messages":[{"role":"user","content":"` + strings.Repeat("x", 2<<20) + `"}]}`, status: 413, code: chat.BodyTooLarge, message: "the body is larger than 524288 bytes",
+			body: `{"messages":[{"role":"user","content":"` + strings.Repeat("x", 2<<20) + `"}]}`, status: 413,
+			code: chat.BodyTooLarge, message: "the body is larger than 524288 bytes",
 		},
 		"no content type": {
-			body: question, headers: []string{"Content-Type", ""}, status: 415, code: chat.UnsupportedMediaType, message: "Content-Type: want application/json",
+			body: question, headers: []string{"Content-Type", ""}, status: 415, code: chat.UnsupportedMediaType,
+			message: "Content-Type: want application/json",
 		},
 		"another content type, as forms have": {
-			body: question, headers: []string{"Content-Type", "text/plain"}, status: 415, code: chat.UnsupportedMediaType,
+			body: question, headers: []string{"Content-Type", "text/plain"}, status: 415,
+			code: chat.UnsupportedMediaType,
 		},
 		"a broken content type": {
-			body: question, headers: []string{"Content-Type", "application/;json"}, status: 415, code: chat.UnsupportedMediaType,
+			body: question, headers: []string{"Content-Type", "application/;json"}, status: 415,
+			code: chat.UnsupportedMediaType,
 		},
 		"a compressed body": {
-			body: question, headers: []string{"Content-Encoding", "gzip"}, status: 415, code: chat.UnsupportedMediaType, message: "Content-Encoding: want none",
+			body: question, headers: []string{"Content-Encoding", "gzip"}, status: 415,
+			code: chat.UnsupportedMediaType, message: "Content-Encoding: want none",
 		},
 		"GET without a message": {
-			method: http.MethodGet, path: "/api/chat/stream", status: 400, code: chat.InvalidRequest, message: "message: is required",
+			method: http.MethodGet, path: "/api/chat/stream", status: 400, code: chat.InvalidRequest,
+			message: "message: is required",
 		},
 		"GET with a query that is none": {
-			method: http.MethodGet, path: "/api/chat/stream?message=100%", status: 400, code: chat.InvalidRequest, message: `the query of the URL can't be read: invalid URL escape "%"`,
+			method: http.MethodGet, path: "/api/chat/stream?message=100%", status: 400, code: chat.InvalidRequest,
+			message: `the query of the URL can't be read: invalid URL escape "%"`,
 		},
 		"GET with a message that is no UTF-8": {
-			method: http.MethodGet, path: "/api/chat/stream?message=%FF&model=m-2", status: 400, code: chat.InvalidRequest, message: "message: is not valid UTF-8",
+			method: http.MethodGet, path: "/api/chat/stream?message=%FF&model=m-2", status: 400,
+			code: chat.InvalidRequest, message: "message: is not valid UTF-8",
 		},
 		"GET with a model's name that is none": {
-			method: http.MethodGet, path: "/api/chat/stream?message=hi&model=a%0Ab", status: 400, code: chat.InvalidRequest, message: "model: want at most 256 printable characters",
+			method: http.MethodGet, path: "/api/chat/stream?message=hi&model=a%0Ab", status: 400,
+			code: chat.InvalidRequest, message: "model: want at most 256 printable characters",
 		},
 		"GET with a model's name without end": {
-			method: http.MethodGet, path: "/api/chat/stream?message=hi&model=" + strings.Repeat("m", 3000), status: 400, code: chat.InvalidRequest, message: "model: want at most 256 printable characters",
+			method: http.MethodGet, path: "/api/chat/stream?message=hi&model=" + strings.Repeat("m", 3000),
+			status: 400, code: chat.InvalidRequest, message: "model: want at most 256 printable characters",
 		},
 		"an unknown path":           {method: http.MethodGet, path: "/api/nothing", status: 404, code: chat.NotFound},
 		"a method that no path has": {method: "BREW", path: "/api/nothing", status: 404, code: chat.NotFound},
-		"an unknown method":         {method: http.MethodPut, body: question, status: 405, code: chat.MethodNotAllowed},
+		"an unknown method": {method: http.MethodPut, body: question, status: 405,
+			code: chat.MethodNotAllowed},
 		"GET where there is only POST": {
 			method: http.MethodGet, path: "/api/chat", status: 405, code: chat.MethodNotAllowed,
 		},
@@ -153,7 +181,8 @@ func TestRefusals(t *testing.T) {
 
 func TestAMethodThatIsNotAllowedIsToldWhichAre(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello})
-	for path, allow := range map[string]string{"/api/chat/stream": "GET, POST", "/api/chat": "POST", "/healthz": "GET, HEAD"} {
+	for path, allow := range map[string]string{"/api/chat/stream": "GET, POST", "/api/chat": "POST",
+		"/healthz": "GET, HEAD"} {
 		res, _ := fetch(t, http.MethodPut, r.url+path, "")
 		require.Equal(t, http.StatusMethodNotAllowed, res.StatusCode)
 		require.Equal(t, allow, res.Header.Get("Allow"), path)
@@ -171,11 +200,15 @@ func TestTenThousandMessagesAreFine(t *testing.T) {
 func TestHeaderGarbage(t *testing.T) {
 	r := start(t, handler.Options{Upstream: hello})
 	for name, tc := range map[string]struct{ request, status string }{
-		"a NUL in a header":        {"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: a\x00b\r\n\r\n", "HTTP/1.1 400 Bad Request"},
+		"a NUL in a header": {"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: a\x00b\r\n\r\n",
+			"HTTP/1.1 400 Bad Request"},
 		"a line that is no header": {"GET /healthz HTTP/1.1\r\nHost: x\r\nwhat\r\n\r\n", "HTTP/1.1 400 Bad Request"},
-		"two lengths":              {"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "HTTP/1.1 400 Bad Request"},
-		"huge headers":             {"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: " + strings.Repeat("a", 128<<10) + "\r\n\r\n", "HTTP/1.1 431 Request Header Fields Too Large"},
-		"TLS without TLS":          {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS handshake\r\n\r\n", "HTTP/1.1 400 Bad Request"},
+		"two lengths": {"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n" +
+			"Content-Length: 6\r\n\r\n", "HTTP/1.1 400 Bad Request"},
+		"huge headers": {"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: " + strings.Repeat("a", 128<<10) + "\r\n\r\n",
+			"HTTP/1.1 431 Request Header Fields Too Large"},
+		"TLS without TLS": {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS handshake\r\n\r\n",
+			"HTTP/1.1 400 Bad Request"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := dial(t, r)

@@ -49,7 +49,8 @@ func (r *Relay) begin(
 	head.Trace = generation.span.Traceparent()
 	question := visitOf(req).question
 	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
-		Owner: visitOf(req).caller.Owner, Share: visitOf(req).caller.Share, Key: key, Body: *body, Chat: visitOf(req).chat,
+		Owner: visitOf(req).caller.Owner, Share: visitOf(req).caller.Share, Key: key, Body: *body,
+		Chat: visitOf(req).chat,
 		Head: head, Question: questionSize(&ask.Request),
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 			ctx = trace.With(generation.span.In(ctx, &generation.trace), &generation.trace)
@@ -89,7 +90,9 @@ func (r *Relay) begin(
 
 // serveEarlier follows the stream that the same request started before, if it did: then nobody is asked again, and the
 // caller's limits don't matter.
-func (r *Relay) serveEarlier(w http.ResponseWriter, req *http.Request, ask *dialect.Ask, body *[sha256.Size]byte) bool {
+func (r *Relay) serveEarlier(
+	w http.ResponseWriter, req *http.Request, ask *dialect.Ask, body *[sha256.Size]byte,
+) bool {
 	if !ask.Resumable || r.Streams == nil {
 		return false
 	}
@@ -140,7 +143,8 @@ func idempotencyKey(req *http.Request) (string, *chat.Error) {
 	case open && (!valid || len(key) < leastOpenKey):
 		return "", nil
 	case !valid:
-		return "", &chat.Error{Code: chat.InvalidRequest, Message: "Idempotency-Key: want at most 255 printable ASCII characters without spaces"}
+		return "", &chat.Error{Code: chat.InvalidRequest,
+			Message: "Idempotency-Key: want at most 255 printable ASCII characters without spaces"}
 	}
 	return key, nil
 }

@@ -88,7 +88,8 @@ func (r *resumable) ask(t *testing.T, method, path, body string, headers ...stri
 func frames(id string, from int, marker bool) string {
 	var b strings.Builder
 	if from == 0 {
-		fmt.Fprintf(&b, "data: {\"type\":\"start\",\"id\":%q,\"graceMs\":60000,\"retentionMs\":120000}\nretry: 1000\nid: %s.0\n\n", id, id)
+		fmt.Fprintf(&b, "data: {\"type\":\"start\",\"id\":%q,\"graceMs\":60000,\"retentionMs\":120000}\n"+
+			"retry: 1000\nid: %s.0\n\n", id, id)
 	}
 	for i, word := range []string{"a", "b", "c"} {
 		if i >= from {
@@ -152,7 +153,8 @@ func TestAStreamIsReadOnFromEveryPositionInEveryWay(t *testing.T) {
 		} {
 			res, body := ask()
 			if after == 4 && res.Request.Method == http.MethodPost {
-				require.Equal(t, frames(id, 3, true), body, "the end once more: see TestAPOSTAtTheEndGetsTheEndOnceMore")
+				require.Equal(t, frames(id, 3, true), body,
+					"the end once more: see TestAPOSTAtTheEndGetsTheEndOnceMore")
 				continue
 			}
 			if after == 4 {
@@ -194,7 +196,8 @@ func TestAStreamThatIsNotThereIsToldInTheWayThatEndsTheClientsTries(t *testing.T
 		require.Equal(t, 1, strings.Count(body, "data:"), body)
 		require.Contains(t, body, `"code":"stream_not_found","retryable":false`)
 
-		res, _ = r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Last-Event-ID: "+cursor, "Accept: application/json")
+		res, _ = r.ask(t, "POST", "/api/chat/stream", resumableQuestion, "Last-Event-ID: "+cursor,
+			"Accept: application/json")
 		require.Equal(t, 404, res.StatusCode, cursor)
 
 		res, _ = r.ask(t, "GET", "/api/chat/stream/"+id, "", "Last-Event-ID: "+cursor)
@@ -211,8 +214,10 @@ func TestAStreamThatIsNotThereIsToldInTheWayThatEndsTheClientsTries(t *testing.T
 
 func TestAStreamIsItsCallersOnly(t *testing.T) {
 	r := newResumable(t, stream.Options{},
-		identity.APIKey{Name: "web", Key: "key-of-web"}, identity.APIKey{Key: "key-one"}, identity.APIKey{Key: "key-two"})
-	mine, others := "Authorization: Bearer key-one", []string{"Authorization: Bearer key-two", "Authorization: Bearer key-of-web"}
+		identity.APIKey{Name: "web", Key: "key-of-web"}, identity.APIKey{Key: "key-one"},
+		identity.APIKey{Key: "key-two"})
+	mine, others := "Authorization: Bearer key-one", []string{"Authorization: Bearer key-two",
+		"Authorization: Bearer key-of-web"}
 	res, _ := r.ask(t, "POST", "/api/chat/stream", resumableQuestion, mine)
 	id := res.Header.Get("X-Stream-Id")
 	for _, other := range others {
@@ -273,12 +278,14 @@ func TestAnOpenRelayIgnoresKeysThatCanBeGuessed(t *testing.T) {
 func TestAKeyWhoseStreamIsNoMoreIsToldInTheWayThatTheClientUnderstands(t *testing.T) {
 	r := newResumable(t, stream.Options{MaxBytes: 132 << 10}, identity.APIKey{Key: "secret"})
 	again := func(key string, headers ...string) (*http.Response, string) {
-		return r.ask(t, "POST", "/api/chat/stream", resumableQuestion, append(headers, "Authorization: Bearer secret", "Idempotency-Key: "+key)...)
+		return r.ask(t, "POST", "/api/chat/stream", resumableQuestion,
+			append(headers, "Authorization: Bearer secret", "Idempotency-Key: "+key)...)
 	}
 	again("1")
 	r.upstream.gate = make(chan struct{})
 	for range 2 {
-		res := ask(t, http.DefaultClient, "POST", r.url+"/api/chat/stream", resumableQuestion, "Authorization", "Bearer secret")
+		res := ask(t, http.DefaultClient, "POST", r.url+"/api/chat/stream", resumableQuestion, "Authorization",
+			"Bearer secret")
 		defer res.Body.Close()
 	}
 	res, body := again("1")
@@ -298,7 +305,8 @@ func TestAnEventSourceThatFindsNoPlaceComesBack(t *testing.T) {
 		o.Upstream = hang(gone)
 		r := start(t, o)
 		res := ask(t, http.DefaultClient, "POST", r.url+"/api/chat/stream", question)
-		again := ask(t, http.DefaultClient, "GET", r.url+"/api/chat/stream?message=q", "", "Accept", "text/event-stream")
+		again := ask(t, http.DefaultClient, "GET", r.url+"/api/chat/stream?message=q", "", "Accept",
+			"text/event-stream")
 		require.Equal(t, 200, again.StatusCode)
 		body, err := io.ReadAll(again.Body)
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
@@ -351,17 +359,19 @@ func TestAClientThatLeavesLosesNothing(t *testing.T) {
 	_, body := r.ask(t, "GET", "/api/chat/stream/"+id, "", "Last-Event-ID: "+id+".0")
 	require.Equal(t, 3, strings.Count(body, "content\",\"content"))
 	require.Contains(t, body, "done")
-	require.Zero(t, r.counted(t, "relay_first_chunk_seconds")[""], "one who reads on does not tell how long the first chunk took")
+	require.Zero(t, r.counted(t, "relay_first_chunk_seconds")[""],
+		"one who reads on does not tell how long the first chunk took")
 }
 
 func TestAGenerationIsTimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
 		defer closeHub(hub)
-		r, s := connect(t, handler.Options{Streams: hub, Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
-			wait(ctx, 2*time.Second)
-			play(content("Hel"), done(chat.FinishStop))(ctx, req, yield)
-		})})
+		r, s := connect(t, handler.Options{Streams: hub,
+			Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+				wait(ctx, 2*time.Second)
+				play(content("Hel"), done(chat.FinishStop))(ctx, req, yield)
+			})})
 		s.postBody(t, resumableQuestion)
 		s.head(t)
 		s.rest(t)

@@ -23,7 +23,8 @@ func TestAConnectionToAProviderIsUsedAgainWhateverTheStreams(t *testing.T) {
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		_, _ = io.Copy(io.Discard, req.Body)
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}`+"\n\ndata: [DONE]\n\n")
+		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}`+
+			"\n\ndata: [DONE]\n\n")
 		_ = http.NewResponseController(w).Flush()
 		time.Sleep(5 * time.Millisecond) // the provider's own delay: there is no event to wait for
 	}))

@@ -113,7 +113,8 @@ type Relay struct {
 
 // New returns a Relay that is ready.
 func New(o Options) *Relay {
-	r := &Relay{Options: o, bodies: limit.NewBytes(o.BodyBytes), connections: limit.NewPlaces(limit.PlacesOptions{Places: o.MaxStreams})}
+	r := &Relay{Options: o, bodies: limit.NewBytes(o.BodyBytes),
+		connections: limit.NewPlaces(limit.PlacesOptions{Places: o.MaxStreams})}
 	r.life, r.end = context.WithCancelCause(context.Background())
 	r.telemetry = telemetry.New(o.Metrics, o.Log, o.Redact)
 	r.bugs = bugs{r.telemetry}

@@ -40,7 +40,8 @@ func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Ask,
 	if encoding := req.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return nil, nil, errEncoding
 	}
-	if typ, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(typ), "application/json") {
+	typ, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
+	if !strings.EqualFold(strings.TrimSpace(typ), "application/json") {
 		return nil, nil, errMediaType
 	}
 	body, failure := r.readBody(w, req, visitOf(req).question)
@@ -82,7 +83,8 @@ func (r *Relay) getStream(w http.ResponseWriter, req *http.Request) {
 	}
 	q, malformed := url.ParseQuery(req.URL.RawQuery)
 	if malformed != nil {
-		r.fail(w, req, &chat.Error{Code: chat.InvalidRequest, Message: "the query of the URL can't be read: " + malformed.Error()})
+		r.fail(w, req, &chat.Error{Code: chat.InvalidRequest,
+			Message: "the query of the URL can't be read: " + malformed.Error()})
 		return
 	}
 	ask, err := dialect.Question(q.Get("message"), q.Get("model"))
@@ -140,8 +142,9 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	r.answerHere(w, req, ask, place, charge)
 }
 
-// answerHere runs the upstream for an answer that ends with its connection, and counts what came of it. It is apart from
-// answer for the sake of the stack: with more than a few defers and returns in one function each defer takes 48 bytes.
+// answerHere runs the upstream for an answer that ends with its connection, and counts what came of it. It is apart
+// from answer for the sake of the stack: with more than a few defers and returns in one function each defer takes 48
+// bytes.
 func (r *Relay) answerHere(
 	w http.ResponseWriter, req *http.Request, ask *dialect.Ask, place limit.Place, charge *charge,
 ) {
@@ -181,7 +184,9 @@ func (r *Relay) head(req *http.Request, ask *dialect.Ask) chat.Head {
 // wholeHere asks for one JSON object. Its frame, which has a head, is apart from those that streams have.
 //
 //go:noinline
-func (r *Relay) wholeHere(ctx context.Context, w http.ResponseWriter, req *http.Request, ask *dialect.Ask, rec *record) {
+func (r *Relay) wholeHere(
+	ctx context.Context, w http.ResponseWriter, req *http.Request, ask *dialect.Ask, rec *record,
+) {
 	r.whole(w, req, r.head(req, ask), r.Upstream.Stream(ctx, &ask.Request), rec)
 }
 
@@ -229,13 +234,16 @@ func (r *Relay) stream(
 	case rec.reason == reasonReleased || rec.reason == reasonHeld:
 		_ = out.reconnect(reconnectJitter())
 	}
-	rec.cut = !told || out.failed() != nil || rec.failure == nil && rec.reason != reasonCompleted && rec.reason != reasonStopped
+	rec.cut = !told || out.failed() != nil || rec.failure == nil && rec.reason != reasonCompleted &&
+		rec.reason != reasonStopped
 	rec.tally = out.counts()
 }
 
 // relay is the protocol loop. It returns nil only after a Done chunk whose frames were written; what the
 // provider does after that does not matter any more.
-func (r *Relay) relay(out *eventWriter, req *http.Request, chunks iter.Seq2[chat.Chunk, error], rec *record) (err error) {
+func (r *Relay) relay(
+	out *eventWriter, req *http.Request, chunks iter.Seq2[chat.Chunk, error], rec *record,
+) (err error) {
 	defer r.recoverInto(&err, req, rec)
 	asking := true
 	for c, err := range chunks {
@@ -266,7 +274,9 @@ func (r *Relay) relay(out *eventWriter, req *http.Request, chunks iter.Seq2[chat
 }
 
 // whole answers with one JSON object.
-func (r *Relay) whole(w http.ResponseWriter, req *http.Request, head chat.Head, chunks iter.Seq2[chat.Chunk, error], rec *record) {
+func (r *Relay) whole(
+	w http.ResponseWriter, req *http.Request, head chat.Head, chunks iter.Seq2[chat.Chunk, error], rec *record,
+) {
 	head.Model = r.shownModel(head.Model)
 	answer := dialect.Answer{Head: head}
 	r.conclude(rec, req, r.collect(&answer, req, chunks, rec), false)
@@ -284,7 +294,9 @@ func (r *Relay) whole(w http.ResponseWriter, req *http.Request, head chat.Head, 
 	}
 }
 
-func (r *Relay) collect(answer *dialect.Answer, req *http.Request, chunks iter.Seq2[chat.Chunk, error], rec *record) (err error) {
+func (r *Relay) collect(
+	answer *dialect.Answer, req *http.Request, chunks iter.Seq2[chat.Chunk, error], rec *record,
+) (err error) {
 	defer r.recoverInto(&err, req, rec)
 	size := int64(0)
 	for c, err := range chunks {

@@ -21,13 +21,14 @@ import (
 
 func TestHeadersComeBeforeTheProviderAnswersAndEachChunkInAWriteOfItsOwn(t *testing.T) {
 	steps := make(chan chat.Chunk)
-	r := start(t, handler.Options{Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
-		for c := range steps {
-			if !yield(c, nil) {
-				return
+	r := start(t, handler.Options{
+		Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+			for c := range steps {
+				if !yield(c, nil) {
+					return
+				}
 			}
-		}
-	})})
+		})})
 	s := dial(t, r)
 	s.post(t)
 
@@ -51,9 +52,11 @@ func TestHeadersComeBeforeTheProviderAnswersAndEachChunkInAWriteOfItsOwn(t *test
 		frame string
 	}{
 		{content("Hel"), helFrame},
-		{content("\n\"\\\u2028</script>\x00é你😀"), `data: {"type":"content","content":"\n\"\\\u2028</script>\u0000é你😀"}` + "\n\n"},
+		{content("\n\"\\\u2028</script>\x00é你😀"),
+			`data: {"type":"content","content":"\n\"\\\u2028</script>\u0000é你😀"}` + "\n\n"},
 		{chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")}, `data: {"type":"reasoning","content":"hm"}` + "\n\n"},
-		{chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "a", Name: "f", Arguments: `{"x":1}`}}, `data: {"type":"tool_call","tool":{"id":"a","name":"f","arguments":"{\"x\":1}"}}` + "\n\n"},
+		{chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "a", Name: "f", Arguments: `{"x":1}`}},
+			`data: {"type":"tool_call","tool":{"id":"a","name":"f","arguments":"{\"x\":1}"}}` + "\n\n"},
 	} {
 		steps <- step.chunk // and no other before this one has arrived
 		require.Equal(t, step.frame, s.write(t))
@@ -83,7 +86,8 @@ func TestChunksInHandMayShareAWrite(t *testing.T) {
 	first.More = true
 	release := make(chan struct{})
 	r := start(t, handler.Options{Upstream: provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
-		_ = yield(first, nil) && yield(content("lo"), nil) && yield(first, nil) && yield(chat.Chunk{Type: chat.Pause}, nil)
+		_ = yield(first, nil) && yield(content("lo"), nil) && yield(first, nil) && yield(chat.Chunk{Type: chat.Pause},
+			nil)
 		<-release
 		yield(done(chat.FinishStop), nil)
 	})})
@@ -98,13 +102,16 @@ func TestChunksInHandMayShareAWrite(t *testing.T) {
 
 // A client that never takes the end of an answer does not have the answer.
 func TestALostEndIsNotCountedAsDelivered(t *testing.T) {
-	for name, end := range map[string]any{"a chunk": content("Hel"), "done": done(chat.FinishStop), "an error": &chat.Error{Code: chat.UpstreamError, Message: "the provider failed"}} {
+	for name, end := range map[string]any{"a chunk": content("Hel"), "done": done(chat.FinishStop),
+		"an error": &chat.Error{Code: chat.UpstreamError, Message: "the provider failed"}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r, s := connect(t, handler.Options{WriteTimeout: 10 * time.Second, Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
-					wait(ctx, time.Second)
-					play(end)(ctx, req, yield)
-				})})
+				r, s := connect(t, handler.Options{WriteTimeout: 10 * time.Second,
+					Upstream: provider(
+						func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+							wait(ctx, time.Second)
+							play(end)(ctx, req, yield)
+						})})
 				s.post(t)
 				s.head(t)
 				wait(t.Context(), time.Minute)
@@ -137,7 +144,8 @@ func TestWhatMayWaitForMoreIsBounded(t *testing.T) {
 }
 
 func TestAStreamEndsInExactlyOneWay(t *testing.T) {
-	failure := &chat.Error{Code: chat.UpstreamError, Message: "the provider failed", Err: errors.New("status 500 from 10.0.0.1")}
+	failure := &chat.Error{Code: chat.UpstreamError, Message: "the provider failed",
+		Err: errors.New("status 500 from 10.0.0.1")}
 	for name, tc := range map[string]struct {
 		upstream provider
 		frames   string // before the error
@@ -145,23 +153,29 @@ func TestAStreamEndsInExactlyOneWay(t *testing.T) {
 		message  string
 	}{
 		"an error before the first chunk": {play(failure), "", chat.UpstreamError, "the provider failed"},
-		"an error after text":             {play(content("Hel"), failure), helFrame, chat.UpstreamError, "the provider failed"},
-		"an end without done":             {play(content("Hel")), helFrame, chat.UpstreamTruncated, "the provider's answer broke off"},
-		"an end without anything":         {play(), "", chat.UpstreamTruncated, "the provider's answer broke off"},
+		"an error after text": {play(content("Hel"), failure), helFrame, chat.UpstreamError,
+			"the provider failed"},
+		"an end without done": {play(content("Hel")), helFrame, chat.UpstreamTruncated,
+			"the provider's answer broke off"},
+		"an end without anything": {play(), "", chat.UpstreamTruncated, "the provider's answer broke off"},
 		"a panic": {func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
 			yield(content("Hel"), nil)
 			panic("a bug")
 		}, helFrame, chat.Internal, "internal error"},
-		"a panic before the first chunk": {func(context.Context, *chat.Request, func(chat.Chunk, error) bool) { panic("a bug") }, "", chat.Internal, "internal error"},
+		"a panic before the first chunk": {func(context.Context, *chat.Request, func(chat.Chunk, error) bool) {
+			panic("a bug")
+		}, "", chat.Internal, "internal error"},
 		"what was held back goes before the error": {
-			play(chat.Chunk{Type: chat.Content, Text: []byte("Hel"), More: true}, failure), helFrame, chat.UpstreamError, "the provider failed",
+			play(chat.Chunk{Type: chat.Content, Text: []byte("Hel"), More: true}, failure), helFrame,
+			chat.UpstreamError, "the provider failed",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, handler.Options{Upstream: faulty{tc.upstream}})
 			res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "X-Request-Id", "r-1")
 			require.Equal(t, http.StatusOK, res.StatusCode)
-			require.Equal(t, tc.frames+`data: {"type":"error","error":"`+tc.message+`","code":"`+string(tc.code)+`","retryable":true,"requestId":"r-1"}`+"\n\n", body)
+			require.Equal(t, tc.frames+`data: {"type":"error","error":"`+tc.message+`","code":"`+string(tc.code)+
+				`","retryable":true,"requestId":"r-1"}`+"\n\n", body)
 			line := r.log.stream(t)
 			require.Equal(t, string(tc.code), line["reason"])
 			require.Equal(t, "warn", line["level"])
@@ -175,7 +189,8 @@ func TestAStreamEndsInExactlyOneWay(t *testing.T) {
 
 func TestNothingFollowsDone(t *testing.T) {
 	for name, upstream := range map[string]provider{
-		"not a chunk, nor an error": play(content("Hel"), done(chat.FinishStop), content("lo"), &chat.Error{Code: chat.UpstreamError}),
+		"not a chunk, nor an error": play(content("Hel"), done(chat.FinishStop), content("lo"),
+			&chat.Error{Code: chat.UpstreamError}),
 		"not a panic": func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
 			play(content("Hel"), done(chat.FinishStop))(ctx, req, yield)
 			panic("a bug")
@@ -192,13 +207,15 @@ func TestNothingFollowsDone(t *testing.T) {
 
 func TestEveryPathOfTheContract(t *testing.T) {
 	asked := make(chan *chat.Request, 1)
-	r := start(t, handler.Options{Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
-		asked <- req
-		hello(ctx, req, yield)
-	})})
+	r := start(t, handler.Options{
+		Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+			asked <- req
+			hello(ctx, req, yield)
+		})})
 	for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
 		t.Run("POST "+path, func(t *testing.T) {
-			res, body := fetch(t, http.MethodPost, r.url+path, question, "Content-Type", "application/json; charset=utf-8")
+			res, body := fetch(t, http.MethodPost, r.url+path, question, "Content-Type",
+				"application/json; charset=utf-8")
 			require.Equal(t, http.StatusOK, res.StatusCode)
 			require.Equal(t, helFrame+loFrame+doneFrame+endFrame, body)
 			require.Equal(t, []chat.Message{{Role: chat.RoleUser, Content: "hi"}}, (<-asked).Messages)
@@ -220,12 +237,15 @@ func TestEveryPathOfTheContract(t *testing.T) {
 func TestAWholeAnswer(t *testing.T) {
 	const ask = `{"messages":[{"role":"user","content":"hi"}],"stream":false}`
 	t.Run("is one object", func(t *testing.T) {
-		r := start(t, handler.Options{Upstream: play(chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")}, content("Hel"), content("lo"),
-			chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "a", Name: "f", Arguments: `{}`}}, done(chat.FinishToolCalls))})
+		r := start(t, handler.Options{Upstream: play(chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")},
+			content("Hel"), content("lo"),
+			chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "a", Name: "f", Arguments: `{}`}},
+			done(chat.FinishToolCalls))})
 		res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", ask)
 		require.Equal(t, http.StatusOK, res.StatusCode)
 		require.Equal(t, "application/json; charset=utf-8", res.Header.Get("Content-Type"))
-		require.JSONEq(t, `{"content":"Hello","reasoning":"hm","toolCalls":[{"id":"a","name":"f","arguments":"{}"}],"finishReason":"tool_calls","model":"m-1","usage":{"promptTokens":7,"completionTokens":2}}`, body)
+		require.JSONEq(t, `{"content":"Hello","reasoning":"hm","toolCalls":[{"id":"a","name":"f","arguments":"{}"}],`+
+			`"finishReason":"tool_calls","model":"m-1","usage":{"promptTokens":7,"completionTokens":2}}`, body)
 		line := r.log.stream(t)
 		require.Equal(t, "completed", line["reason"])
 		require.EqualValues(t, len(body), line["bytes"])
@@ -234,12 +254,13 @@ func TestAWholeAnswer(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			held := content("Hel")
 			held.More = true
-			r := newRelay(handler.Options{Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
-				for _, step := range []chat.Chunk{held, {Type: chat.Pause}, content("lo"), done(chat.FinishStop)} {
-					wait(ctx, 2*time.Second)
-					yield(step, nil)
-				}
-			})})
+			r := newRelay(handler.Options{
+				Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+					for _, step := range []chat.Chunk{held, {Type: chat.Pause}, content("lo"), done(chat.FinishStop)} {
+						wait(ctx, 2*time.Second)
+						yield(step, nil)
+					}
+				})})
 			r.ServeHTTP(httptest.NewRecorder(), newPost(ask))
 			line := r.log.stream(t)
 			require.EqualValues(t, 2, line["chunks"])
@@ -252,9 +273,12 @@ func TestAWholeAnswer(t *testing.T) {
 		status     int
 		retryAfter string
 	}{
-		"fails with the status of the error":              {&chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle, Message: "too late"}, 504, ""},
-		"passes on when to come back":                     {&chat.Error{Code: chat.UpstreamRateLimited, Message: "slow down", RetryAfter: 1500 * time.Millisecond}, 429, "2"},
-		"never fails with 401: the caller's key is right": {&chat.Error{Code: chat.UpstreamAuth, Message: "no"}, 502, ""},
+		"fails with the status of the error": {&chat.Error{Code: chat.UpstreamTimeout,
+			Phase: chat.PhaseIdle, Message: "too late"}, 504, ""},
+		"passes on when to come back": {&chat.Error{Code: chat.UpstreamRateLimited,
+			Message: "slow down", RetryAfter: 1500 * time.Millisecond}, 429, "2"},
+		"never fails with 401: the caller's key is right": {&chat.Error{Code: chat.UpstreamAuth, Message: "no"}, 502,
+			""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, handler.Options{Upstream: play(content("Hel"), tc.err)})
@@ -272,20 +296,25 @@ func TestAWholeAnswer(t *testing.T) {
 }
 
 func TestOneLogLineTellsWhatHappened(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Keys: identity.NewKeys([]identity.APIKey{{Name: "shop", Key: "k-shop"}})})
-	fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"model":"m-2","messages":[{"role":"user","content":"hi"}]}`, "Authorization", "Bearer k-shop", "X-Request-Id", "r-1")
+	r := start(t, handler.Options{Upstream: hello,
+		Keys: identity.NewKeys([]identity.APIKey{{Name: "shop", Key: "k-shop"}})})
+	fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"model":"m-2","messages":[{"role":"user","content":"hi"}]}`,
+		"Authorization", "Bearer k-shop", "X-Request-Id", "r-1")
 	line := r.log.stream(t)
 	for _, measured := range []string{"first_chunk_ms", "duration_ms"} {
 		require.IsType(t, float64(0), line[measured])
 		delete(line, measured)
 	}
 	require.Equal(t, map[string]any{
-		"level": "info", "message": "stream", "reason": "completed", "request_id": "r-1", "client": "127.0.0.1", "caller": "shop", "model": "m-2",
-		"chunks": 2.0, "bytes": float64(len(helFrame + loFrame + doneFrame + endFrame)), "finish_reason": "stop", "prompt_tokens": 7.0, "completion_tokens": 2.0,
+		"level": "info", "message": "stream", "reason": "completed", "request_id": "r-1", "client": "127.0.0.1",
+		"caller": "shop", "model": "m-2",
+		"chunks": 2.0, "bytes": float64(len(helFrame + loFrame + doneFrame + endFrame)), "finish_reason": "stop",
+		"prompt_tokens": 7.0, "completion_tokens": 2.0,
 	}, line)
 	require.Equal(t, map[string]float64{"completed": 1}, r.counted(t, "relay_streams_ended_total"))
 	require.Equal(t, map[string]float64{"": 2}, r.counted(t, "relay_chunks_total"))
-	require.Equal(t, map[string]float64{"": float64(len(helFrame + loFrame + doneFrame + endFrame))}, r.counted(t, "relay_sent_bytes_total"))
+	require.Equal(t, map[string]float64{"": float64(len(helFrame + loFrame + doneFrame + endFrame))},
+		r.counted(t, "relay_sent_bytes_total"))
 	require.Equal(t, map[string]float64{"": 1}, r.counted(t, "relay_first_chunk_seconds"))
 	require.Equal(t, map[string]float64{"": 1}, r.counted(t, "relay_chunk_gap_seconds"))
 	r.idle(t)
@@ -308,23 +337,27 @@ func TestMetricsTellTheTime(t *testing.T) {
 		writes      float64 // of chunks
 		chunks      float64
 	}{
-		"of chunks in writes of their own":   {[]any{content("Hel"), content("lo"), content("Hel"), done(chat.FinishStop)}, 0, 2, 4, 3, 3},
-		"of chunks that share a write":       {[]any{held, content("lo"), done(chat.FinishStop)}, 0, 4, 0, 1, 2},
-		"of a chunk that done took along":    {[]any{held, done(chat.FinishStop)}, 0, 4, 0, 1, 1},
-		"of one that an error took along":    {[]any{held, &chat.Error{Code: chat.UpstreamError}}, 0, 4, 0, 1, 1},
-		"of a later chunk with done":         {[]any{content("Hel"), held, done(chat.FinishStop)}, 0, 2, 4, 2, 2},
-		"of chunks that a ping took along":   {[]any{held, content("lo"), held, done(chat.FinishStop)}, 3 * time.Second, 3, 4, 3, 3},
+		"of chunks in writes of their own": {[]any{content("Hel"), content("lo"), content("Hel"),
+			done(chat.FinishStop)}, 0, 2, 4, 3, 3},
+		"of chunks that share a write":    {[]any{held, content("lo"), done(chat.FinishStop)}, 0, 4, 0, 1, 2},
+		"of a chunk that done took along": {[]any{held, done(chat.FinishStop)}, 0, 4, 0, 1, 1},
+		"of one that an error took along": {[]any{held, &chat.Error{Code: chat.UpstreamError}}, 0, 4, 0, 1, 1},
+		"of a later chunk with done":      {[]any{content("Hel"), held, done(chat.FinishStop)}, 0, 2, 4, 2, 2},
+		"of chunks that a ping took along": {[]any{held, content("lo"), held, done(chat.FinishStop)},
+			3 * time.Second, 3, 4, 3, 3},
 		"of two chunks, none of one too big": {[]any{content("Hel"), held, long}, 0, 2, 4, 2, 2},
 		"of nothing":                         {[]any{done(chat.FinishStop)}, 0, 0, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r, s := connect(t, handler.Options{Heartbeat: tc.beat, MaxStreamBytes: 1000, Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
-					for _, step := range tc.steps {
-						wait(ctx, 2*time.Second)
-						play(step)(ctx, req, yield)
-					}
-				})})
+				r, s := connect(t, handler.Options{Heartbeat: tc.beat, MaxStreamBytes: 1000,
+					Upstream: provider(
+						func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+							for _, step := range tc.steps {
+								wait(ctx, 2*time.Second)
+								play(step)(ctx, req, yield)
+							}
+						})})
 				s.post(t)
 				s.head(t)
 				s.rest(t)

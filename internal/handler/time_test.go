@@ -92,19 +92,26 @@ func TestPings(t *testing.T) {
 		upstream provider
 		want     []event
 	}{
-		"come in silence, before the first byte and between chunks": {15 * time.Second, paced(40*time.Second, content("Hel"), done(chat.FinishStop)), []event{
-			{15 * time.Second, pingFrame}, {30 * time.Second, pingFrame}, {40 * time.Second, helFrame},
-			{55 * time.Second, pingFrame}, {70 * time.Second, pingFrame}, {80 * time.Second, doneFrame + endFrame},
-		}},
-		"do not come while there are chunks": {15 * time.Second, paced(10*time.Second, content("Hel"), content("lo"), content("Hel"), done(chat.FinishStop)), []event{
-			{10 * time.Second, helFrame}, {20 * time.Second, loFrame}, {30 * time.Second, helFrame}, {40 * time.Second, doneFrame + endFrame},
-		}},
+		"come in silence, before the first byte and between chunks": {15 * time.Second,
+			paced(40*time.Second, content("Hel"), done(chat.FinishStop)), []event{
+				{15 * time.Second, pingFrame}, {30 * time.Second, pingFrame}, {40 * time.Second, helFrame},
+				{55 * time.Second, pingFrame}, {70 * time.Second, pingFrame}, {80 * time.Second, doneFrame + endFrame},
+			}},
+		"do not come while there are chunks": {15 * time.Second,
+			paced(10*time.Second, content("Hel"), content("lo"), content("Hel"), done(chat.FinishStop)), []event{
+				{10 * time.Second, helFrame}, {20 * time.Second, loFrame}, {30 * time.Second, helFrame},
+				{40 * time.Second, doneFrame + endFrame},
+			}},
 		"do not come when there is no heartbeat": {0, paced(time.Hour, content("Hel"), done(chat.FinishStop)), []event{
 			{time.Hour, helFrame}, {2 * time.Hour, doneFrame + endFrame},
 		}},
-		"take along what a producer held back": {15 * time.Second, paced(10*time.Second, held, chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")}, done(chat.FinishStop)), []event{
-			{15 * time.Second, helFrame + pingFrame}, {20 * time.Second, `data: {"type":"reasoning","content":"hm"}` + "\n\n"}, {30 * time.Second, doneFrame + endFrame},
-		}},
+		"take along what a producer held back": {15 * time.Second,
+			paced(10*time.Second, held, chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")}, done(chat.FinishStop)),
+			[]event{
+				{15 * time.Second, helFrame + pingFrame},
+				{20 * time.Second, `data: {"type":"reasoning","content":"hm"}` + "\n\n"},
+				{30 * time.Second, doneFrame + endFrame},
+			}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -171,19 +178,20 @@ func TestPingsAndChunksNeverInterleave(t *testing.T) {
 	const enough = 100 // pings
 	seen := make(chan struct{})
 	text := content(string(make([]byte, 3000)))
-	r := start(t, handler.Options{Heartbeat: time.Microsecond, Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
-		for {
-			select {
-			case <-seen:
-				yield(done(chat.FinishStop), nil)
-				return
-			case <-ctx.Done():
-				return
-			default:
-				yield(text, nil)
+	r := start(t, handler.Options{Heartbeat: time.Microsecond,
+		Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+			for {
+				select {
+				case <-seen:
+					yield(done(chat.FinishStop), nil)
+					return
+				case <-ctx.Done():
+					return
+				default:
+					yield(text, nil)
+				}
 			}
-		}
-	})})
+		})})
 	s := dial(t, r)
 	s.post(t)
 	s.head(t)
@@ -210,7 +218,8 @@ func TestPingsAndChunksNeverInterleave(t *testing.T) {
 func TestAPingTellsThatTheClientDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := make(chan error, 1)
-		r, s := connect(t, handler.Options{Upstream: hang(gone), Heartbeat: 15 * time.Second, WriteTimeout: 10 * time.Second})
+		r, s := connect(t, handler.Options{Upstream: hang(gone), Heartbeat: 15 * time.Second,
+			WriteTimeout: 10 * time.Second})
 		began := time.Now()
 		s.post(t)
 		s.head(t)
@@ -252,10 +261,14 @@ func TestABodyThatDoesNotArriveIsGivenUp(t *testing.T) {
 		request, status, message string
 		keys                     []identity.APIKey
 	}{
-		"of a question":           {"POST /api/chat/stream" + announced, "HTTP/1.1 400 Bad Request", "the body did not arrive whole: it came too slowly (see RELAY_BODY_TIMEOUT)", nil},
-		"where none belongs":      {"GET /api/chat/stream?message=hi" + announced, "HTTP/1.1 400 Bad Request", "the body did not arrive whole: it came too slowly (see RELAY_BODY_TIMEOUT)", nil},
-		"of a request refused":    {"POST /api/chat/stream" + announced, "HTTP/1.1 401 Unauthorized", "an API key is required: Authorization: Bearer <key>", []identity.APIKey{{Key: "k"}}},
-		"of one to no known path": {"POST /nowhere" + announced, "HTTP/1.1 404 Not Found", "there is nothing at this path", nil},
+		"of a question": {"POST /api/chat/stream" + announced, "HTTP/1.1 400 Bad Request",
+			"the body did not arrive whole: it came too slowly (see RELAY_BODY_TIMEOUT)", nil},
+		"where none belongs": {"GET /api/chat/stream?message=hi" + announced, "HTTP/1.1 400 Bad Request",
+			"the body did not arrive whole: it came too slowly (see RELAY_BODY_TIMEOUT)", nil},
+		"of a request refused": {"POST /api/chat/stream" + announced, "HTTP/1.1 401 Unauthorized",
+			"an API key is required: Authorization: Bearer <key>", []identity.APIKey{{Key: "k"}}},
+		"of one to no known path": {"POST /nowhere" + announced, "HTTP/1.1 404 Not Found",
+			"there is nothing at this path", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -319,11 +332,12 @@ func (b *brokenPipe) Write(p []byte) (int, error) {
 
 func TestAWriteThatFailsAtOnceIsNoSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRelay(handler.Options{WriteTimeout: 10 * time.Second, Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
-			for yield(content("Hel"), nil) {
-				wait(ctx, time.Second)
-			}
-		})})
+		r := newRelay(handler.Options{WriteTimeout: 10 * time.Second,
+			Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+				for yield(content("Hel"), nil) {
+					wait(ctx, time.Second)
+				}
+			})})
 		require.PanicsWithValue(t, http.ErrAbortHandler, func() {
 			r.ServeHTTP(&brokenPipe{sink{header: make(http.Header)}, time.Now()}, newPost(question))
 		})
@@ -335,10 +349,11 @@ func TestAWriteThatFailsAtOnceIsNoSlowClient(t *testing.T) {
 
 func TestNoPingFollowsTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, s := connect(t, handler.Options{Heartbeat: time.Second, Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
-			yield(done(chat.FinishStop), nil)
-			wait(ctx, 3*time.Second) // for the end of the provider's body, say
-		})})
+		r, s := connect(t, handler.Options{Heartbeat: time.Second,
+			Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+				yield(done(chat.FinishStop), nil)
+				wait(ctx, 3*time.Second) // for the end of the provider's body, say
+			})})
 		s.post(t)
 		s.head(t)
 		require.Equal(t, doneFrame+endFrame, s.rest(t))

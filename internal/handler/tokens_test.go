@@ -58,7 +58,8 @@ func (is *tokenIssuer) tokens(t *testing.T) *identity.Tokens {
 
 func (is *tokenIssuer) token(t *testing.T, subject, group string, lasts time.Duration) string {
 	signed, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
-		"iss": is.URL, "sub": subject, "aud": "relay", "group": group, "name": "Ms " + subject, "exp": time.Now().Add(lasts).Unix(),
+		"iss": is.URL, "sub": subject, "aud": "relay", "group": group, "name": "Ms " + subject,
+		"exp": time.Now().Add(lasts).Unix(),
 	}).SignedString(is.key)
 	require.NoError(t, err)
 	return signed
@@ -66,7 +67,8 @@ func (is *tokenIssuer) token(t *testing.T, subject, group string, lasts time.Dur
 
 func TestTokensBesideKeys(t *testing.T) {
 	is := startTokenIssuer(t)
-	r := start(t, handler.Options{Upstream: hello, Tokens: is.tokens(t), Keys: identity.NewKeys([]identity.APIKey{{Name: "shop", Key: "a.dotted.key"}})})
+	r := start(t, handler.Options{Upstream: hello, Tokens: is.tokens(t),
+		Keys: identity.NewKeys([]identity.APIKey{{Name: "shop", Key: "a.dotted.key"}})})
 	good := is.token(t, "alice", "chat", time.Hour)
 	for name, tc := range map[string]struct {
 		authorization string
@@ -78,13 +80,18 @@ func TestTokensBesideKeys(t *testing.T) {
 		"a token":                {"Bearer " + good, 200, "", "", ""},
 		"the scheme in any case": {"bearer " + good, 200, "", "", ""},
 		"a key":                  {"Bearer a.dotted.key", 200, "", "", ""},
-		"nothing":                {"", 401, chat.Unauthorized, "a token is required: Authorization: Bearer <token>", "Bearer"},
-		"neither":                {"Bearer a-key", 401, chat.Unauthorized, "this is neither a token nor an API key that is known", "Bearer"},
-		"another scheme":         {"Basic " + good, 401, chat.Unauthorized, "this is neither a token nor an API key that is known", "Bearer"},
-		"an old token": {"Bearer " + is.token(t, "alice", "chat", -time.Hour), 401, chat.Unauthorized, "the token has expired",
+		"nothing": {"", 401, chat.Unauthorized, "a token is required: Authorization: Bearer <token>",
+			"Bearer"},
+		"neither": {"Bearer a-key", 401, chat.Unauthorized,
+			"this is neither a token nor an API key that is known", "Bearer"},
+		"another scheme": {"Basic " + good, 401, chat.Unauthorized,
+			"this is neither a token nor an API key that is known", "Bearer"},
+		"an old token": {"Bearer " + is.token(t, "alice", "chat", -time.Hour), 401, chat.Unauthorized,
+			"the token has expired",
 			`Bearer error="invalid_token", error_description="the token has expired"`},
 		"one without the claim": {"Bearer " + is.token(t, "alice", "mail", time.Hour), 403, chat.Forbidden,
-			"the token does not have a claim that is required: group (see RELAY_JWT_REQUIRE)", `Bearer error="insufficient_scope"`},
+			"the token does not have a claim that is required: group (see RELAY_JWT_REQUIRE)",
+			`Bearer error="insufficient_scope"`},
 	} {
 		res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Authorization", tc.authorization)
 		require.Equal(t, tc.status, res.StatusCode, name)
@@ -98,7 +105,8 @@ func TestTokensBesideKeys(t *testing.T) {
 	require.Contains(t, []any{lines[0]["caller"], lines[1]["caller"], lines[2]["caller"]}, "Ms alice")
 	require.NotContains(t, r.log.String(), good)
 
-	res, _ := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Authorization", "Bearer "+good, "X-Request-Id", good[20:60])
+	res, _ := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Authorization", "Bearer "+good,
+		"X-Request-Id", good[20:60])
 	require.NotContains(t, good, res.Header.Get("X-Request-Id"), "a piece of a token is no id")
 }
 
@@ -106,7 +114,8 @@ func TestTokensBesideKeys(t *testing.T) {
 func TestTokensThatCanNotBeChecked(t *testing.T) {
 	is := startTokenIssuer(t)
 	is.up.Store(false)
-	r := start(t, handler.Options{Upstream: hello, Tokens: is.tokens(t), Cookie: "session", Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
+	r := start(t, handler.Options{Upstream: hello, Tokens: is.tokens(t), Cookie: "session",
+		Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
 	token := is.token(t, "alice", "chat", time.Hour)
 
 	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Authorization", "Bearer "+token)
@@ -118,7 +127,8 @@ func TestTokensThatCanNotBeChecked(t *testing.T) {
 	res, _ = fetch(t, http.MethodGet, r.url+"/readyz", "")
 	require.Equal(t, http.StatusOK, res.StatusCode)
 
-	eventSource := []string{"Accept", "text/event-stream", "Cookie", "session=" + token, "Sec-Fetch-Site", "same-origin"}
+	eventSource := []string{"Accept", "text/event-stream", "Cookie", "session=" + token, "Sec-Fetch-Site",
+		"same-origin"}
 	res = ask(t, http.DefaultClient, http.MethodGet, r.url+"/v1/ai/chat?message=hi", "", eventSource...)
 	require.Equal(t, http.StatusOK, res.StatusCode, "any other status is final to it")
 	http.DefaultClient.CloseIdleConnections()
@@ -127,16 +137,18 @@ func TestTokensThatCanNotBeChecked(t *testing.T) {
 
 func TestATokenInACookieNeedsASign(t *testing.T) {
 	is := startTokenIssuer(t)
-	r := start(t, handler.Options{Upstream: hello, Tokens: is.tokens(t), Cookie: "session", CORSOrigins: []string{"https://app.example"},
-		Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
+	r := start(t, handler.Options{Upstream: hello, Tokens: is.tokens(t), Cookie: "session",
+		CORSOrigins: []string{"https://app.example"},
+		Keys:        identity.NewKeys([]identity.APIKey{{Key: "k"}})})
 	cookie := "other=1; session=" + is.token(t, "alice", "chat", time.Hour)
 	own := r.url + "/page"
 	for name, tc := range map[string]struct {
 		status  int
 		headers []string
 	}{
-		"the relay's own page":          {200, []string{"Sec-Fetch-Site", "same-origin"}},
-		"an allowed page":               {200, []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://app.example"}},
+		"the relay's own page": {200, []string{"Sec-Fetch-Site", "same-origin"}},
+		"an allowed page": {200,
+			[]string{"Sec-Fetch-Site", "cross-site", "Origin", "https://app.example"}},
 		"an older browser":              {200, []string{"Referer", own}},
 		"an older one, an allowed page": {200, []string{"Referer", "https://app.example/x"}},
 		"nothing at all":                {403, nil},
@@ -147,9 +159,11 @@ func TestATokenInACookieNeedsASign(t *testing.T) {
 		"a stranger's origin":           {403, []string{"Origin", "https://evil.example"}},
 		"an opaque origin":              {403, []string{"Origin", "null"}},
 		"a link in a mail":              {403, []string{"Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "navigate"}},
-		"a link on the own page":        {403, []string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "navigate"}},
+		"a link on the own page": {403, []string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode",
+			"navigate"}},
 	} {
-		for request, path := range map[string]string{"GET": "/v1/ai/chat?message=hi", "POST": "/api/chat/stream", "DELETE": "/api/chat/stream/x"} {
+		for request, path := range map[string]string{"GET": "/v1/ai/chat?message=hi", "POST": "/api/chat/stream",
+			"DELETE": "/api/chat/stream/x"} {
 			headers := append([]string{"Cookie", cookie}, tc.headers...)
 			res, body := fetch(t, request, r.url+path, question, headers...)
 			want := tc.status
@@ -159,14 +173,18 @@ func TestATokenInACookieNeedsASign(t *testing.T) {
 			require.Equal(t, want, res.StatusCode, "%s %s: %s", request, name, body)
 		}
 	}
-	res, _ := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Cookie", cookie, "Authorization", "Bearer k")
+	res, _ := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Cookie", cookie, "Authorization",
+		"Bearer k")
 	require.Equal(t, http.StatusOK, res.StatusCode, "the header counts")
-	res, _ = fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Cookie", cookie, "Authorization", "Bearer wrong", "Sec-Fetch-Site", "same-origin")
+	res, _ = fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Cookie", cookie, "Authorization",
+		"Bearer wrong", "Sec-Fetch-Site", "same-origin")
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode, "and only it")
-	res, _ = fetch(t, http.MethodGet, r.url+"/v1/ai/chat?message=hi", "", "Cookie", "session=", "Sec-Fetch-Site", "same-origin")
+	res, _ = fetch(t, http.MethodGet, r.url+"/v1/ai/chat?message=hi", "", "Cookie", "session=", "Sec-Fetch-Site",
+		"same-origin")
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
 
 	r = start(t, handler.Options{Upstream: hello, Tokens: is.tokens(t)})
-	res, _ = fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Cookie", cookie, "Sec-Fetch-Site", "same-origin")
+	res, _ = fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Cookie", cookie, "Sec-Fetch-Site",
+		"same-origin")
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode, "where no cookie is accepted")
 }

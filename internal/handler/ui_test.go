@@ -35,7 +35,8 @@ func TestTheDemoPageHasAllThatItLoads(t *testing.T) {
 func TestTheDemoPageShowsNoOtherFiles(t *testing.T) {
 	with := start(t, handler.Options{Upstream: hello, UI: true})
 	without := start(t, handler.Options{Upstream: hello})
-	for _, url := range []string{with.url + "/ui/", with.url + "/ui/nothing.js", with.url + "/ui/%2e%2e/ui.go", without.url + "/", without.url + "/ui/app.js"} {
+	for _, url := range []string{with.url + "/ui/", with.url + "/ui/nothing.js", with.url + "/ui/%2e%2e/ui.go",
+		without.url + "/", without.url + "/ui/app.js"} {
 		res, body := fetch(t, http.MethodGet, url, "")
 		require.Equal(t, http.StatusNotFound, res.StatusCode, url)
 		require.Equal(t, chat.NotFound, lastError(t, body).Code)

@@ -54,8 +54,8 @@ func (r *Relay) newestOf(req *http.Request) (id string, read bool, err error) {
 	return id, read, err
 }
 
-// resumeChat follows the newest stream of a chat from its beginning. useChat asks for it whenever a page with a chat is
-// opened, and anything but a stream or 204 is an error to it.
+// resumeChat follows the newest stream of a chat from its beginning. useChat asks for it whenever a page with a chat
+// is opened, and anything but a stream or 204 is an error to it.
 func (r *Relay) resumeChat(w http.ResponseWriter, req *http.Request) {
 	visitOf(req).dialect = uiDialect(req)
 	if err := r.mayAttach(w, req, chatID(req)); err != nil {

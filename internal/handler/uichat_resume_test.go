@@ -24,7 +24,8 @@ var resumableChat = strings.Replace(uiQuestion, `"trigger"`, `"resumable":true,"
 // uiWhole is uiHello for who follows by the chat: with what the message had before.
 var uiWhole = strings.Replace(uiHello, `"a1"}`+"\n\n", `"a1"}`+"\n\n"+
 	`data: {"type":"start-step"}`+"\n\n"+`data: {"type":"text-start","id":"before-1"}`+"\n\n"+
-	`data: {"type":"text-delta","id":"before-1","delta":"x"}`+"\n\n"+`data: {"type":"text-end","id":"before-1"}`+"\n\n"+
+	`data: {"type":"text-delta","id":"before-1","delta":"x"}`+"\n\n"+`data: {"type":"text-end","id":"before-1"}`+
+	"\n\n"+
 	`data: {"type":"finish-step"}`+"\n\n", 1)
 
 // slow says "Hel" and, once it may, "lo" and the end.
@@ -151,7 +152,8 @@ func TestAChatIsStopped(t *testing.T) {
 	require.Equal(t, context.Canceled, receive(t, c.gone))
 	all, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
-	require.True(t, strings.HasSuffix(string(all), `data: {"type":"finish-step"}`+"\n\n"+`data: {"type":"abort"}`+"\n\n"+endFrame), string(all))
+	require.True(t, strings.HasSuffix(string(all), `data: {"type":"finish-step"}`+"\n\n"+`data: {"type":"abort"}`+
+		"\n\n"+endFrame), string(all))
 
 	stopped, body := fetch(t, http.MethodPost, c.url+"/api/chat/another-chat-of-nobody/stop", "")
 	require.Equal(t, http.StatusNotFound, stopped.StatusCode)

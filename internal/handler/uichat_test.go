@@ -15,7 +15,8 @@ import (
 )
 
 const uiQuestion = `{"id":"chat-0123456789abcdef","trigger":"submit-message","messages":[` +
-	`{"id":"u1","role":"user","parts":[{"type":"text","text":"hi"}]},{"id":"a1","role":"assistant","parts":[{"type":"text","text":"x"}]}]}`
+	`{"id":"u1","role":"user","parts":[{"type":"text","text":"hi"}]},{"id":"a1","role":"assistant",` +
+	`"parts":[{"type":"text","text":"x"}]}]}`
 
 // uiHello is hello as a client of the AI SDK gets it.
 const uiHello = `data: {"type":"start","messageId":"a1"}` + "\n\n" + `data: {"type":"start-step"}` + "\n\n" +
@@ -37,7 +38,8 @@ func TestUseChatIsAnsweredWhereNativeClientsAre(t *testing.T) {
 	res, body = fetch(t, http.MethodPost, r.url+"/api/chat", uiQuestion, "Accept", "text/plain")
 	require.Equal(t, "Hello", body)
 	require.Equal(t, "text/plain; charset=utf-8", res.Header.Get("Content-Type"))
-	for _, accept := range []string{"text/plain;q=0.5, text/event-stream", "application/json, text/plain, */*", "text/plain, */*;q=0.8", "?"} {
+	for _, accept := range []string{"text/plain;q=0.5, text/event-stream", "application/json, text/plain, */*",
+		"text/plain, */*;q=0.8", "?"} {
 		_, body = fetch(t, http.MethodPost, r.url+"/api/chat", uiQuestion, "Accept", accept)
 		require.Equal(t, uiHello, body, accept)
 	}
@@ -49,12 +51,14 @@ func TestUseChatIsToldOfErrorsInWords(t *testing.T) {
 	failure := &chat.Error{Code: chat.UpstreamRateLimited, Message: "the provider has enough", RetryAfter: 1}
 	r := start(t, handler.Options{
 		Upstream: play(content("x"), failure), Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
-		Routes: &upstream.Router{Routes: []*upstream.Route{{Has: func(model string) bool { return model != "forbidden" }}}},
+		Routes: &upstream.Router{Routes: []*upstream.Route{
+			{Has: func(model string) bool { return model != "forbidden" }}}},
 	})
 	key := []string{"Authorization", "Bearer k"}
 	url := r.url + "/api/chat"
 	_, body := fetch(t, http.MethodPost, url, uiQuestion, key...)
-	require.True(t, strings.HasSuffix(body, `"delta":"x"}`+"\n\n"+`data: {"type":"error","errorText":"the provider has enough"}`+"\n\n"), body)
+	require.True(t, strings.HasSuffix(body,
+		`"delta":"x"}`+"\n\n"+`data: {"type":"error","errorText":"the provider has enough"}`+"\n\n"), body)
 
 	res, body := fetch(t, http.MethodPost, url, `{"trigger":"submit-message","messages":[]}`, key...)
 	require.Equal(t, "messages: at least one message with text is required", body)

@@ -30,7 +30,8 @@ func TestAWholeAnswerWithAKeyIsGeneratedOnceAndFollowedByItsRetry(t *testing.T) 
 	r.upstream.gate = make(chan struct{})
 	for range 3 {
 		ctx, giveUp := context.WithCancel(t.Context())
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/api/chat/stream", strings.NewReader(wholeQuestion))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/api/chat/stream",
+			strings.NewReader(wholeQuestion))
 		require.NoError(t, err)
 		req.Header = http.Header{"Content-Type": {"application/json"}, "Idempotency-Key": {unguessable}}
 		sent := make(chan error, 1)
@@ -45,7 +46,8 @@ func TestAWholeAnswerWithAKeyIsGeneratedOnceAndFollowedByItsRetry(t *testing.T) 
 	var clients sync.WaitGroup
 	for range 2 {
 		clients.Go(func() {
-			res, body := r.ask(t, "POST", "/api/chat/stream", wholeQuestion, "Idempotency-Key: "+unguessable, "Accept: */*")
+			res, body := r.ask(t, "POST", "/api/chat/stream", wholeQuestion, "Idempotency-Key: "+unguessable,
+				"Accept: */*")
 			require.Equal(t, http.StatusOK, res.StatusCode)
 			require.Equal(t, "application/json; charset=utf-8", res.Header.Get("Content-Type"))
 			require.Equal(t, "true", res.Header.Get("Idempotency-Replayed"))
@@ -58,7 +60,8 @@ func TestAWholeAnswerWithAKeyIsGeneratedOnceAndFollowedByItsRetry(t *testing.T) 
 	require.Equal(t, int32(1), r.upstream.asked.Load())
 	require.Equal(t, "completed", r.log.wait(t, "generation", 1)[0]["reason"])
 
-	res, body := r.ask(t, "POST", "/api/chat/stream", strings.Replace(wholeQuestion, "q", "other", 1), "Idempotency-Key: "+unguessable)
+	res, body := r.ask(t, "POST", "/api/chat/stream", strings.Replace(wholeQuestion, "q", "other", 1),
+		"Idempotency-Key: "+unguessable)
 	require.Equal(t, http.StatusUnprocessableEntity, res.StatusCode)
 	require.Contains(t, body, "idempotency_mismatch")
 }
@@ -69,9 +72,10 @@ func TestWhatAKeyDoesNotChange(t *testing.T) {
 		body, key string
 		asked     int32
 	}{
-		"a whole answer without a key":                    {wholeQuestion, "", 2},
-		"a whole answer with one that could be guessed":   {wholeQuestion, "order-17", 2},
-		"a whole answer that wants to be resumable, only": {strings.Replace(wholeQuestion, "{", `{"resumable":true,`, 1), "", 2},
+		"a whole answer without a key":                  {wholeQuestion, "", 2},
+		"a whole answer with one that could be guessed": {wholeQuestion, "order-17", 2},
+		"a whole answer that wants to be resumable, only": {strings.Replace(wholeQuestion, "{", `{"resumable":true,`,
+			1), "", 2},
 		"a plain stream":            {plain, unguessable, 2},
 		"a whole answer with a key": {wholeQuestion, unguessable, 1},
 	} {
@@ -88,7 +92,8 @@ func TestWhatAKeyDoesNotChange(t *testing.T) {
 	}
 	t.Run("a key that can't be one is refused where keys count", func(t *testing.T) {
 		r := newResumable(t, stream.Options{}, identity.APIKey{Key: "secret"})
-		res, body := r.ask(t, "POST", "/api/chat/stream", wholeQuestion, "Authorization: Bearer secret", "Idempotency-Key: a b")
+		res, body := r.ask(t, "POST", "/api/chat/stream", wholeQuestion, "Authorization: Bearer secret",
+			"Idempotency-Key: a b")
 		require.Equal(t, http.StatusBadRequest, res.StatusCode)
 		require.Contains(t, body, "Idempotency-Key")
 	})
@@ -103,23 +108,26 @@ func TestAWholeAnswerThatFailed(t *testing.T) {
 		status int
 		again  int
 	}{
-		"before its first word, in passing":  {play(busy), http.StatusTooManyRequests, http.StatusOK},
-		"before its first word, for good":    {play(rejected), http.StatusBadRequest, http.StatusBadRequest},
-		"in the middle, also if for a while": {play(content("Hel"), busy), http.StatusTooManyRequests, http.StatusTooManyRequests},
+		"before its first word, in passing": {play(busy), http.StatusTooManyRequests, http.StatusOK},
+		"before its first word, for good":   {play(rejected), http.StatusBadRequest, http.StatusBadRequest},
+		"in the middle, also if for a while": {play(content("Hel"), busy), http.StatusTooManyRequests,
+			http.StatusTooManyRequests},
 	} {
 		t.Run(name, func(t *testing.T) {
 			asked := 0
 			hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
 			t.Cleanup(func() { closeHub(hub) })
-			r := start(t, handler.Options{Streams: hub, Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
-				if asked++; asked == 1 {
-					tc.first(ctx, req, yield)
-					return
-				}
-				play(content("Hello"), done(chat.FinishStop))(ctx, req, yield)
-			})})
+			r := start(t, handler.Options{Streams: hub,
+				Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+					if asked++; asked == 1 {
+						tc.first(ctx, req, yield)
+						return
+					}
+					play(content("Hello"), done(chat.FinishStop))(ctx, req, yield)
+				})})
 			for i, status := range []int{tc.status, tc.again} {
-				res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", wholeQuestion, "Idempotency-Key", unguessable)
+				res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", wholeQuestion, "Idempotency-Key",
+					unguessable)
 				require.Equal(t, status, res.StatusCode, "attempt %d", i+1)
 				require.NotContains(t, body, "Hel\"")
 			}
@@ -131,7 +139,8 @@ func TestAWholeAnswerThatFailed(t *testing.T) {
 func TestAWholeAnswerOfAReplicaThatGoesAway(t *testing.T) {
 	redis := redistest.Start(t).URL()
 	replica := func(upstream *abc) (*relay, *stream.Hub) {
-		hub, err := stream.Open(stream.Options{Grace: time.Minute, Retention: time.Minute}, redisconn.Options{URL: redis})
+		hub, err := stream.Open(stream.Options{Grace: time.Minute, Retention: time.Minute},
+			redisconn.Options{URL: redis})
 		require.NoError(t, err)
 		t.Cleanup(func() { closeHub(hub) })
 		return start(t, handler.Options{Upstream: upstream, Streams: hub}), hub
@@ -145,7 +154,8 @@ func TestAWholeAnswerOfAReplicaThatGoesAway(t *testing.T) {
 	}
 	answer := make(chan response, 1)
 	go func() {
-		res, body := fetch(t, http.MethodPost, first.url+"/api/chat/stream", wholeQuestion, "Idempotency-Key", unguessable)
+		res, body := fetch(t, http.MethodPost, first.url+"/api/chat/stream", wholeQuestion, "Idempotency-Key",
+			unguessable)
 		answer <- response{res, body}
 	}()
 	require.Eventually(t, func() bool { return leaving.Stats().Attached == 1 }, 5*time.Second, time.Millisecond)
@@ -156,7 +166,8 @@ func TestAWholeAnswerOfAReplicaThatGoesAway(t *testing.T) {
 	require.Contains(t, res.body, `"code":"draining","retryable":true`)
 
 	go close(gate)
-	again, body := fetch(t, http.MethodPost, second.url+"/api/chat/stream", wholeQuestion, "Idempotency-Key", unguessable)
+	again, body := fetch(t, http.MethodPost, second.url+"/api/chat/stream", wholeQuestion, "Idempotency-Key",
+		unguessable)
 	require.Equal(t, "true", again.Header.Get("Idempotency-Replayed"))
 	require.JSONEq(t, abcAnswer, body)
 }

@@ -75,16 +75,19 @@ func TestStrangersCauseOneFetch(t *testing.T) {
 // refusal for good.
 func TestTheIssuerIsAway(t *testing.T) {
 	for name, breaks := range map[string]func(is *issuer){
-		"it answers 500":         func(is *issuer) { is.fail = http.StatusInternalServerError },
-		"it hangs":               func(is *issuer) { is.hang = make(chan struct{}) },
-		"it has no keys":         func(is *issuer) { is.keys = nil },
-		"it is another":          func(is *issuer) { is.name = "https://evil.example" },
-		"it has keys for others": func(is *issuer) { is.keys = []map[string]any{jwk("1", rsaKey, map[string]any{"use": "enc"})} },
+		"it answers 500": func(is *issuer) { is.fail = http.StatusInternalServerError },
+		"it hangs":       func(is *issuer) { is.hang = make(chan struct{}) },
+		"it has no keys": func(is *issuer) { is.keys = nil },
+		"it is another":  func(is *issuer) { is.name = "https://evil.example" },
+		"it has keys for others": func(is *issuer) {
+			is.keys = []map[string]any{jwk("1", rsaKey, map[string]any{"use": "enc"})}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			is := startIssuer(t, jwk("1", rsaKey, nil))
 			told := make(chan error, 10)
-			o := identity.KeySetOptions{Unknown: time.Nanosecond, Patience: 2 * time.Second, Told: func(err error) { told <- err }}
+			o := identity.KeySetOptions{Unknown: time.Nanosecond, Patience: 2 * time.Second,
+				Told: func(err error) { told <- err }}
 			tokens := is.tokens(t, o)
 			known := sign(jwt.SigningMethodRS256, rsaKey, "1", is.claims(nil), nil)
 			fresh := sign(jwt.SigningMethodRS256, otherRSAKey, "2", is.claims(nil), nil)

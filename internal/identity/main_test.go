@@ -168,15 +168,17 @@ func TestATokenOfEachKindIsAccepted(t *testing.T) {
 	good := is.claims(nil)
 	late := is.claims(map[string]any{"iat": time.Now().Add(20 * time.Second).Unix()})
 	for name, token := range map[string]string{
-		"RSA":                      sign(jwt.SigningMethodRS256, rsaKey, "r", good, nil),
-		"ECDSA":                    sign(jwt.SigningMethodES256, ecKey, "e", good, nil),
-		"Ed25519":                  sign(jwt.SigningMethodEdDSA, edKey, "d", good, nil),
-		"without a key id":         sign(jwt.SigningMethodES256, ecKey, "", good, nil),
-		"without a type":           sign(jwt.SigningMethodRS256, rsaKey, "r", good, map[string]any{"typ": nil}),
-		"an access token":          sign(jwt.SigningMethodRS256, rsaKey, "r", good, map[string]any{"typ": "at+jwt"}),
-		"a clock that is ahead":    sign(jwt.SigningMethodRS256, rsaKey, "r", late, nil),
-		"several audiences":        sign(jwt.SigningMethodRS256, rsaKey, "r", is.claims(map[string]any{"aud": []string{"a", "relay"}}), nil),
-		"an address that is wrong": sign(jwt.SigningMethodRS256, rsaKey, "r", good, map[string]any{"jku": "http://127.0.0.1:1/", "x5u": "http://127.0.0.1:1/"}),
+		"RSA":                   sign(jwt.SigningMethodRS256, rsaKey, "r", good, nil),
+		"ECDSA":                 sign(jwt.SigningMethodES256, ecKey, "e", good, nil),
+		"Ed25519":               sign(jwt.SigningMethodEdDSA, edKey, "d", good, nil),
+		"without a key id":      sign(jwt.SigningMethodES256, ecKey, "", good, nil),
+		"without a type":        sign(jwt.SigningMethodRS256, rsaKey, "r", good, map[string]any{"typ": nil}),
+		"an access token":       sign(jwt.SigningMethodRS256, rsaKey, "r", good, map[string]any{"typ": "at+jwt"}),
+		"a clock that is ahead": sign(jwt.SigningMethodRS256, rsaKey, "r", late, nil),
+		"several audiences": sign(jwt.SigningMethodRS256, rsaKey, "r",
+			is.claims(map[string]any{"aud": []string{"a", "relay"}}), nil),
+		"an address that is wrong": sign(jwt.SigningMethodRS256, rsaKey, "r", good,
+			map[string]any{"jku": "http://127.0.0.1:1/", "x5u": "http://127.0.0.1:1/"}),
 	} {
 		c, err := tokens.Caller(t.Context(), token)
 		require.NoError(t, err, name)
@@ -201,12 +203,15 @@ func TestWhoseATokenIs(t *testing.T) {
 	rotated, err := tokens.Caller(t.Context(), sign(jwt.SigningMethodES256, ecKey, "e", is.claims(nil), nil))
 	require.NoError(t, err)
 	require.Equal(t, alice.Owner, rotated.Owner, "by another key")
-	require.Equal(t, alice.Owner, whose(map[string]any{"exp": time.Now().Add(2 * time.Hour).Unix(), "email": "x"}).Owner, "refreshed")
+	require.Equal(t, alice.Owner,
+		whose(map[string]any{"exp": time.Now().Add(2 * time.Hour).Unix(), "email": "x"}).Owner, "refreshed")
 	require.NotEqual(t, alice.Owner, whose(map[string]any{"sub": "bob"}).Owner)
 	require.NotEqual(t, alice.Owner, whose(map[string]any{"iss": "https://other.example"}).Owner)
-	require.NotEqual(t, whose(map[string]any{"iss": "https://a", "sub": "bc"}).Owner, whose(map[string]any{"iss": "https://ab", "sub": "c"}).Owner)
+	require.NotEqual(t, whose(map[string]any{"iss": "https://a", "sub": "bc"}).Owner,
+		whose(map[string]any{"iss": "https://ab", "sub": "c"}).Owner)
 
-	c := whose(map[string]any{"email": "alice@example.com", "realm": map[string]any{"plans": []string{"gold", "free"}}})
+	c := whose(map[string]any{"email": "alice@example.com",
+		"realm": map[string]any{"plans": []string{"gold", "free"}}})
 	require.Equal(t, "alice@example.com", c.Name)
 	require.Equal(t, "tier gold", c.Tier)
 	require.Empty(t, whose(map[string]any{"realm": "gold", "email": 7.5}).Tier)
@@ -228,20 +233,31 @@ func TestClaimsThatAreRequired(t *testing.T) {
 		has  map[string]any
 		ok   bool
 	}{
-		"a text":                 {identity.Claim{Name: "role", Value: "chat"}, map[string]any{"role": "chat"}, true},
-		"another text":           {identity.Claim{Name: "role", Value: "chat"}, map[string]any{"role": "chats"}, false},
-		"none":                   {identity.Claim{Name: "role", Value: "chat"}, nil, false},
-		"an entry":               {identity.Claim{Name: "groups", Value: "chat"}, map[string]any{"groups": []string{"x", "chat"}}, true},
-		"another entry":          {identity.Claim{Name: "groups", Value: "chat"}, map[string]any{"groups": []any{"x", 1, nil}}, false},
-		"a word":                 {identity.Claim{Name: "scope", Value: "chat:write"}, map[string]any{"scope": "openid chat:write"}, true},
-		"a part of a word":       {identity.Claim{Name: "scope", Value: "chat"}, map[string]any{"scope": "openid chat:write"}, false},
-		"a truth":                {identity.Claim{Name: "email_verified", Value: "true"}, map[string]any{"email_verified": true}, true},
-		"a number":               {identity.Claim{Name: "level", Value: "3"}, map[string]any{"level": 3}, true},
-		"a path":                 {identity.Claim{Name: "realm.roles", Value: "chat"}, map[string]any{"realm": map[string]any{"roles": []string{"chat"}}}, true},
-		"a path to nothing":      {identity.Claim{Name: "realm.roles.x", Value: "chat"}, map[string]any{"realm": map[string]any{"roles": []string{"chat"}}}, false},
-		"a name that has dots":   {identity.Claim{Name: "https://x.example/role", Value: "chat"}, map[string]any{"https://x.example/role": "chat"}, true},
-		"an object is no text":   {identity.Claim{Name: "role", Value: "chat"}, map[string]any{"role": map[string]any{"chat": true}}, false},
-		"the value in one text":  {identity.Claim{Name: "team", Value: "the chat team"}, map[string]any{"team": "the chat team"}, true},
+		"a text": {identity.Claim{Name: "role", Value: "chat"}, map[string]any{"role": "chat"}, true},
+		"another text": {identity.Claim{Name: "role", Value: "chat"}, map[string]any{"role": "chats"},
+			false},
+		"none": {identity.Claim{Name: "role", Value: "chat"}, nil, false},
+		"an entry": {identity.Claim{Name: "groups", Value: "chat"},
+			map[string]any{"groups": []string{"x", "chat"}}, true},
+		"another entry": {identity.Claim{Name: "groups", Value: "chat"},
+			map[string]any{"groups": []any{"x", 1, nil}}, false},
+		"a word": {identity.Claim{Name: "scope", Value: "chat:write"},
+			map[string]any{"scope": "openid chat:write"}, true},
+		"a part of a word": {identity.Claim{Name: "scope", Value: "chat"},
+			map[string]any{"scope": "openid chat:write"}, false},
+		"a truth": {identity.Claim{Name: "email_verified", Value: "true"},
+			map[string]any{"email_verified": true}, true},
+		"a number": {identity.Claim{Name: "level", Value: "3"}, map[string]any{"level": 3}, true},
+		"a path": {identity.Claim{Name: "realm.roles", Value: "chat"},
+			map[string]any{"realm": map[string]any{"roles": []string{"chat"}}}, true},
+		"a path to nothing": {identity.Claim{Name: "realm.roles.x", Value: "chat"},
+			map[string]any{"realm": map[string]any{"roles": []string{"chat"}}}, false},
+		"a name that has dots": {identity.Claim{Name: "https://x.example/role", Value: "chat"},
+			map[string]any{"https://x.example/role": "chat"}, true},
+		"an object is no text": {identity.Claim{Name: "role", Value: "chat"},
+			map[string]any{"role": map[string]any{"chat": true}}, false},
+		"the value in one text": {identity.Claim{Name: "team", Value: "the chat team"},
+			map[string]any{"team": "the chat team"}, true},
 		"an empty one is not it": {identity.Claim{Name: "role", Value: "chat"}, map[string]any{"role": ""}, false},
 	} {
 		tokens := identity.NewTokens(identity.TokensOptions{

@@ -21,8 +21,10 @@ type TokensOptions struct {
 	Require  []Claim  // all of them
 
 	NameClaim string // whose text is the caller's Name; empty: callers have none
-	TierClaim string // whose text, or the first of whose texts that IsTier, is the caller's tier; empty: callers have none
-	// IsTier tells whether there is such a tier, as Caller.Tier names it. A list of groups has others as well. Nil: all are.
+	// whose text, or the first of whose texts that IsTier, is the caller's tier; empty: callers have none
+	TierClaim string
+	// IsTier tells whether there is such a tier, as Caller.Tier names it. A list of groups has others as well. Nil:
+	// all are.
 	IsTier func(tier string) bool
 }
 

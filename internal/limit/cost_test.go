@@ -52,13 +52,15 @@ func pay(t testing.TB, l *limit.Limiter, i int) (waited time.Duration) {
 // commands is how often each command was run, by its name.
 func commands(server *redistest.Server) map[string]int {
 	counts := make(map[string]int)
-	for _, found := range regexp.MustCompile(`cmdstat_(\w+):calls=(\d+)`).FindAllStringSubmatch(server.Do("INFO", "commandstats"), -1) {
+	for _, found := range regexp.MustCompile(`cmdstat_(\w+):calls=(\d+)`).FindAllStringSubmatch(
+		server.Do("INFO", "commandstats"), -1) {
 		counts[found[1]], _ = strconv.Atoi(found[2])
 	}
 	return counts
 }
 
-// An answer is two questions to Redis, of which its caller waits for one. What the scripts do there takes most of the time.
+// An answer is two questions to Redis, of which its caller waits for one. What the scripts do there takes most of the
+// time.
 func TestWhatAnAnswerCostsRedis(t *testing.T) {
 	l, _, server := startShared(t)
 	const answers = 200
@@ -74,7 +76,8 @@ func TestWhatAnAnswerCostsRedis(t *testing.T) {
 			require.Equal(t, 2*answers, count-before[name])
 		case "get", "set", "del", "getdel", "exists", "time", "zcard", "zadd", "zrem", "zremrangebyscore", "pexpire":
 			within += count - before[name]
-		case "info", "ping", "hello", "client", "config", "command", "auth", "eval": // of the connections, and of the probe
+		// of the connections, and of the probe
+		case "info", "ping", "hello", "client", "config", "command", "auth", "eval":
 		default:
 			require.Equal(t, before[name], count, name)
 		}
@@ -82,8 +85,8 @@ func TestWhatAnAnswerCostsRedis(t *testing.T) {
 	require.LessOrEqual(t, within, 12*answers)
 }
 
-// The bound is a ratio, because the same machine takes ten times as long when others use it: a caller waits for its limits
-// as long as for so many PINGs. On an idle one it is 3, and with the scripts as they first were, 6.
+// The bound is a ratio, because the same machine takes ten times as long when others use it: a caller waits for its
+// limits as long as for so many PINGs. On an idle one it is 3, and with the scripts as they first were, 6.
 func TestWhatACallerWaitsForItsLimits(t *testing.T) {
 	l, client, _ := startShared(t)
 	const rounds, each, most = 20, 100, 12
@@ -106,8 +109,8 @@ func TestWhatACallerWaitsForItsLimits(t *testing.T) {
 	require.Less(t, wait, most*ping)
 }
 
-// BenchmarkReserveAndSettle says what one answer costs: time, of which waited/op is its caller's, and of the CPU what this
-// process and Redis use. PING is what the same connection costs by itself.
+// BenchmarkReserveAndSettle says what one answer costs: time, of which waited/op is its caller's, and of the CPU what
+// this process and Redis use. PING is what the same connection costs by itself.
 func BenchmarkReserveAndSettle(b *testing.B) {
 	b.Run("memory", func(b *testing.B) {
 		l := newLimiter(b, limit.LimiterOptions{Policy: everything})

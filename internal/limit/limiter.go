@@ -31,7 +31,8 @@ type LimiterOptions struct {
 	Away    Away
 	Longest time.Duration // that an answer may take; 0: no cap
 	Lease   time.Duration // that a stream counts without a word of its replica, 0: 15 s
-	Refused func(error)   // is called, once a minute at most, when Redis is there and answers with an error; may be nil
+	// is called, once a minute at most, when Redis is there and answers with an error; may be nil
+	Refused func(error)
 }
 
 // Limiter keeps callers to their limits: it reserves what an answer may cost before it begins, and settles for what it

@@ -89,7 +89,8 @@ func admits(t *testing.T, l *limit.Limiter, caller string, tokens int64) (r *lim
 
 func TestRequestsOfOneCaller(t *testing.T) {
 	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
-		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Requests: limit.Rate{Count: 60, Window: time.Hour, Burst: 5}}}})
+		l := newLimiter(limit.LimiterOptions{
+			Policy: limit.Policy{Limits: limit.Limits{Requests: limit.Rate{Count: 60, Window: time.Hour, Burst: 5}}}})
 		for left := int64(4); left >= 0; left-- {
 			stand := reserve(t, l, "a", 0).Stand()
 			require.Len(t, stand, 1)
@@ -106,7 +107,8 @@ func TestRequestsOfOneCaller(t *testing.T) {
 
 func TestTokensAreReservedAndSettled(t *testing.T) {
 	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
-		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Tokens: hourly(1000), Requests: hourly(100)}}})
+		l := newLimiter(limit.LimiterOptions{
+			Policy: limit.Policy{Limits: limit.Limits{Tokens: hourly(1000), Requests: hourly(100)}}})
 		first := reserve(t, l, "a", 600)
 		require.Equal(t, int64(600), l.Reserved())
 		e := exceeded(t, l, "a", 600, "tokens")
@@ -131,7 +133,8 @@ func TestTokensAreReservedAndSettled(t *testing.T) {
 
 func TestACostAboveTheBurstNeedsAllOfIt(t *testing.T) {
 	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
-		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Tokens: limit.Rate{Count: 3600, Window: time.Hour, Burst: 100}}}})
+		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{
+			Limits: limit.Limits{Tokens: limit.Rate{Count: 3600, Window: time.Hour, Burst: 100}}}})
 		reserve(t, l, "a", 1000)
 		e := exceeded(t, l, "a", 1, "tokens")
 		require.InDelta(t, 901, e.After.Seconds(), 2, "and leaves a debt")
@@ -177,7 +180,8 @@ func TestTheTokensOfADay(t *testing.T) {
 	})
 }
 
-// An answer over midnight was of the day on which it began: the new day begins whole, and its end changes nothing there.
+// An answer over midnight was of the day on which it began: the new day begins whole, and its end changes nothing
+// there.
 func TestAnAnswerOverMidnight(t *testing.T) {
 	policy := limit.Policy{Limits: limit.Limits{TokensPerDay: 1000}}
 	left := func(t *testing.T, l *limit.Limiter) int64 {
@@ -241,11 +245,12 @@ func TestStreamsAtOnce(t *testing.T) {
 	})
 }
 
-// Redis is told of the end of an answer aside. All the same, who asks in the moment in which its answer has ended finds
-// its stream and its tokens free.
+// Redis is told of the end of an answer aside. All the same, who asks in the moment in which its answer has ended
+// finds its stream and its tokens free.
 func TestWhoseAnswerHasEndedMayAskAgainAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
-		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Tokens: hourly(1000), Streams: 1}}})
+		l := newLimiter(limit.LimiterOptions{
+			Policy: limit.Policy{Limits: limit.Limits{Tokens: hourly(1000), Streams: 1}}})
 		for range 200 {
 			reserve(t, l, "a", 1000).Settle(0)
 		}
@@ -290,14 +295,16 @@ func TestWhoHasLimits(t *testing.T) {
 // Who gets other limits has used as many requests and tokens as before, and not as much time.
 func TestLimitsThatChange(t *testing.T) {
 	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
-		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Requests: hourly(3), Tokens: hourly(100)}}})
+		l := newLimiter(limit.LimiterOptions{
+			Policy: limit.Policy{Limits: limit.Limits{Requests: hourly(3), Tokens: hourly(100)}}})
 		var last *limit.Reservation
 		for range 3 {
 			last = reserve(t, l, "a", 10)
 		}
 		exceeded(t, l, "a", 10, "requests")
 		l.SetPolicy(limit.Policy{Limits: limit.Limits{
-			Requests: limit.Rate{Count: 10, Window: 24 * time.Hour}, Tokens: limit.Rate{Count: 1000, Window: 24 * time.Hour},
+			Requests: limit.Rate{Count: 10, Window: 24 * time.Hour},
+			Tokens:   limit.Rate{Count: 1000, Window: 24 * time.Hour},
 		}})
 		stand := reserve(t, l, "a", 10).Stand()
 		require.Equal(t, int64(10-4), stand[0].Left)
@@ -317,7 +324,8 @@ func TestLimitsThatChange(t *testing.T) {
 func TestManyAtOnceOverThreeReplicas(t *testing.T) {
 	const burst, perSecond, askers = 100, 200, 100
 	server := redistest.Start(t)
-	o := limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Requests: limit.Rate{Count: perSecond, Window: time.Second, Burst: burst}}}}
+	o := limit.LimiterOptions{Policy: limit.Policy{
+		Limits: limit.Limits{Requests: limit.Rate{Count: perSecond, Window: time.Second, Burst: burst}}}}
 	var replicas []*limit.Limiter
 	for range 3 {
 		l := newLimiter(t, withRedis(t, o, server))
@@ -355,7 +363,8 @@ func TestManyAtOnceOverThreeReplicas(t *testing.T) {
 	all.Wait()
 	allowed := func(at time.Time) float64 { return burst + at.Sub(began).Seconds()*perSecond }
 	require.LessOrEqual(t, float64(admitted), allowed(lastAdmitted)+1, "never above the burst")
-	require.GreaterOrEqual(t, float64(admitted), 0.99*allowed(lastAsked)-float64(2+lost), "and not less than was allowed, within 1 %%")
+	require.GreaterOrEqual(t, float64(admitted), 0.99*allowed(lastAsked)-float64(2+lost),
+		"and not less than was allowed, within 1 %%")
 	require.LessOrEqual(t, lost, asked/100, "of %d, on a machine that has no time", asked)
 }
 
@@ -461,13 +470,16 @@ func TestWhatIsReservedIsSettledWithRedisAndDeadReplicas(t *testing.T) {
 			said()
 			requireUsed(t, l, used, began)
 			l.Close()
-			keys := strings.Fields(server.Do("EVAL", "return table.concat(redis.call('KEYS', 'relay:limit:*'), ' ')", "0"))
+			keys := strings.Fields(server.Do("EVAL", "return table.concat(redis.call('KEYS', 'relay:limit:*'), ' ')",
+				"0"))
 			for _, key := range keys {
 				switch kind := strings.Split(key, ":")[3]; kind {
 				case "day":
-					require.Equal(t, strconv.FormatInt(used+ahead, 10), server.Do("GET", key), "seed %d, %d dead", seed, dead)
+					require.Equal(t, strconv.FormatInt(used+ahead, 10), server.Do("GET", key), "seed %d, %d dead",
+						seed, dead)
 				case "streams":
-					require.Eventually(t, func() bool { return server.Do("EXISTS", key) == "0" }, patience, 10*time.Millisecond, "they expire")
+					require.Eventually(t, func() bool { return server.Do("EXISTS", key) == "0" }, patience,
+						10*time.Millisecond, "they expire")
 				}
 				require.NotEqual(t, "-1", server.Do("PTTL", key), "%s stays for ever", key)
 			}
@@ -498,7 +510,8 @@ func TestStreamsOfADeadReplicaAreForgotten(t *testing.T) {
 func TestRedisIsAway(t *testing.T) {
 	const burst, replicas = 10, 3
 	limits := limit.Limits{Requests: hourly(burst), TokensPerDay: 1000}
-	for mode, admitted := range map[limit.Away]int{limit.AwayLocal: replicas * burst, limit.AwayOpen: 300, limit.AwayClosed: 0} {
+	for mode, admitted := range map[limit.Away]int{limit.AwayLocal: replicas * burst, limit.AwayOpen: 300,
+		limit.AwayClosed: 0} {
 		for how, leaves := range map[string]func(*redistest.Server){
 			"killed": (*redistest.Server).Kill, "hanging": (*redistest.Server).Hang,
 		} {
@@ -507,7 +520,8 @@ func TestRedisIsAway(t *testing.T) {
 				server := redistest.Start(t)
 				var all []*limit.Limiter
 				for range replicas {
-					all = append(all, newLimiter(t, withRedis(t, limit.LimiterOptions{Policy: limit.Policy{Limits: limits}, Away: mode}, server)))
+					all = append(all, newLimiter(t,
+						withRedis(t, limit.LimiterOptions{Policy: limit.Policy{Limits: limits}, Away: mode}, server)))
 				}
 				early := reserve(t, all[0], "a", 100)
 				reserve(t, all[1], "a", 0)
@@ -540,7 +554,8 @@ func TestRedisIsAway(t *testing.T) {
 					}
 				}
 				require.Equal(t, admitted, got)
-				require.LessOrEqual(t, waited, 10*replicas, "of a hundred each: but for who finds out, now and then, nobody waits")
+				require.LessOrEqual(t, waited, 10*replicas,
+					"of a hundred each: but for who finds out, now and then, nobody waits")
 				early.Settle(70)
 
 				if how == "killed" { // and is back, empty
@@ -548,7 +563,8 @@ func TestRedisIsAway(t *testing.T) {
 				} else {
 					server.Wake()
 				}
-				require.Eventually(t, func() bool { return limit.Unsaid(all[0]) == 0 }, patience, 10*time.Millisecond, "it is told")
+				require.Eventually(t, func() bool { return limit.Unsaid(all[0]) == 0 }, patience, 10*time.Millisecond,
+					"it is told")
 				var probe *limit.Reservation
 				require.Eventually(t, func() bool {
 					probe, _ = all[2].Reserve("z", "", 0)
@@ -560,7 +576,8 @@ func TestRedisIsAway(t *testing.T) {
 						r, err := all[2].Reserve("a", "", 0)
 						defer r.Cancel()
 						return err == nil && r.Stand()[1].Left == 1000-70
-					}, patience, 10*time.Millisecond, "what ended meanwhile is settled, and what was asked meanwhile is taken back")
+					}, patience, 10*time.Millisecond,
+						"what ended meanwhile is settled, and what was asked meanwhile is taken back")
 				}
 			})
 		}
@@ -568,7 +585,8 @@ func TestRedisIsAway(t *testing.T) {
 }
 
 func TestTheTableIsBounded(t *testing.T) {
-	l := newLimiter(t, limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Requests: hourly(1), Streams: 5}}})
+	l := newLimiter(t, limit.LimiterOptions{
+		Policy: limit.Policy{Limits: limit.Limits{Requests: hourly(1), Streams: 5}}})
 	reserve(t, l, "runs", 0)
 	for i := range 250_000 {
 		reserve(t, l, strconv.Itoa(i), 0).Settle(0)
@@ -594,14 +612,16 @@ func TestLimitsWithTheDocumentedACLAndWithLess(t *testing.T) {
 		require.Equal(t, "OK", server.Do(append([]string{"ACL", "SETUSER", "relay", "on", ">p4ss"}, rules...)...))
 		refused := make(chan error, 1)
 		l := newLimiter(t, limit.LimiterOptions{
-			Policy: limit.Policy{Limits: limit.Limits{Requests: hourly(10), Tokens: hourly(1000), TokensPerDay: 1000, Streams: 1}},
-			Away:   limit.AwayLocal, Lease: 300 * time.Millisecond, Redis: connect(t, "redis://relay:p4ss@"+server.Addr),
+			Policy: limit.Policy{Limits: limit.Limits{Requests: hourly(10), Tokens: hourly(1000), TokensPerDay: 1000,
+				Streams: 1}},
+			Away: limit.AwayLocal, Lease: 300 * time.Millisecond, Redis: connect(t, "redis://relay:p4ss@"+server.Addr),
 			Refused: func(err error) { refused <- err },
 		})
 		first := reserve(t, l, "a", 100)
 		lease := func() float64 {
-			until, _ := strconv.ParseFloat(server.Do("EVAL", "local streams = redis.call('KEYS', 'relay:limit:*:streams')[1]\n"+
-				"return streams and redis.call('ZRANGE', streams, 0, 0, 'WITHSCORES')[2]", "0"), 64)
+			until, _ := strconv.ParseFloat(server.Do("EVAL",
+				"local streams = redis.call('KEYS', 'relay:limit:*:streams')[1]\n"+
+					"return streams and redis.call('ZRANGE', streams, 0, 0, 'WITHSCORES')[2]", "0"), 64)
 			return until
 		}
 		began := lease()

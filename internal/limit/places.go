@@ -179,7 +179,8 @@ func (p *Places) owed(c *holder) (n int) {
 		case other == c || other.wants == 0:
 		case other.held < c.held:
 			n += min(other.wants, c.held-other.held)
-		case other.held == c.held && (other.last < c.last || other.last == c.last && (c.wants == 0 || other.wanted.Before(c.wanted))):
+		case other.held == c.held && (other.last < c.last || other.last == c.last &&
+			(c.wants == 0 || other.wanted.Before(c.wanted))):
 			n++
 		}
 	}
@@ -206,7 +207,8 @@ func (p *Places) displace(c *holder) bool {
 	most, last := c.held+c.waiting+1, -1
 	for i, w := range p.line {
 		o := p.callers[w.share]
-		if has := o.held + o.waiting; o != c && has >= most && (has > most || last >= 0 && p.line[last].share == w.share) {
+		if has := o.held + o.waiting; o != c && has >= most &&
+			(has > most || last >= 0 && p.line[last].share == w.share) {
 			most, last = has, i
 		}
 	}

@@ -68,7 +68,8 @@ func TestWhatBecomesFreeIsForWhoHoldsFewest(t *testing.T) {
 	})
 }
 
-// A single place can't be shared but in turns. One caller asks again and again, the other comes back when it was told to.
+// A single place can't be shared but in turns. One caller asks again and again, the other comes back when it was told
+// to.
 func TestASinglePlaceIsHadInTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := limit.NewPlaces(limit.PlacesOptions{Places: 1})

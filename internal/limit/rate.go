@@ -43,8 +43,8 @@ func (r Rate) each() (each, full float64) {
 // The arithmetic of a rate is the generic cell rate algorithm's. All that is kept is one time, until: when everything
 // that was used will have come back. Times are in microseconds. lua/reserve.lua and lua/settle.lua do the same.
 
-// use takes cost units. When there are too few, wait is how long until there are enough, and until is as it was. A cost
-// above the burst needs all of it, and leaves a debt.
+// use takes cost units. When there are too few, wait is how long until there are enough, and until is as it was. A
+// cost above the burst needs all of it, and leaves a debt.
 func (r Rate) use(until, now float64, cost int64) (after, wait float64) {
 	each, full := r.each()
 	if each == 0 {
@@ -57,8 +57,8 @@ func (r Rate) use(until, now float64, cost int64) (after, wait float64) {
 	return from + float64(cost)*each, 0
 }
 
-// count has what is used count by this rate, after another one by which each unit took as long as was: the units that are
-// used stay as many.
+// count has what is used count by this rate, after another one by which each unit took as long as was: the units that
+// are used stay as many.
 func (r Rate) count(until, was *float64, now float64) {
 	each, _ := r.each()
 	if each == 0 || each == *was {

@@ -173,7 +173,8 @@ func (s *shared) reserve(r *Reservation) error {
 
 var errAsking = errors.New("asking Redis for a reservation")
 
-// untold are the caller's answers that have ended here and of whose end Redis may not have heard, the last ones at least.
+// untold are the caller's answers that have ended here and of whose end Redis may not have heard, the last ones at
+// least.
 func (s *shared) untold(used string) (runs []redisconn.Run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,7 +186,8 @@ func (s *shared) untold(used string) (runs []redisconn.Run) {
 	return runs
 }
 
-// insist tells Redis at once what work is about to. Who asks as soon as it has its answer is not refused for that answer.
+// insist tells Redis at once what work is about to. Who asks as soon as it has its answer is not refused for that
+// answer.
 func (s *shared) insist(runs []redisconn.Run) {
 	ctx, cancel := context.WithTimeout(context.Background(), reserveTime)
 	defer cancel()
@@ -229,8 +231,8 @@ func (s *shared) ask(run redisconn.Run) ([]int64, error) {
 	return nil, err
 }
 
-// note learns whether Redis does what it is asked. One that is there and does not, because its user may not run a command
-// for example, would go unseen otherwise: it is not away, and everybody is served as if it were.
+// note learns whether Redis does what it is asked. One that is there and does not, because its user may not run a
+// command for example, would go unseen otherwise: it is not away, and everybody is served as if it were.
 func (s *shared) note(node *redisconn.Node, err error) {
 	_, reply := rueidis.IsRedisErr(err)
 	refuses := reply && node.State() == redisconn.Up

@@ -97,8 +97,8 @@ func (t *table) caller(name string) *used {
 	return u
 }
 
-// sweep forgets those of whom there is nothing to remember and, when the table is full all the same, some of the others:
-// an eighth, so that it is not to be done for each new caller.
+// sweep forgets those of whom there is nothing to remember and, when the table is full all the same, some of the
+// others: an eighth, so that it is not to be done for each new caller.
 func (t *table) sweep() {
 	now := t.now()
 	today, _ := today(time.Now())

@@ -185,7 +185,8 @@ func (c *Conn) probe(n *Node) {
 	if n.knew() {
 		known = "1"
 	}
-	err := probeScript.do(ctx, *client, []Run{{Keys: n.probeKeys(), Args: []string{millis(probeLife), known, millis(lately)}}})[0].Error()
+	err := probeScript.do(ctx, *client,
+		[]Run{{Keys: n.probeKeys(), Args: []string{millis(probeLife), known, millis(lately)}}})[0].Error()
 	if c.stopping.Err() != nil {
 		return
 	}
@@ -194,7 +195,8 @@ func (c *Conn) probe(n *Node) {
 		s = Away
 	}
 	changed := n.set(s, err)
-	if reply, ok := rueidis.IsRedisErr(err); ok && has(reply.Error(), []string{"READONLY"}) && !c.layout.Load().cluster {
+	if reply, ok := rueidis.IsRedisErr(err); ok && has(reply.Error(), []string{"READONLY"}) &&
+		!c.layout.Load().cluster {
 		// Behind one address, another server has become the primary. The connection still leads to the old one.
 		c.connect()
 		return
@@ -211,8 +213,8 @@ const (
 	lately    = 5 * time.Second
 )
 
-// Emptied says whether n, which is up, has just lost all that it had: it was flushed, or restarted so quickly that it was
-// never seen away. What has been there may then come back, when those who know of it write it again.
+// Emptied says whether n, which is up, has just lost all that it had: it was flushed, or restarted so quickly that it
+// was never seen away. What has been there may then come back, when those who know of it write it again.
 func (c *Conn) Emptied(ctx context.Context, n *Node) bool {
 	keys, known := n.probeKeys(), n.knew()
 	results, err := c.Do(ctx, n, func(b rueidis.Builder) rueidis.Commands {

@@ -129,7 +129,8 @@ func TestARedisThatRefusesWritesIsReadFromAndToldOfOnce(t *testing.T) {
 				require.Equal(t, [3]int{0, 1, 0}, c.States())
 
 				require.Equal(t, "OK", s.Do("CONFIG", "SET", setting, "0"))
-				require.Eventually(t, func() bool { return c.Node("k").State() == redisconn.Up }, patience, 5*time.Millisecond)
+				require.Eventually(t, func() bool { return c.Node("k").State() == redisconn.Up }, patience,
+					5*time.Millisecond)
 				require.NoError(t, c.write("k"))
 				require.Equal(t, [3]int{0, 1, 0}, c.States(), "it has to last before it is told")
 				c.come(t, redisconn.Up)
@@ -227,7 +228,8 @@ func TestOneNodesStateIsNoOthers(t *testing.T) {
 		}
 	}
 	states := func(up, refusing int) {
-		require.Eventually(t, func() bool { return c.States() == [3]int{up, refusing, 0} }, patience, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return c.States() == [3]int{up, refusing, 0} }, patience,
+			5*time.Millisecond)
 	}
 	states(2, 1)
 	for _, told := range c.changes() {
@@ -274,9 +276,11 @@ func TestARedisThatWasEmptiedIsToldFromOneThatNeverHadAnything(t *testing.T) {
 		require.True(t, emptied(c))
 	}
 	eventually := func(is bool) {
-		require.Eventually(t, func() bool { return emptied(first) == is && emptied(second) == is }, patience, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return emptied(first) == is && emptied(second) == is }, patience,
+			20*time.Millisecond)
 	}
-	require.Eventually(t, func() bool { return s.Do("DBSIZE") == "2" }, patience, 20*time.Millisecond, "one of them has probed")
+	require.Eventually(t, func() bool { return s.Do("DBSIZE") == "2" }, patience, 20*time.Millisecond,
+		"one of them has probed")
 	eventually(true)
 	eventually(false)
 	third := open(t, s.URL())

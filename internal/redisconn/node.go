@@ -118,11 +118,12 @@ func (n *Node) tell(settle time.Duration, changed func(string, State, error)) {
 // Codes of error replies that are about a node, and not about the command that it was given.
 var (
 	refusals = []string{"OOM", "READONLY", "NOREPLICAS", "MISCONF"}
-	absences = []string{"LOADING", "CLUSTERDOWN", "MASTERDOWN", "BUSY", "NOAUTH", "WRONGPASS", "ERR max number of clients"}
+	absences = []string{"LOADING", "CLUSTERDOWN", "MASTERDOWN", "BUSY", "NOAUTH", "WRONGPASS",
+		"ERR max number of clients"}
 )
 
-// denied is the code of a command that the user may not run, for any key. That says nothing about other commands, some of
-// which a user can do without. The probe tells whether the node is of use.
+// denied is the code of a command that the user may not run, for any key. That says nothing about other commands, some
+// of which a user can do without. The probe tells whether the node is of use.
 var denied = []string{"NOPERM"}
 
 // judge says what err tells about the node that gave it, if it tells anything. Any other error reply, such as

@@ -58,7 +58,8 @@ func (s Script) do(ctx context.Context, c rueidis.Client, runs []Run) []rueidis.
 	}
 	first, rest := again[0], make([]Run, 0, len(again)-1)
 	r := runs[first]
-	results[first] = c.Do(ctx, c.B().Eval().Script(s.text).Numkeys(int64(len(r.Keys))).Key(r.Keys...).Arg(r.Args...).Build())
+	text := c.B().Eval().Script(s.text).Numkeys(int64(len(r.Keys)))
+	results[first] = c.Do(ctx, text.Key(r.Keys...).Arg(r.Args...).Build())
 	for _, i := range again[1:] {
 		rest = append(rest, runs[i])
 	}

@@ -28,7 +28,8 @@ func StartCluster(t testing.TB, timeout time.Duration) *Cluster {
 		for _, s := range []**Server{&c.Masters[i], &c.Replicas[i]} {
 			port := freePort(t)
 			*s = Start(t, "--cluster-enabled", "yes", "--cluster-port", port,
-				"--cluster-node-timeout", strconv.Itoa(int(timeout.Milliseconds())), "--cluster-require-full-coverage", "no")
+				"--cluster-node-timeout", strconv.Itoa(int(timeout.Milliseconds())), "--cluster-require-full-coverage",
+				"no")
 			bus[*s] = port
 		}
 		first, last := 16384*i/3, 16384*(i+1)/3-1
@@ -58,7 +59,8 @@ func StartCluster(t testing.TB, timeout time.Duration) *Cluster {
 func (s *Server) knowsAll() bool {
 	info, nodes := s.Do("CLUSTER", "INFO"), s.Do("CLUSTER", "NODES")
 	return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_slots_ok:16384") &&
-		strings.Count(nodes, "master") == 3 && strings.Count(nodes, "slave") == 3 && !strings.Contains(nodes, "handshake")
+		strings.Count(nodes, "master") == 3 && strings.Count(nodes, "slave") == 3 &&
+		!strings.Contains(nodes, "handshake")
 }
 
 // URL is the Cluster's, for the relay.

@@ -57,7 +57,8 @@ func (p *Program) run(t testing.TB) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer w.Close()
-	cmd := &exec.Cmd{Path: p.command.Path, Args: p.command.Args, Env: p.command.Env, SysProcAttr: p.command.SysProcAttr}
+	cmd := &exec.Cmd{Path: p.command.Path, Args: p.command.Args, Env: p.command.Env,
+		SysProcAttr: p.command.SysProcAttr}
 	cmd.Stdout, cmd.Stderr = w, w
 	if err := cmd.Start(); err != nil {
 		r.Close()

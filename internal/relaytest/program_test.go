@@ -22,7 +22,8 @@ func says(t *testing.T, p *relaytest.Program, what string) {
 }
 
 func TestAProgramRunsAgain(t *testing.T) {
-	p := relaytest.Start(t, exec.Command("sh", "-c", "trap 'echo asked to end; exit 3' TERM; echo runs; while :; do sleep 0.01; done"))
+	p := relaytest.Start(t, exec.Command("sh", "-c",
+		"trap 'echo asked to end; exit 3' TERM; echo runs; while :; do sleep 0.01; done"))
 	says(t, p, "runs")
 	p.Kill()
 	require.Equal(t, -1, p.Exit(t), "it was killed")

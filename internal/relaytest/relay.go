@@ -65,7 +65,8 @@ func (r *Relay) Lines(message string) []map[string]any {
 func withMessage(lines []string, message string) (found []map[string]any) {
 	for _, text := range lines {
 		var line map[string]any
-		if strings.Contains(text, message) && json.Unmarshal([]byte(text), &line) == nil && line["message"] == message {
+		if strings.Contains(text, message) && json.Unmarshal([]byte(text), &line) == nil &&
+			line["message"] == message {
 			found = append(found, line)
 		}
 	}

@@ -43,30 +43,41 @@ var streams = map[string]struct {
 	in   string
 	want []event
 }{
-	"an event is dispatched by its blank line":   {"data: a\n\ndata: b\n\n", []event{{data: "a"}, {data: "b"}}},
-	"lines may end in CRLF":                      {"data: a\r\n\r\ndata: b\r\n\r\n", []event{{data: "a"}, {data: "b"}}},
-	"lines may end in CR":                        {"data: a\r\rdata: b\r\r", []event{{data: "a"}, {data: "b"}}},
-	"lines of one event may end in CRLF":         {"event: x\r\ndata: a\r\ndata: b\r\nid: 7\r\n\r\n", []event{{typ: "x", data: "a\nb"}}},
-	"line ends may be mixed":                     {"data: a\r\n\ndata: b\n\rdata: c\r\r\n", []event{{data: "a"}, {data: "b"}, {data: "c"}}},
-	"one byte order mark is dropped":             {"\xef\xbb\xbfdata: a\n\n", []event{{data: "a"}}},
-	"a second byte order mark is no field":       {"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", []event{{stray: "\xef\xbb\xbfdata: a"}}},
-	"comments are consumed":                      {": hi\n\n:\n\n: OPENROUTER PROCESSING\n\ndata: a\n: in between\n\n", []event{{data: "a"}}},
+	"an event is dispatched by its blank line": {"data: a\n\ndata: b\n\n", []event{{data: "a"}, {data: "b"}}},
+	"lines may end in CRLF": {"data: a\r\n\r\ndata: b\r\n\r\n",
+		[]event{{data: "a"}, {data: "b"}}},
+	"lines may end in CR": {"data: a\r\rdata: b\r\r", []event{{data: "a"}, {data: "b"}}},
+	"lines of one event may end in CRLF": {"event: x\r\ndata: a\r\ndata: b\r\nid: 7\r\n\r\n",
+		[]event{{typ: "x", data: "a\nb"}}},
+	"line ends may be mixed": {"data: a\r\n\ndata: b\n\rdata: c\r\r\n",
+		[]event{{data: "a"}, {data: "b"}, {data: "c"}}},
+	"one byte order mark is dropped": {"\xef\xbb\xbfdata: a\n\n", []event{{data: "a"}}},
+	"a second byte order mark is no field": {"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n",
+		[]event{{stray: "\xef\xbb\xbfdata: a"}}},
+	"comments are consumed": {": hi\n\n:\n\n: OPENROUTER PROCESSING\n\ndata: a\n: in between\n\n",
+		[]event{{data: "a"}}},
 	"one space after the colon is not the value": {"data:a\n\ndata:  b\n\n", []event{{data: "a"}, {data: " b"}}},
 	"a field without a colon is empty":           {"data\n\ndata\ndata\n\n", []event{{data: ""}, {data: "\n"}}},
 	"data lines join":                            {"data: a\ndata:\ndata: b\n\n", []event{{data: "a\n\nb"}}},
-	"an event without data is not dispatched":    {"event: ping\n\nid: 3\n\nretry: 5\n\ndata: a\n\n", []event{{data: "a"}}},
-	"nor is one after an event with data":        {"data: a\n\n: hi\n\nevent: ping\n\ndata: b\n\nid: 3\n\n", []event{{data: "a"}, {data: "b"}}},
-	"a type belongs to its event":                {"id: 7\nevent: message_stop\ndata: {}\n\ndata: x\n\n", []event{{typ: "message_stop", data: "{}"}, {data: "x"}}},
-	"a last event may lack its blank line":       {"data: a\n\ndata: b\n", []event{{data: "a"}, {data: "b", partial: true}}},
-	"a last line may lack its end":               {"data: a\n\ndata: b", []event{{data: "a"}, {data: "b", partial: true}}},
-	"a last line may belong to an event":         {"data: a\nid: 7", []event{{data: "a", partial: true}}},
-	"a last event without data says nothing":     {"data: a\n\nevent: ping\nid: 7", []event{{data: "a"}}},
-	"an error field is kept aside":               {"data: a\n\nerror: {\"code\": 500}\n\n", []event{{data: "a"}, {stray: `error: {"code": 500}`}}},
-	"a bare object is kept aside":                {"data: a\n\n{\n  \"error\": 1\n}\n", []event{{data: "a"}, {stray: "{\n  \"error\": 1\n}", partial: true}}},
-	"text is not touched":                        {"data: 量子 \U0001f600 \x00 \xff\n\n", []event{{data: "量子 \U0001f600 \x00 \xff"}}},
-	"a field's name is exact":                    {"Data: a\n\n data: b\n\n", []event{{stray: "Data: a"}, {stray: " data: b"}}},
-	"blank lines alone say nothing":              {"\n\n\r\n\r\r\n", nil},
-	"nothing says nothing":                       {"", nil},
+	"an event without data is not dispatched": {"event: ping\n\nid: 3\n\nretry: 5\n\ndata: a\n\n",
+		[]event{{data: "a"}}},
+	"nor is one after an event with data": {"data: a\n\n: hi\n\nevent: ping\n\ndata: b\n\nid: 3\n\n",
+		[]event{{data: "a"}, {data: "b"}}},
+	"a type belongs to its event": {"id: 7\nevent: message_stop\ndata: {}\n\ndata: x\n\n",
+		[]event{{typ: "message_stop", data: "{}"}, {data: "x"}}},
+	"a last event may lack its blank line": {"data: a\n\ndata: b\n",
+		[]event{{data: "a"}, {data: "b", partial: true}}},
+	"a last line may lack its end":           {"data: a\n\ndata: b", []event{{data: "a"}, {data: "b", partial: true}}},
+	"a last line may belong to an event":     {"data: a\nid: 7", []event{{data: "a", partial: true}}},
+	"a last event without data says nothing": {"data: a\n\nevent: ping\nid: 7", []event{{data: "a"}}},
+	"an error field is kept aside": {"data: a\n\nerror: {\"code\": 500}\n\n",
+		[]event{{data: "a"}, {stray: `error: {"code": 500}`}}},
+	"a bare object is kept aside": {"data: a\n\n{\n  \"error\": 1\n}\n",
+		[]event{{data: "a"}, {stray: "{\n  \"error\": 1\n}", partial: true}}},
+	"text is not touched":           {"data: 量子 \U0001f600 \x00 \xff\n\n", []event{{data: "量子 \U0001f600 \x00 \xff"}}},
+	"a field's name is exact":       {"Data: a\n\n data: b\n\n", []event{{stray: "Data: a"}, {stray: " data: b"}}},
+	"blank lines alone say nothing": {"\n\n\r\n\r\r\n", nil},
+	"nothing says nothing":          {"", nil},
 }
 
 func TestDecode(t *testing.T) {
@@ -243,8 +254,10 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func BenchmarkDecode(b *testing.B) {
 	for name, frame := range map[string]string{
-		"data alone":      `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" token"}}]}` + "\n\n",
-		"a type and data": "event: content_block_delta\n" + `data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" token"}}` + "\n\n",
+		"data alone": `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,` +
+			`"delta":{"content":" token"}}]}` + "\n\n",
+		"a type and data": "event: content_block_delta\n" +
+			`data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" token"}}` + "\n\n",
 	} {
 		b.Run(name, func(b *testing.B) {
 			in := strings.NewReader(strings.Repeat(frame, 1000))

@@ -8,8 +8,8 @@ import "context"
 // chatRoom is what the name of a chat takes beside its stream, in bytes.
 const chatRoom = 256
 
-// holdChat has g's chat lead to it, here and in Redis, and stops what the chat led to before. Where Redis can be asked it
-// alone says what that was: of two that come here at once, the first here may be the second there.
+// holdChat has g's chat lead to it, here and in Redis, and stops what the chat led to before. Where Redis can be asked
+// it alone says what that was: of two that come here at once, the first here may be the second there.
 func (h *Hub) holdChat(ctx context.Context, g *generation) {
 	if g.chat == "" {
 		return

@@ -18,15 +18,16 @@ import (
 func lockstep(t testing.TB, h *stream.Hub) (next func(), stop func()) {
 	turn := make(chan struct{})
 	text := []byte("@@1763800000000000000@@ token ")
-	f, _, err := h.Start(context.Background(), stream.Request{Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
-		return func(yield func(chat.Chunk, error) bool) {
-			for range turn {
-				if !yield(chat.Chunk{Type: chat.Content, Text: text}, nil) {
-					return
+	f, _, err := h.Start(context.Background(),
+		stream.Request{Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
+			return func(yield func(chat.Chunk, error) bool) {
+				for range turn {
+					if !yield(chat.Chunk{Type: chat.Content, Text: text}, nil) {
+						return
+					}
 				}
 			}
-		}
-	}})
+		}})
 	require.NoError(t, err)
 	chunk, done := iter.Pull2(f.Chunks(context.Background()))
 	return func() {

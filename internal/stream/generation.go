@@ -82,7 +82,9 @@ type generation struct {
 func (g *generation) start(r *Request) {
 	g.mu.Lock()
 	if d := g.hub.o.MaxDuration; d > 0 && !g.over() {
-		g.deadline = time.AfterFunc(d, func() { g.fail(chat.StreamTooLong, fmt.Sprintf("the answer took longer than %v", d), nil) })
+		g.deadline = time.AfterFunc(d, func() {
+			g.fail(chat.StreamTooLong, fmt.Sprintf("the answer took longer than %v", d), nil)
+		})
 	}
 	g.mu.Unlock()
 	g.produce, g.begun, g.report = r.Produce, r.Begun, r.Ended

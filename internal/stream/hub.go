@@ -82,7 +82,8 @@ type Request struct {
 	// not its end.
 	Produce func(ctx context.Context) iter.Seq2[chat.Chunk, error]
 
-	// Begun, when set, is called on the same goroutine before the first chunk of the answer is logged, if there is one.
+	// Begun, when set, is called on the same goroutine before the first chunk of the answer is logged, if there is
+	// one.
 	Begun func()
 
 	// Ended, when set, is called on the same goroutine once the provider has returned.

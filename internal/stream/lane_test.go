@@ -13,8 +13,8 @@ import (
 	"github.com/websopy/relay/internal/redistest"
 )
 
-// While Redis is away, what ends waits for it, for as long as a reader may hope to find it, and not longer: an outage may
-// last, and what waits takes memory.
+// While Redis is away, what ends waits for it, for as long as a reader may hope to find it, and not longer: an outage
+// may last, and what waits takes memory.
 func TestWhatRedisWillNeverHaveIsNotHeldForIt(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)

@@ -17,7 +17,8 @@ func FuzzRecord(f *testing.F) {
 	for _, c := range []chat.Chunk{
 		{Type: chat.Content, Text: []byte("word")},
 		{Type: chat.Tool, Tool: &chat.ToolCall{ID: "i", Name: "n", Arguments: "{}"}},
-		{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Model: "m", Usage: &chat.Usage{PromptTokens: 300}}},
+		{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Model: "m",
+			Usage: &chat.Usage{PromptTokens: 300}}},
 	} {
 		kind, rest := recordOf(&c)
 		record := appendRecord(nil, kind, rest)
@@ -66,7 +67,8 @@ func TestRecordsAndFieldsThatANewerReplicaAddsAreSkipped(t *testing.T) {
 	const unknown = 0x7f
 	word := func(s string) []byte { return appendRecord(nil, kindContent, []byte(s)) }
 	novelty := appendRecord(nil, unknown, []byte("what this is will be known some day"))
-	done := doneFields(&chat.Completion{FinishReason: chat.FinishStop, Model: "m", Usage: &chat.Usage{PromptTokens: 1}})
+	done := doneFields(&chat.Completion{FinishReason: chat.FinishStop, Model: "m",
+		Usage: &chat.Usage{PromptTokens: 1}})
 	done = appendText(done, unknown, string(make([]byte, 300<<10)))
 	pages := played{pages: [][]byte{
 		slices.Concat(novelty, word("a"), novelty, novelty, word("b"), novelty),
@@ -86,7 +88,8 @@ func TestRecordsAndFieldsThatANewerReplicaAddsAreSkipped(t *testing.T) {
 			seqs = append(seqs, c.Seq)
 		}
 		if c.Type == chat.Done {
-			require.Equal(t, &chat.Completion{FinishReason: chat.FinishStop, Model: "m", Usage: &chat.Usage{PromptTokens: 1}}, c.Done)
+			require.Equal(t, &chat.Completion{FinishReason: chat.FinishStop, Model: "m",
+				Usage: &chat.Usage{PromptTokens: 1}}, c.Done)
 		}
 	}
 	require.Equal(t, "ab", text)

@@ -60,7 +60,8 @@ func (s *store) stopRequested(g *generation) bool {
 // stop asks for the end of a stream of another replica: first a mark that lasts, which the producer
 // sees at its next write or renewal at the latest, then a notice to be quicker.
 func (s *store) stop(ctx context.Context, owner, id string) error {
-	result := s.conn.Run(ctx, s.node(id), stopScript, redisconn.Run{Keys: []string{metaKey(id)}, Args: []string{owner}})[0]
+	result := s.conn.Run(ctx, s.node(id), stopScript,
+		redisconn.Run{Keys: []string{metaKey(id)}, Args: []string{owner}})[0]
 	answer, err := result.ToArray()
 	if err != nil {
 		return s.unreachable(err)

@@ -50,5 +50,6 @@ func (s *store) chat(ctx context.Context, name string) (id string, read bool, er
 // readChat notes that a reader has the end of a chat's stream, unless the chat has gone on.
 func (s *store) readChat(ctx context.Context, name, id string) {
 	key := chatKey(name)
-	s.conn.Run(ctx, s.conn.Node(key), readScript, redisconn.Run{Keys: []string{key}, Args: []string{id, id + chatRead}})
+	s.conn.Run(ctx, s.conn.Node(key), readScript,
+		redisconn.Run{Keys: []string{key}, Args: []string{id, id + chatRead}})
 }

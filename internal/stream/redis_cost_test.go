@@ -116,8 +116,8 @@ func TestAStreamThatSomebodyReadsElsewhereIsWrittenSoon(t *testing.T) {
 	require.Less(t, next[len(next)/2], 700*time.Millisecond, "unread it is a second")
 }
 
-// A replica that is going away writes everything before its readers come to others. Invariant: nobody is sent where there
-// is nothing.
+// A replica that is going away writes everything before its readers come to others. Invariant: nobody is sent where
+// there is nothing.
 func TestEverythingIsInRedisBeforeReadersAreSentAway(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)

@@ -62,12 +62,13 @@ func (r *remote) find(ctx context.Context) error {
 }
 
 // mayCome says whether a stream that was not found, or not looked for, may be found later: while Redis can't be
-// asked, when it was back only just now, or has just lost its data, and the producer has still to write the stream again,
-// and when the stream began in the memory of its producer because Redis was not to be had.
+// asked, when it was back only just now, or has just lost its data, and the producer has still to write the stream
+// again, and when the stream began in the memory of its producer because Redis was not to be had.
 func (r *remote) mayCome(err error) bool {
 	if !errors.Is(err, errNotThere) {
 		_, reply := rueidis.IsRedisErr(err)
-		return !errors.Is(err, ErrEnd) && err != errNotYours && err != errNotReached && (!reply || !redisconn.Concerns(err))
+		return !errors.Is(err, ErrEnd) && err != errNotYours && err != errNotReached &&
+			(!reply || !redisconn.Concerns(err))
 	}
 	back, ok := r.store.node(r.id).BackFor()
 	return bornHere(r.id) || ok && back < r.store.leases.Confirm

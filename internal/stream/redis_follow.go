@@ -173,7 +173,8 @@ func (r *remote) lose(ctx context.Context, lost *chat.Error) {
 	s := r.store
 	answer, err := s.conn.Run(ctx, s.node(r.id), loseScript, redisconn.Run{
 		Keys: []string{metaKey(r.id), logKey(r.id), leaseKey(r.id)},
-		Args: []string{strconv.Itoa(lostGap), string(appendRecord(nil, kindError, errorFields(lost))), recordFormat, millis(s.keep())},
+		Args: []string{strconv.Itoa(lostGap), string(appendRecord(nil, kindError, errorFields(lost))), recordFormat,
+			millis(s.keep())},
 	})[0].ToArray()
 	if err != nil || len(answer) != 2 {
 		return

@@ -177,7 +177,8 @@ func (s *store) handOver() {
 	ctx, cancel := context.WithTimeout(s.stopping, redisconn.CallTimeout)
 	defer cancel()
 	for i, g := range all {
-		for ctx.Err() == nil && g.mirror.begun.Load() && g.mirror.written.Load() < want[i] && !g.mirror.closed.Load() &&
+		for ctx.Err() == nil && g.mirror.begun.Load() && g.mirror.written.Load() < want[i] &&
+			!g.mirror.closed.Load() &&
 			s.node(g.id).State() == redisconn.Up {
 			s.pause(5 * time.Millisecond)
 		}

@@ -167,8 +167,8 @@ func keepKey(key, id string, keep time.Duration) redisconn.Run {
 // live stream may.
 const maxLate = 10_000
 
-// keepKeys has keys stay as long as their streams do. Their nodes may be others than the streams', which do not wait for
-// them. Where the streams have ended, it is tried again with each beat until the node was to be had.
+// keepKeys has keys stay as long as their streams do. Their nodes may be others than the streams', which do not wait
+// for them. Where the streams have ended, it is tried again with each beat until the node was to be had.
 func (s *store) keepKeys(ctx context.Context, runs []redisconn.Run, ended bool) {
 	of := map[*redisconn.Node][]redisconn.Run{}
 	for _, r := range runs {

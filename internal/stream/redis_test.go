@@ -41,7 +41,8 @@ func TestRedisLogInACluster(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t, "--cluster-enabled", "yes")
 	require.Equal(t, "OK", s.Do("CLUSTER", "ADDSLOTSRANGE", "0", "16383"))
-	require.Eventually(t, func() bool { return s.Do("SET", "k", "v") == "OK" }, patience, 20*time.Millisecond, "the cluster is up")
+	require.Eventually(t, func() bool { return s.Do("SET", "k", "v") == "OK" }, patience, 20*time.Millisecond,
+		"the cluster is up")
 	conformance(t, func(t *testing.T, o stream.Options) (a, b *stream.Hub) {
 		return open(t, o, s.URL()), open(t, o, s.URL())
 	})

@@ -83,9 +83,11 @@ func TestALivingProducerIsNotDeclaredDeadWhileRedisRefusesWrites(t *testing.T) {
 				}
 				states.come(t, redisconn.Refusing)
 				require.Equal(t, "one ", readUntilText(t, b, all[0].id, "one "), "what is there can be read")
-				time.Sleep(found(leases) + leases.Check) // a lease that nobody could renew is over, and that is confirmed
+				// a lease that nobody could renew is over, and that is confirmed
+				time.Sleep(found(leases) + leases.Check)
 				set(t, s, name, "0")
-				time.Sleep(leases.Check * 5 / 4) // the readers have looked, most of them before the producer could write
+				// the readers have looked, most of them before the producer could write
+				time.Sleep(leases.Check * 5 / 4)
 				for _, w := range all {
 					w.whole(t)
 				}
@@ -96,7 +98,8 @@ func TestALivingProducerIsNotDeclaredDeadWhileRedisRefusesWrites(t *testing.T) {
 	})
 }
 
-// Invariant: a living producer is not declared dead. Who was cut off itself, and comes back first, waits for the others.
+// Invariant: a living producer is not declared dead. Who was cut off itself, and comes back first, waits for the
+// others.
 func TestWhoWasCutOffItselfDoesNotTakeAProducerForDead(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -288,7 +291,9 @@ func TestAStallLongerThanTheRetentionLosesNoLiveStream(t *testing.T) {
 	require.Equal(t, ends.text, r.text)
 	w.whole(t)
 	require.Zero(t, a.Stats().Lost+b.Stats().Lost)
-	eventually(t, "the keys' end", func() bool { return s.Do("EXISTS", "relay:{"+w.id+"}", "relay:{"+w.id+"}:log") == "0" })
+	eventually(t, "the keys' end", func() bool {
+		return s.Do("EXISTS", "relay:{"+w.id+"}", "relay:{"+w.id+"}:log") == "0"
+	})
 }
 
 // What leads to a stream lives as long as that, and not longer.

@@ -254,18 +254,19 @@ func TestTheRoomIsNeverExceededAndNothingIsLostFromIt(t *testing.T) {
 // client starts a stream, reads of it what it likes and leaves.
 func client(t *testing.T, h *stream.Hub, most int64, rnd *rand.Rand, share, key string) {
 	chunks := rnd.IntN(60)
-	f, _, err := h.Start(context.Background(), stream.Request{Owner: share, Share: share, Key: key, Question: rnd.Int64N(64 << 10),
-		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
-			return func(yield func(chat.Chunk, error) bool) {
-				for range chunks {
-					if !yield(text(1+rand.IntN(4)), nil) {
-						return
+	f, _, err := h.Start(context.Background(),
+		stream.Request{Owner: share, Share: share, Key: key, Question: rnd.Int64N(64 << 10),
+			Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
+				return func(yield func(chat.Chunk, error) bool) {
+					for range chunks {
+						if !yield(text(1+rand.IntN(4)), nil) {
+							return
+						}
+						time.Sleep(time.Millisecond)
 					}
-					time.Sleep(time.Millisecond)
+					yield(stop, nil)
 				}
-				yield(stop, nil)
-			}
-		}})
+			}})
 	if err != nil {
 		time.Sleep(time.Millisecond)
 		return
@@ -275,7 +276,8 @@ func client(t *testing.T, h *stream.Hub, most int64, rnd *rand.Rand, share, key 
 	if counted := stream.Counted(h); counted > most {
 		t.Errorf("%d bytes are counted", counted)
 	}
-	if held := h.Stats().Bytes; held > most+most/2 { // with streams that were cut, and whose providers and readers are about to leave
+	// with streams that were cut, and whose providers and readers are about to leave
+	if held := h.Stats().Bytes; held > most+most/2 {
 		t.Errorf("%d bytes are held", held)
 	}
 }

@@ -142,7 +142,8 @@ func TestNoScheduleLosesOrDoublesAnythingInMemory(t *testing.T) {
 			t.Parallel()
 			h := stream.New(options())
 			defer closeNow(h)
-			s := &schedule{t: t, rand: rand.New(rand.NewPCG(seed, 0)), replicas: []*replica{newReplica(h, nil)}, stopAt: -1, dieAt: -1}
+			s := &schedule{t: t, rand: rand.New(rand.NewPCG(seed, 0)), replicas: []*replica{newReplica(h, nil)},
+				stopAt: -1, dieAt: -1}
 			s.words = 1 + s.rand.IntN(200)
 			if seed%3 == 0 {
 				s.stopAt = s.rand.IntN(s.words)

@@ -49,7 +49,8 @@ func oneCall(t *testing.T, with replicas) {
 	ids.Range(func(any, any) bool { n++; return true })
 	require.Equal(t, 1, n)
 
-	f, replayed, err := a.Start(background(t), stream.Request{Owner: "you", Key: t.Name(), Body: [32]byte{1}, Produce: words(1)})
+	f, replayed, err := a.Start(background(t), stream.Request{Owner: "you", Key: t.Name(), Body: [32]byte{1},
+		Produce: words(1)})
 	require.NoError(t, err)
 	require.False(t, replayed, "keys are the owner's")
 	read(t, f)
@@ -57,11 +58,13 @@ func oneCall(t *testing.T, with replicas) {
 
 func otherBody(t *testing.T, with replicas) {
 	a, b := with(t, options())
-	f, _, err := a.Start(background(t), stream.Request{Owner: "me", Key: t.Name(), Body: [32]byte{1}, Produce: words(1)})
+	f, _, err := a.Start(background(t), stream.Request{Owner: "me", Key: t.Name(), Body: [32]byte{1},
+		Produce: words(1)})
 	require.NoError(t, err)
 	read(t, f)
 	for _, h := range []*stream.Hub{a, b} {
-		_, _, err = h.Start(background(t), stream.Request{Owner: "me", Key: t.Name(), Body: [32]byte{2}, Produce: words(1)})
+		_, _, err = h.Start(background(t), stream.Request{Owner: "me", Key: t.Name(), Body: [32]byte{2},
+			Produce: words(1)})
 		requireCode(t, chat.IdempotencyMismatch, err)
 	}
 }

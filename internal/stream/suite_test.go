@@ -269,7 +269,8 @@ func kinds(t *testing.T, with replicas) {
 	chunks := []chat.Chunk{
 		{Type: chat.Content, Text: []byte("结果\n\x00")},
 		{Type: chat.Reasoning, Text: []byte(strings.Repeat("why ", 20_000))},
-		{Type: chat.Tool, Tool: &chat.ToolCall{ID: "c1", Name: "f", Arguments: `{"a":` + strings.Repeat("1", 50_000) + `}`}},
+		{Type: chat.Tool, Tool: &chat.ToolCall{ID: "c1", Name: "f",
+			Arguments: `{"a":` + strings.Repeat("1", 50_000) + `}`}},
 		{Type: chat.Tool, Tool: &chat.ToolCall{}},
 		{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishToolCalls, Model: "m",
 			Usage: &chat.Usage{PromptTokens: 3, CompletionTokens: 1 << 40, CachedTokens: 2, ReasoningTokens: 1 << 30},
@@ -299,7 +300,8 @@ func kinds(t *testing.T, with replicas) {
 func heads(t *testing.T, with replicas) {
 	a, b := with(t, options())
 	began := time.Now()
-	f, _, err := a.Start(background(t), stream.Request{Owner: "me", Head: chat.Head{Model: "m", Dialect: "d"}, Produce: words(3)})
+	f, _, err := a.Start(background(t), stream.Request{Owner: "me", Head: chat.Head{Model: "m", Dialect: "d"},
+		Produce: words(3)})
 	require.NoError(t, err)
 	read(t, f)
 	require.Equal(t, f.ID(), f.Head().ID)
@@ -321,10 +323,12 @@ func errorKept(t *testing.T, with replicas) {
 	f := start(t, a, p.produce)
 	g := attach(t, b, f.ID(), 0)
 	p.say <- "half"
-	p.say <- &chat.Error{Code: chat.UpstreamTimeout, Message: "late", Phase: chat.PhaseIdle, RetryAfter: 3 * time.Second, Err: errors.New("secret")}
+	p.say <- &chat.Error{Code: chat.UpstreamTimeout, Message: "late", Phase: chat.PhaseIdle,
+		RetryAfter: 3 * time.Second, Err: errors.New("secret")}
 	for _, f := range []*stream.Follower{f, g} {
 		r := read(t, f)
-		require.Equal(t, &chat.Error{Code: chat.UpstreamTimeout, Message: "late", Phase: chat.PhaseIdle, RetryAfter: 3 * time.Second}, r.err)
+		require.Equal(t, &chat.Error{Code: chat.UpstreamTimeout, Message: "late", Phase: chat.PhaseIdle,
+			RetryAfter: 3 * time.Second}, r.err)
 		require.Equal(t, []uint64{1, 2}, r.seqs)
 	}
 }
@@ -360,7 +364,8 @@ func panics(t *testing.T, with replicas) {
 func outcome(t *testing.T, with replicas) {
 	a, _ := with(t, options())
 	outcomes := make(chan stream.Outcome, 1)
-	f, _, err := a.Start(background(t), stream.Request{Produce: words(50), Ended: func(o stream.Outcome) { outcomes <- o }})
+	f, _, err := a.Start(background(t), stream.Request{Produce: words(50),
+		Ended: func(o stream.Outcome) { outcomes <- o }})
 	require.NoError(t, err)
 	read(t, f)
 	o := <-outcomes
@@ -383,7 +388,8 @@ func strangers(t *testing.T, with replicas) {
 		_, err := h.Attach(background(t), "you", f.ID(), 0)
 		requireCode(t, chat.StreamNotFound, err)
 		requireCode(t, chat.StreamNotFound, h.Stop(background(t), "you", f.ID()))
-		for _, id := range []string{strings.Repeat("0", 32), "", "x", f.ID() + "0", "../" + f.ID()[3:], strings.Repeat("x", 1<<20)} {
+		for _, id := range []string{strings.Repeat("0", 32), "", "x", f.ID() + "0", "../" + f.ID()[3:],
+			strings.Repeat("x", 1<<20)} {
 			_, err = h.Attach(background(t), "me", id, 0)
 			requireCode(t, chat.StreamNotFound, err)
 			requireCode(t, chat.StreamNotFound, h.Stop(background(t), "me", id))

@@ -41,28 +41,33 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_requests_refused_total",
 			Help: "Requests that were refused before they became streams, by error code."}, []string{"code"}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_streams_ended_total",
-			Help: "Streams by how they ended: completed, stopped, client_gone, slow_client, or an error code."}, []string{"reason"}),
+			Help: "Streams by how they ended: completed, stopped, client_gone, slow_client, or an error code."},
+			[]string{"reason"}),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_streams_open",
 			Help: "Streams that are open now."}),
 		firstChunk: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "relay_first_chunk_seconds",
 			Help: "From the request to the first chunk of the answer.", Buckets: firstChunkBuckets}),
 		chunkGap: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "relay_chunk_gap_seconds",
-			Help: "Between two writes of chunks of one stream.", Buckets: []float64{.001, .005, .01, .02, .035, .05, .1, .2, .5, 1, 2, 5, 15, 60}}),
+			Help:    "Between two writes of chunks of one stream.",
+			Buckets: []float64{.001, .005, .01, .02, .035, .05, .1, .2, .5, 1, 2, 5, 15, 60}}),
 		chunks: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_chunks_total",
 			Help: "Chunks sent to clients, added when a stream ends."}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_sent_bytes_total",
 			Help: "Bytes of frames sent to clients, before HTTP's own framing, added when a stream ends."}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_upstream_attempts_total",
-			Help: "Requests to providers by outcome: ok, cancelled, or an error code."}, []string{"upstream", "outcome"}),
+			Help: "Requests to providers by outcome: ok, cancelled, or an error code."},
+			[]string{"upstream", "outcome"}),
 		hedges: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_upstream_hedges_total",
 			Help: "Streams for which a second provider was asked beside a slow one."}),
 		noState: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_states_too_large_total",
 			Help: "Answers without the state that their provider wants back, because it would be over 256 KiB."}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_config_reloads_total",
-			Help: "Times that the settings were read again: ok or, when they could not be used, refused."}, []string{"outcome"}),
+			Help: "Times that the settings were read again: ok or, when they could not be used, refused."},
+			[]string{"outcome"}),
 		reg: reg,
 	}
-	reg.MustRegister(m.refused, m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges, m.noState, m.reloads)
+	reg.MustRegister(m.refused, m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges,
+		m.noState, m.reloads)
 	m.byModel = newByModel(reg)
 	m.limits(reg)
 	m.resumable(reg)
@@ -87,7 +92,8 @@ func (m *Metrics) Unavailable() { m.unavailable.Inc() }
 // ObserveBodies exposes how much memory request bodies hold.
 func (m *Metrics) ObserveBodies(used func() int64) {
 	m.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "relay_body_bytes",
-		Help: "Bytes of request bodies that are held until their answers begin."}, func() float64 { return float64(used()) }))
+		Help: "Bytes of request bodies that are held until their answers begin."},
+		func() float64 { return float64(used()) }))
 }
 
 // Breakers gives the state of each upstream's circuit breaker: 0 closed, 1 half-open, 2 open. Which upstreams there
@@ -95,7 +101,8 @@ func (m *Metrics) ObserveBodies(used func() int64) {
 type Breakers func(each func(upstream string, state float64))
 
 var breakerState = prometheus.NewDesc("relay_upstream_breaker_state",
-	"Whether an upstream is asked: 0 closed (yes), 1 half-open (one request, to try), 2 open (no).", []string{"upstream"}, nil)
+	"Whether an upstream is asked: 0 closed (yes), 1 half-open (one request, to try), 2 open (no).",
+	[]string{"upstream"}, nil)
 
 // Describe implements prometheus.Collector.
 func (b Breakers) Describe(to chan<- *prometheus.Desc) { to <- breakerState }

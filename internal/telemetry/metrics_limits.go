@@ -10,10 +10,12 @@ import (
 
 func (m *Metrics) limits(reg prometheus.Registerer) {
 	m.limited = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_limited_total",
-		Help: "Requests refused because their caller has used what it may: requests, tokens, tokens_per_day, streams or attach."},
+		Help: "Requests refused because their caller has used what it may: requests, tokens, tokens_per_day, " +
+			"streams or attach."},
 		[]string{"limit"})
 	m.charged = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_limit_tokens_total",
-		Help: "Tokens that callers with limits have used, and whether that is estimated because the provider did not say."},
+		Help: "Tokens that callers with limits have used, and whether that is estimated because the provider did " +
+			"not say."},
 		[]string{"estimated"})
 	reg.MustRegister(m.limited, m.charged)
 }
@@ -30,9 +32,11 @@ func (m *Metrics) Charged(tokens int64, estimated bool) {
 func (m *Metrics) ObserveLimits(limiter *limit.Limiter) {
 	m.reg.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "relay_limit_reserved_tokens",
-			Help: "Tokens that are reserved for answers that run here."}, func() float64 { return float64(limiter.Reserved()) }),
+			Help: "Tokens that are reserved for answers that run here."},
+			func() float64 { return float64(limiter.Reserved()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "relay_limit_settlements_lost_total",
-			Help: "Answers whose real cost Redis was never told, because it was away for too long."}, func() float64 { return float64(limiter.Lost()) }),
+			Help: "Answers whose real cost Redis was never told, because it was away for too long."},
+			func() float64 { return float64(limiter.Lost()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "relay_limit_store_up",
 			Help: "0 while Redis, where limits are kept for all replicas, is away, otherwise 1."}, func() float64 {
 			if limiter.Up() {

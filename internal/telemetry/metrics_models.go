@@ -17,10 +17,12 @@ type byModel struct {
 func newByModel(reg prometheus.Registerer) byModel {
 	b := byModel{
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_upstream_answers_total",
-			Help: "Answers by who was asked last, for which model (a configured name, default or other), and how they ended."},
+			Help: "Answers by who was asked last, for which model (a configured name, default or other), and how " +
+				"they ended."},
 			[]string{"upstream", "model", "reason"}),
 		firstChunk: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "relay_upstream_first_chunk_seconds",
-			Help: "From the request to the first chunk, by who answered.", Buckets: firstChunkBuckets}, []string{"upstream", "model"}),
+			Help: "From the request to the first chunk, by who answered.", Buckets: firstChunkBuckets},
+			[]string{"upstream", "model"}),
 		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_upstream_tokens_total",
 			Help: "Tokens as providers count them: input, of which cached, and output, of which reasoning."},
 			[]string{"upstream", "model", "type"}),
@@ -50,7 +52,8 @@ func (b *byModel) used(upstream, model string, u *chat.Usage) {
 		typ string
 		n   int64
 	}{
-		{"input", u.PromptTokens}, {"cached", u.CachedTokens}, {"output", u.CompletionTokens}, {"reasoning", u.ReasoningTokens},
+		{"input", u.PromptTokens}, {"cached", u.CachedTokens}, {"output", u.CompletionTokens},
+		{"reasoning", u.ReasoningTokens},
 	} {
 		if c.n > 0 {
 			b.tokens.WithLabelValues(upstream, model, c.typ).Add(float64(c.n))

@@ -11,11 +11,14 @@ import (
 
 func (m *Metrics) resumable(reg prometheus.Registerer) {
 	m.generations = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_generations_ended_total",
-		Help: "Answers of resumable streams by how they ended, whoever read them: completed, stopped, fenced, or an error code."}, []string{"reason"})
+		Help: "Answers of resumable streams by how they ended, whoever read them: completed, stopped, fenced, or an " +
+			"error code."}, []string{"reason"})
 	m.unavailable = prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_resume_unavailable_total",
-		Help: "Streams that were to be resumable and are not: Redis was not to be had, and there was no room in memory."})
+		Help: "Streams that were to be resumable and are not: Redis was not to be had, and there was no room " +
+			"in memory."})
 	m.appends = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "relay_resume_append_seconds",
-		Help: "One round of writing new chunks of all streams to Redis.", Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}}, []string{"outcome"})
+		Help:    "One round of writing new chunks of all streams to Redis.",
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}}, []string{"outcome"})
 	reg.MustRegister(m.generations, m.unavailable, m.appends)
 }
 
@@ -42,7 +45,8 @@ func WatchStreams(reg prometheus.Registerer, stats func() stream.Stats) {
 		func(s stream.Stats) float64 { return float64(s.Live) })
 	gauge("relay_resume_attached", "Readers of resumable streams here.",
 		func(s stream.Stats) float64 { return float64(s.Attached) })
-	gauge("relay_resume_log_bytes", "Memory that resumable streams take, live ones with their reservation and their question.",
+	gauge("relay_resume_log_bytes",
+		"Memory that resumable streams take, live ones with their reservation and their question.",
 		func(s stream.Stats) float64 { return float64(s.Bytes) })
 	counter("relay_resume_resumed_total", "Readers that came back to where they had been.",
 		func(s stream.Stats) uint64 { return s.Resumed })
@@ -52,11 +56,14 @@ func WatchStreams(reg prometheus.Registerer, stats func() stream.Stats) {
 		func(s stream.Stats) uint64 { return s.Evicted })
 	counter("relay_resume_lost_total", "Streams of dead replicas that were ended here.",
 		func(s stream.Stats) uint64 { return s.Lost })
-	counter("relay_resume_fenced_total", "Streams from here that other replicas have ended, because they took this one for dead.",
+	counter("relay_resume_fenced_total",
+		"Streams from here that other replicas have ended, because they took this one for dead.",
 		func(s stream.Stats) uint64 { return s.Fenced })
-	counter("relay_resume_published_total", "Streams that began while Redis was not to be had, and came into it later.",
+	counter("relay_resume_published_total",
+		"Streams that began while Redis was not to be had, and came into it later.",
 		func(s stream.Stats) uint64 { return s.Published })
-	counter("relay_resume_keys_lost_total", "Streams whose idempotency key another stream had when they came into Redis.",
+	counter("relay_resume_keys_lost_total",
+		"Streams whose idempotency key another stream had when they came into Redis.",
 		func(s stream.Stats) uint64 { return s.KeysLost })
 	gauge("relay_resume_held", "Readers that wait for a stream which may be found yet.",
 		func(s stream.Stats) float64 { return float64(s.Held) })

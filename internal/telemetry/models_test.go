@@ -27,7 +27,9 @@ func TestAnswersAreCountedByWhoGaveThem(t *testing.T) {
 	}
 	told.StreamEnded(answer)
 	told.GenerationEnded(answer)
-	told.StreamEnded(&telemetry.Stream{Label: "smart", Reason: "completed", Trace: new(trace.Trace), Done: answer.Done}) // who reads it
+	// who reads it
+	told.StreamEnded(&telemetry.Stream{Label: "smart", Reason: "completed", Trace: new(trace.Trace),
+		Done: answer.Done})
 
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
 # HELP relay_upstream_answers_total Answers by who was asked last, for which model (a configured name, default or other), and how they ended.

@@ -36,7 +36,8 @@ func (r Redaction) Set(secrets []string) {
 			patterns = append(patterns, edge(s[0])+whole+edge(s[len(s)-1]))
 		default:
 			const cut = `(?:\*+|\.{2,}|…)` // in the midst of a key that is not to be told whole
-			patterns = append(patterns, whole, regexp.QuoteMeta(s[:6])+`[\w-]*`+cut+`[\w-]*`, regexp.QuoteMeta(s[:12])+`[\w-]*`)
+			patterns = append(patterns, whole, regexp.QuoteMeta(s[:6])+`[\w-]*`+cut+`[\w-]*`,
+				regexp.QuoteMeta(s[:12])+`[\w-]*`)
 		}
 	}
 	if len(patterns) == 0 {

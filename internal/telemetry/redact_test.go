@@ -9,7 +9,8 @@ import (
 )
 
 func TestSecretsAreBlottedOut(t *testing.T) {
-	r := telemetry.Redactor([]string{"", "e", "k-1", "sk-proj-Abc123Def456Ghi789", "sk-proj-Abc123Def456Ghi789-and-more", "+plus+"})
+	r := telemetry.Redactor([]string{"", "e", "k-1", "sk-proj-Abc123Def456Ghi789",
+		"sk-proj-Abc123Def456Ghi789-and-more", "+plus+"})
 	for text, want := range map[string]string{
 		"the message has an e in every word":  "the message has an *** in every word",
 		"k-1, (k-1) and k-12 or ak-1":         "***, (***) and k-12 or ak-1",

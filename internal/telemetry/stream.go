@@ -160,7 +160,8 @@ func tried(attempts []trace.Attempt) []string {
 	var all []string
 	for i := 0; i < len(attempts); {
 		a, same := attempts[i], 1
-		for i+same < len(attempts) && attempts[i+same].Upstream == a.Upstream && outcome(attempts[i+same].Err) == outcome(a.Err) {
+		for i+same < len(attempts) && attempts[i+same].Upstream == a.Upstream &&
+			outcome(attempts[i+same].Err) == outcome(a.Err) {
 			same++
 		}
 		entry := a.Upstream + " " + outcome(a.Err)

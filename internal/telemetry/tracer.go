@@ -37,8 +37,8 @@ type Tracer struct {
 	provider *sdk.TracerProvider
 }
 
-// NewTracer returns a Tracer that sends to where the variables OTEL_… of the process say, which the SDK reads: sampler,
-// resource, batch and headers as well.
+// NewTracer returns a Tracer that sends to where the variables OTEL_… of the process say, which the SDK reads:
+// sampler, resource, batch and headers as well.
 func NewTracer(ctx context.Context, inbound Inbound, version string) (*Tracer, error) {
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
@@ -73,7 +73,8 @@ func (t *Tracer) Request(req *http.Request, requestID string) *Span {
 		attribute.String("url.path", shorten(req.URL.Path, shortText)),
 		attribute.String("relay.request_id", requestID),
 	)}
-	remote := otel.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(req.Header)))
+	remote := otel.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx,
+		propagation.HeaderCarrier(req.Header)))
 	switch {
 	case !remote.IsValid():
 	case t.inbound == Parent:

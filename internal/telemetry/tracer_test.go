@@ -22,7 +22,8 @@ func oneStream(told *telemetry.Telemetry, tracer *telemetry.Tracer, req *http.Re
 	s.Trace = new(trace.Trace)
 	s.Span = tracer.Request(req, s.RequestID)
 	ctx := trace.With(s.Span.In(req.Context(), s.Trace), s.Trace)
-	ctx = trace.Begin(ctx, trace.Target{Upstream: "u", System: "openai", Address: "https://api.openai.com/v1", Model: "m"})
+	ctx = trace.Begin(ctx, trace.Target{Upstream: "u", System: "openai", Address: "https://api.openai.com/v1",
+		Model: "m"})
 	trace.Header(ctx, http.Header{"Accept": {"text/event-stream"}})
 	trace.First(ctx)
 	trace.Done(ctx, done)
@@ -49,8 +50,10 @@ func BenchmarkStream(b *testing.B) {
 		"sampled": func() *telemetry.Tracer { return newTracer(b) },
 	} {
 		b.Run(name, func(b *testing.B) {
-			told := telemetry.New(telemetry.NewMetrics(prometheus.NewRegistry()), zerolog.New(io.Discard), telemetry.Redaction{})
-			done := &chat.Completion{Model: "m", FinishReason: chat.FinishStop, Usage: &chat.Usage{PromptTokens: 7, CompletionTokens: 9}}
+			told := telemetry.New(telemetry.NewMetrics(prometheus.NewRegistry()), zerolog.New(io.Discard),
+				telemetry.Redaction{})
+			done := &chat.Completion{Model: "m", FinishReason: chat.FinishStop,
+				Usage: &chat.Usage{PromptTokens: 7, CompletionTokens: 9}}
 			req := httptest.NewRequest(http.MethodPost, "/api/chat/stream", nil)
 			t := tracer()
 			b.ReportAllocs()

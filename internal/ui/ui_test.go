@@ -26,7 +26,8 @@ func get(path string, headers ...string) *httptest.ResponseRecorder {
 
 func TestThePageAndItsFilesAreLoadedOnce(t *testing.T) {
 	tags := map[string]bool{}
-	for path, kind := range map[string]string{"/": "text/html", "/ui/app.js": "javascript", "/ui/sdk.js": "javascript", "/ui/app.css": "text/css"} {
+	for path, kind := range map[string]string{"/": "text/html", "/ui/app.js": "javascript", "/ui/sdk.js": "javascript",
+		"/ui/app.css": "text/css"} {
 		first := get(path)
 		require.Equal(t, http.StatusOK, first.Code, path)
 		require.Contains(t, first.Header().Get("Content-Type"), kind)

@@ -328,7 +328,8 @@ func notReached(e *chat.Error) bool {
 	if e.Phase == chat.PhaseConnect {
 		return true
 	}
-	if op, ok := errors.AsType[*net.OpError](e); ok && slices.Contains([]string{"dial", "proxyconnect", "remote error"}, op.Op) {
+	if op, ok := errors.AsType[*net.OpError](e); ok &&
+		slices.Contains([]string{"dial", "proxyconnect", "remote error"}, op.Op) {
 		return true
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](e); ok {

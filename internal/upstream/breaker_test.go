@@ -108,7 +108,8 @@ func TestAProbeThatPanicsDecidesNothing(t *testing.T) {
 			time.Sleep(15*time.Second + 1)
 			f := chain(&scripted{}, &scripted{}) // without an act it panics
 			f.Candidates[0].Breaker, f.HedgeAfter = b, hedge
-			require.Panics(t, func() { chattest.Fold(t, f.Stream(t.Context(), question())) }, "on the caller's goroutine")
+			require.Panics(t, func() { chattest.Fold(t, f.Stream(t.Context(), question())) },
+				"on the caller's goroutine")
 			f = chain(&scripted{acts: []act{says("Hi")}})
 			f.Candidates[0].Breaker = b
 			require.Equal(t, "Hi", chattest.Fold(t, f.Stream(t.Context(), question())).Text)
@@ -140,7 +141,8 @@ func TestWhatSpeaksAgainstAProvider(t *testing.T) {
 		chat.UpstreamUnreachable: true, chat.UpstreamTimeout: true, chat.UpstreamRateLimited: true,
 		chat.UpstreamError: true, chat.UpstreamTruncated: true, chat.UpstreamMalformed: true,
 		chat.UpstreamAuth: true, chat.UpstreamRejected: false, chat.ContentFiltered: false,
-		chat.InvalidRequest: false, chat.Overloaded: false, chat.StreamTooLong: false, chat.ServerShutdown: false, chat.Internal: false,
+		chat.InvalidRequest: false, chat.Overloaded: false, chat.StreamTooLong: false, chat.ServerShutdown: false,
+		chat.Internal: false,
 	} {
 		f := chain(&scripted{acts: []act{fails(code)}})
 		f.Candidates[0].Breaker = upstream.NewBreaker(nil)
@@ -191,7 +193,8 @@ func withBreaker(p *scripted) (*upstream.Fallback, *upstream.Breaker) {
 var timesOut = fails(chat.UpstreamTimeout)
 
 func TestOneCallersFailuresShutTheProviderForNobodyElse(t *testing.T) {
-	for name, poison := range map[string]act{"500": fails(chat.UpstreamError), "time-out": timesOut, "429": fails(chat.UpstreamRateLimited), "a break": fails(chat.UpstreamTruncated)} {
+	for name, poison := range map[string]act{"500": fails(chat.UpstreamError), "time-out": timesOut,
+		"429": fails(chat.UpstreamRateLimited), "a break": fails(chat.UpstreamTruncated)} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &scripted{acts: []act{says("Hi")}}
@@ -269,8 +272,9 @@ func TestWhoTrippedItProbesWhenNobodyElseComes(t *testing.T) {
 func TestWhatNoRequestBringsAboutCountsFromAnybody(t *testing.T) {
 	refused := net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	for name, a := range map[string]act{
-		"unreachable":      {err: &chat.Error{Code: chat.UpstreamUnreachable, Err: &refused}},
-		"TLS":              {err: &chat.Error{Code: chat.UpstreamUnreachable, Err: &tls.CertificateVerificationError{Err: errors.New("unknown authority")}}},
+		"unreachable": {err: &chat.Error{Code: chat.UpstreamUnreachable, Err: &refused}},
+		"TLS": {err: &chat.Error{Code: chat.UpstreamUnreachable,
+			Err: &tls.CertificateVerificationError{Err: errors.New("unknown authority")}}},
 		"connect time-out": {err: &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseConnect}},
 		"401":              fails(chat.UpstreamAuth),
 	} {
@@ -286,14 +290,16 @@ func TestWhatNoRequestBringsAboutCountsFromAnybody(t *testing.T) {
 			require.Equal(t, upstream.BreakerOpen, b.State())
 			e := chat.AsError(as(t, "b", f, question()).Err)
 			require.Len(t, p.asked, 11, name)
-			require.Equal(t, a.err.(*chat.Error).Code == chat.UpstreamAuth, e.Code == chat.UpstreamAuth, "a wrong key stays one")
+			require.Equal(t, a.err.(*chat.Error).Code == chat.UpstreamAuth, e.Code == chat.UpstreamAuth,
+				"a wrong key stays one")
 			require.Positive(t, e.RetryAfter)
 		})
 	}
 }
 
 func TestStatusesOfARealProviderTripTheBreaker(t *testing.T) {
-	for status, anybody := range map[int]bool{401: true, 403: true, 503: true, 500: false, 502: false, 429: false, 404: false, 400: false} {
+	for status, anybody := range map[int]bool{401: true, 403: true, 503: true, 500: false, 502: false, 429: false,
+		404: false, 400: false} {
 		asked := 0
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			if asked++; asked == 1 { // another caller's question, which the provider refuses
@@ -303,7 +309,8 @@ func TestStatusesOfARealProviderTripTheBreaker(t *testing.T) {
 			w.WriteHeader(status)
 		}))
 		b := upstream.NewBreaker(nil)
-		f := &upstream.Fallback{Budget: time.Minute, Candidates: []*upstream.Candidate{{Streamer: newUpstream(t, options("openai", srv.URL)), Breaker: b}}}
+		f := &upstream.Fallback{Budget: time.Minute,
+			Candidates: []*upstream.Candidate{{Streamer: newUpstream(t, options("openai", srv.URL)), Breaker: b}}}
 		require.Error(t, as(t, "b", f, question()).Err)
 		for range 10 {
 			require.Error(t, as(t, "a", f, question()).Err)

@@ -35,7 +35,8 @@ func TestWhatAnotherProviderMayDoIsAskedThere(t *testing.T) {
 		}))
 		second := &scripted{acts: []act{says("Hi")}}
 		f := chain(second)
-		f.Candidates = append([]*upstream.Candidate{{Streamer: newUpstream(t, options("openai", srv.URL))}}, f.Candidates...)
+		f.Candidates = append([]*upstream.Candidate{{Streamer: newUpstream(t, options("openai", srv.URL))}},
+			f.Candidates...)
 		got := chattest.Fold(t, f.Stream(t.Context(), question()))
 		srv.Close()
 		require.Equal(t, tc.another, got.Err == nil, "%s: %v", body, got.Err)

@@ -50,8 +50,9 @@ type Candidate struct {
 }
 
 var (
-	errBudget = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseTotal, Message: "no provider began to answer in time"}
-	errLost   = errors.New("upstream: another candidate was faster")
+	errBudget = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseTotal,
+		Message: "no provider began to answer in time"}
+	errLost = errors.New("upstream: another candidate was faster")
 
 	// errNoContent is a complete answer with nothing in it, which another provider may do better.
 	errNoContent = errors.New("upstream: an answer without content")
@@ -183,7 +184,9 @@ func (c *Candidate) leave(pass *pass) {
 }
 
 // attempt returns nil when the candidate answered, whatever became of that after the first chunk.
-func (s *search) attempt(ctx context.Context, c *Candidate, model string, pass *pass, yield func(chat.Chunk, error) bool) error {
+func (s *search) attempt(
+	ctx context.Context, c *Candidate, model string, pass *pass, yield func(chat.Chunk, error) bool,
+) error {
 	req := s.question(c, model)
 	if req == nil {
 		return errLost

@@ -109,7 +109,8 @@ func chain(providers ...*scripted) *upstream.Fallback {
 
 func TestAnotherProviderIsAskedForWhatIsNotTheRequestsFault(t *testing.T) {
 	for code, another := range map[chat.Code]bool{
-		chat.UpstreamUnreachable: true, chat.UpstreamTimeout: true, chat.UpstreamRateLimited: true, chat.UpstreamError: true,
+		chat.UpstreamUnreachable: true, chat.UpstreamTimeout: true, chat.UpstreamRateLimited: true,
+		chat.UpstreamError:     true,
 		chat.UpstreamTruncated: true, chat.UpstreamAuth: true, chat.UpstreamMalformed: true, chat.Overloaded: true,
 		chat.UpstreamRejected: false, chat.ContentFiltered: false, chat.InvalidRequest: false, chat.Internal: false,
 	} {
@@ -128,7 +129,8 @@ func TestAnotherProviderIsAskedForWhatIsNotTheRequestsFault(t *testing.T) {
 }
 
 func TestNobodyElseIsAskedAfterTheFirstChunk(t *testing.T) {
-	first, second := &scripted{acts: []act{{words: []string{"Hel"}, err: fails(chat.UpstreamError).err}}}, &scripted{acts: []act{says("Hello")}}
+	first, second := &scripted{acts: []act{{words: []string{"Hel"}, err: fails(chat.UpstreamError).err}}}, &scripted{
+		acts: []act{says("Hello")}}
 	f := chain(first, second)
 	f.Candidates[0].Retries = 2
 	got := chattest.Fold(t, f.Stream(t.Context(), question()))
@@ -145,13 +147,16 @@ func TestACompletionWithoutContentIsWorthAnotherProvider(t *testing.T) {
 		text  string
 		asked int // of the last provider
 	}{
-		"another one says something":         {[]act{empty, says("Hi")}, "Hi", 1},
-		"nobody has more to say":             {[]act{empty, empty}, "", 1},
-		"the others fail":                    {[]act{empty, fails(chat.UpstreamError)}, "", 1},
-		"there is no other":                  {[]act{empty}, "", 1},
-		"the provider filtered the answer":   {[]act{{done: &chat.Completion{FinishReason: chat.FinishContentFilter}}, says("Hi")}, "", 0},
-		"the user stopped it":                {[]act{{done: &chat.Completion{FinishReason: chat.FinishStopped}}, says("Hi")}, "", 0},
-		"its tokens were used up in thought": {[]act{{done: &chat.Completion{FinishReason: chat.FinishLength}}, says("Hi")}, "", 0},
+		"another one says something": {[]act{empty, says("Hi")}, "Hi", 1},
+		"nobody has more to say":     {[]act{empty, empty}, "", 1},
+		"the others fail":            {[]act{empty, fails(chat.UpstreamError)}, "", 1},
+		"there is no other":          {[]act{empty}, "", 1},
+		"the provider filtered the answer": {[]act{{done: &chat.Completion{FinishReason: chat.FinishContentFilter}},
+			says("Hi")}, "", 0},
+		"the user stopped it": {[]act{{done: &chat.Completion{FinishReason: chat.FinishStopped}},
+			says("Hi")}, "", 0},
+		"its tokens were used up in thought": {[]act{{done: &chat.Completion{FinishReason: chat.FinishLength}},
+			says("Hi")}, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var providers []*scripted
@@ -168,7 +173,8 @@ func TestACompletionWithoutContentIsWorthAnotherProvider(t *testing.T) {
 
 func TestRetriesComeBeforeTheNextProvider(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		first, second := &scripted{acts: []act{fails(chat.UpstreamError)}}, &scripted{acts: []act{fails(chat.UpstreamError), says("Hi")}}
+		first, second := &scripted{acts: []act{fails(chat.UpstreamError)}}, &scripted{
+			acts: []act{fails(chat.UpstreamError), says("Hi")}}
 		f := chain(first, second)
 		f.Candidates[0].Retries, f.Candidates[1].Retries = 2, 1
 		got := chattest.Fold(t, f.Stream(t.Context(), question()))
@@ -179,7 +185,8 @@ func TestRetriesComeBeforeTheNextProvider(t *testing.T) {
 }
 
 func TestWhatCantChangeIsNotRetriedAtTheSameProvider(t *testing.T) {
-	for _, code := range []chat.Code{chat.UpstreamAuth, chat.UpstreamMalformed, chat.Overloaded, chat.UpstreamRejected, chat.ContentFiltered} {
+	for _, code := range []chat.Code{chat.UpstreamAuth, chat.UpstreamMalformed, chat.Overloaded, chat.UpstreamRejected,
+		chat.ContentFiltered} {
 		only := &scripted{acts: []act{fails(code)}}
 		f := chain(only)
 		f.Candidates[0].Retries = 2
@@ -226,7 +233,8 @@ func TestATimeoutIsNotSufferedTwiceWhereThereIsAnother(t *testing.T) {
 func TestOneBudgetHoldsForAllProvidersAndEndsWithTheFirstChunk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := act{after: 50 * time.Second, err: &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseFirstChunk}}
-		first, second, third := &scripted{acts: []act{slow}}, &scripted{acts: []act{slow}}, &scripted{acts: []act{says("late")}}
+		first, second, third := &scripted{acts: []act{slow}}, &scripted{acts: []act{slow}}, &scripted{
+			acts: []act{says("late")}}
 		begin := time.Now()
 		got := chattest.Fold(t, chain(first, second, third).Stream(t.Context(), question()))
 		e := chat.AsError(got.Err)
@@ -249,7 +257,8 @@ func TestOneBudgetHoldsForAllProvidersAndEndsWithTheFirstChunk(t *testing.T) {
 }
 
 var (
-	refused503 = act{err: report.Of(report.Response{Status: 503, Body: []byte(`{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`)})}
+	refused503 = act{err: report.Of(report.Response{Status: 503,
+		Body: []byte(`{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}`)})}
 	refusedTCP = act{err: &chat.Error{Code: chat.UpstreamUnreachable, Err: syscall.ECONNREFUSED}}
 )
 
@@ -285,7 +294,9 @@ func TestAServerThatDoesNotStartIsGivenUpWithinTheBudget(t *testing.T) {
 		"it was there, and refuses":   {true, refusedTCP, chat.UpstreamUnreachable, 90 * time.Second},
 		"it was never there":          {false, refusedTCP, chat.UpstreamUnreachable, 11 * time.Second},
 		"it loads its model for ever": {false, refused503, chat.UpstreamError, 90 * time.Second},
-		"it is overloaded":            {true, act{err: report.Of(report.Response{Status: 503, Body: []byte(`{"error":"overloaded"}`)})}, chat.UpstreamError, 0},
+		"it is overloaded": {true,
+			act{err: report.Of(report.Response{Status: 503, Body: []byte(`{"error":"overloaded"}`)})},
+			chat.UpstreamError, 0},
 		"it has no address": {true, act{err: &chat.Error{Code: chat.UpstreamUnreachable, Err: syscall.EHOSTUNREACH}},
 			chat.UpstreamUnreachable, 0},
 	} {
@@ -308,10 +319,13 @@ func TestAServerThatStartsIsNotWaitedForWhereThereIsAnother(t *testing.T) {
 	for _, a := range []act{refusedTCP, refused503} {
 		synctest.Test(t, func(t *testing.T) {
 			begin := time.Now()
-			require.Equal(t, "Hi", chattest.Fold(t, chain(&scripted{acts: []act{a}}, &scripted{acts: []act{says("Hi")}}).Stream(t.Context(), question())).Text)
+			require.Equal(t, "Hi", chattest.Fold(t,
+				chain(&scripted{acts: []act{a}}, &scripted{acts: []act{says("Hi")}}).Stream(t.Context(),
+					question())).Text)
 			require.Zero(t, time.Since(begin))
 			last := chain(&scripted{acts: []act{fails(chat.UpstreamError)}}, &scripted{acts: []act{a}})
-			require.Equal(t, chat.UpstreamError, chat.AsError(chattest.Fold(t, last.Stream(t.Context(), question())).Err).Code)
+			require.Equal(t, chat.UpstreamError,
+				chat.AsError(chattest.Fold(t, last.Stream(t.Context(), question())).Err).Code)
 			require.Zero(t, time.Since(begin), "nor when another one has failed")
 		})
 	}
@@ -327,17 +341,20 @@ func TestATimeOutIsNotWaitedForTwice(t *testing.T) {
 
 func TestAWaitThatNobodySitsThroughIsNotBegun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := chain(&scripted{acts: []act{{err: &chat.Error{Code: chat.UpstreamRateLimited, RetryAfter: 31 * time.Second}}}})
+		f := chain(
+			&scripted{acts: []act{{err: &chat.Error{Code: chat.UpstreamRateLimited, RetryAfter: 31 * time.Second}}}})
 		f.Candidates[0].Retries = 2
 		begin := time.Now()
-		require.Equal(t, 31*time.Second, chat.AsError(chattest.Fold(t, f.Stream(t.Context(), question())).Err).RetryAfter)
+		require.Equal(t, 31*time.Second,
+			chat.AsError(chattest.Fold(t, f.Stream(t.Context(), question())).Err).RetryAfter)
 		require.Zero(t, time.Since(begin))
 	})
 }
 
 func TestAWaitThatDoesNotFitIntoTheBudgetIsNotBegun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := chain(&scripted{acts: []act{{err: &chat.Error{Code: chat.UpstreamRateLimited, RetryAfter: 2 * time.Minute}}}})
+		f := chain(
+			&scripted{acts: []act{{err: &chat.Error{Code: chat.UpstreamRateLimited, RetryAfter: 2 * time.Minute}}}})
 		f.Candidates[0].Retries = 2
 		begin := time.Now()
 		got := chattest.Fold(t, f.Stream(t.Context(), question()))
@@ -351,24 +368,31 @@ func TestTheErrorIsTheMostTellingOne(t *testing.T) {
 		codes []chat.Code
 		want  chat.Code
 	}{
-		"the first of two":                            {[]chat.Code{chat.UpstreamRateLimited, chat.UpstreamError}, chat.UpstreamRateLimited},
-		"not a fallback's wrong key":                  {[]chat.Code{chat.UpstreamError, chat.UpstreamAuth}, chat.UpstreamError},
-		"not the first one's, if another may recover": {[]chat.Code{chat.UpstreamAuth, chat.UpstreamError}, chat.UpstreamError},
-		"not that of one that was not asked":          {[]chat.Code{chat.Overloaded, chat.UpstreamTimeout}, chat.UpstreamTimeout},
-		"the request's fault":                         {[]chat.Code{chat.UpstreamError, chat.UpstreamRejected, chat.UpstreamError}, chat.UpstreamRejected},
+		"the first of two": {[]chat.Code{chat.UpstreamRateLimited, chat.UpstreamError},
+			chat.UpstreamRateLimited},
+		"not a fallback's wrong key": {[]chat.Code{chat.UpstreamError, chat.UpstreamAuth},
+			chat.UpstreamError},
+		"not the first one's, if another may recover": {[]chat.Code{chat.UpstreamAuth, chat.UpstreamError},
+			chat.UpstreamError},
+		"not that of one that was not asked": {[]chat.Code{chat.Overloaded, chat.UpstreamTimeout},
+			chat.UpstreamTimeout},
+		"the request's fault": {[]chat.Code{chat.UpstreamError, chat.UpstreamRejected, chat.UpstreamError},
+			chat.UpstreamRejected},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var providers []*scripted
 			for _, c := range tc.codes {
 				providers = append(providers, &scripted{acts: []act{fails(c)}})
 			}
-			require.Equal(t, tc.want, chat.AsError(chattest.Fold(t, chain(providers...).Stream(t.Context(), question())).Err).Code)
+			require.Equal(t, tc.want,
+				chat.AsError(chattest.Fold(t, chain(providers...).Stream(t.Context(), question())).Err).Code)
 		})
 	}
 }
 
 func TestEachCandidateIsAskedForItsOwnModel(t *testing.T) {
-	first, second, third := &scripted{acts: []act{fails(chat.UpstreamError)}}, &scripted{acts: []act{says("no")}}, &scripted{acts: []act{says("Hi")}}
+	first, second, third := &scripted{acts: []act{fails(chat.UpstreamError)}}, &scripted{acts: []act{says("no")}},
+		&scripted{acts: []act{says("Hi")}}
 	f := chain(first, second, third)
 	f.Candidates[1].Model = func(string) (string, bool) { return "", false }
 	f.Candidates[2].Model = func(asked string) (string, bool) { return "my-" + asked, true }
@@ -385,7 +409,8 @@ func TestAClientThatLeavesEndsTheSearch(t *testing.T) {
 	gone := errors.New("gone")
 	for _, hedge := range []time.Duration{0, 10 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
-			first, second := &scripted{acts: []act{fails(chat.UpstreamError), {after: time.Minute}}}, &scripted{acts: []act{{after: time.Minute}}}
+			first, second := &scripted{acts: []act{fails(chat.UpstreamError), {after: time.Minute}}}, &scripted{
+				acts: []act{{after: time.Minute}}}
 			f := chain(first, second)
 			f.HedgeAfter, f.Candidates[0].Retries = hedge, 5
 			ctx, cancel := context.WithCancelCause(t.Context())

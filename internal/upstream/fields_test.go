@@ -49,21 +49,33 @@ func TestFurtherFieldsReachAProviderByTheList(t *testing.T) {
 		got        []string
 		leftOut    []string
 	}{
-		"chat completions": {"openai", "", extra("top_k", "5", "frequency_penalty", "1", "reasoning", "{}"), []string{"top_k=5", "frequency_penalty=1", "reasoning={}"}, nil},
-		"another relay":    {"websopy", "", extra("top_k", "5", "models", "[]"), []string{"top_k=5"}, []string{"models"}},
-		"Azure":            {"azure", "", extra("min_p", "0.1"), []string{"min_p=0.1"}, nil},
-		"what may cost":    {"openai", "", extra("models", `["b"]`, "route", `"fallback"`, "service_tier", `"priority"`, "web_search_options", "{}", "guided_regex", `"(a*)*"`, "provider", "{}"), nil, []string{"models", "route", "service_tier", "web_search_options", "guided_regex", "provider"}},
-		"Responses":        {"openai-responses", "", extra("reasoning", "{}", "top_k", "5", "include", "[]"), []string{"reasoning={}", "include=[]"}, []string{"top_k"}},
-		"Responses' text":  {"openai-responses", "", extra("text", `{"verbosity":"low","format":null}`), []string{`text={"verbosity":"low"}`}, nil},
+		"chat completions": {"openai", "", extra("top_k", "5", "frequency_penalty", "1", "reasoning", "{}"),
+			[]string{"top_k=5", "frequency_penalty=1", "reasoning={}"}, nil},
+		"another relay": {"websopy", "", extra("top_k", "5", "models", "[]"), []string{"top_k=5"},
+			[]string{"models"}},
+		"Azure": {"azure", "", extra("min_p", "0.1"), []string{"min_p=0.1"}, nil},
+		"what may cost": {"openai", "", extra("models", `["b"]`, "route", `"fallback"`, "service_tier",
+			`"priority"`, "web_search_options", "{}", "guided_regex", `"(a*)*"`, "provider", "{}"), nil,
+			[]string{"models", "route", "service_tier", "web_search_options", "guided_regex", "provider"}},
+		"Responses": {"openai-responses", "", extra("reasoning", "{}", "top_k", "5", "include", "[]"),
+			[]string{"reasoning={}", "include=[]"}, []string{"top_k"}},
+		"Responses' text": {"openai-responses", "", extra("text", `{"verbosity":"low","format":null}`),
+			[]string{`text={"verbosity":"low"}`}, nil},
 		"a format without": {"anthropic", "", extra("top_k", "5"), nil, []string{"top_k"}},
-		"letter by letter": {"openai", "", extra("Top_K", "5", "top_k ", "5", "", "1"), nil, []string{"Top_K", "top_k ", ""}},
-		"one more":         {"openai", "models,x", extra("models", "[]", "route", "1", "x", "2"), []string{"models=[]", "x=2"}, []string{"route"}},
-		"all":              {"openai", "*", extra("models", "[]", "n", "128", "store", "true", "models\x00", "1", "mo dels", "1"), []string{"models=[]", "n=128", "store=true"}, []string{"models\x00", "mo dels"}},
-		"all of Responses": {"openai-responses", "*", extra("text", `{"format":{"type":"text"}}`), []string{`text={"format":{"type":"text"}}`}, nil},
-		"what is as it is": {"openai", "", extra("n", "1", "background", "false", "store", "false", "previous_response_id", `""`, "functions", "[]", "modalities", `["text"]`), nil, nil},
+		"letter by letter": {"openai", "", extra("Top_K", "5", "top_k ", "5", "", "1"), nil,
+			[]string{"Top_K", "top_k ", ""}},
+		"one more": {"openai", "models,x", extra("models", "[]", "route", "1", "x", "2"),
+			[]string{"models=[]", "x=2"}, []string{"route"}},
+		"all": {"openai", "*", extra("models", "[]", "n", "128", "store", "true", "models\x00", "1",
+			"mo dels", "1"), []string{"models=[]", "n=128", "store=true"}, []string{"models\x00", "mo dels"}},
+		"all of Responses": {"openai-responses", "*", extra("text", `{"format":{"type":"text"}}`),
+			[]string{`text={"format":{"type":"text"}}`}, nil},
+		"what is as it is": {"openai", "", extra("n", "1", "background", "false", "store", "false",
+			"previous_response_id", `""`, "functions", "[]", "modalities", `["text"]`), nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, leftOut, err := screened(t, tc.kind, slices.DeleteFunc(strings.Split(tc.pass, ","), func(s string) bool { return s == "" }), tc.fields)
+			got, leftOut, err := screened(t, tc.kind,
+				slices.DeleteFunc(strings.Split(tc.pass, ","), func(s string) bool { return s == "" }), tc.fields)
 			require.NoError(t, err)
 			require.Equal(t, tc.got, got)
 			require.Equal(t, tc.leftOut, leftOut)
@@ -72,10 +84,13 @@ func TestFurtherFieldsReachAProviderByTheList(t *testing.T) {
 }
 
 func TestAFieldWithoutWhichTheAnswerWouldBeAnotherIsRefused(t *testing.T) {
-	for _, kind := range []string{"openai", "azure", "openai-responses", "anthropic", "gemini", "ollama", "cohere", "websopy", "demo"} {
+	for _, kind := range []string{"openai", "azure", "openai-responses", "anthropic", "gemini", "ollama", "cohere",
+		"websopy", "demo"} {
 		for name, value := range map[string]string{
-			"n": "2", "best_of": "128", "background": "true", "store": "true", "previous_response_id": `"resp_1"`, "conversation": `"conv_1"`,
-			"prompt": `{"id":"pmpt_1"}`, "system": `"Be brief."`, "functions": `[{}]`, "function_call": `{"name":"f"}`, "modalities": `["text","audio"]`, "audio": `{"voice":"x"}`,
+			"n": "2", "best_of": "128", "background": "true", "store": "true", "previous_response_id": `"resp_1"`,
+			"conversation": `"conv_1"`,
+			"prompt":       `{"id":"pmpt_1"}`, "system": `"Be brief."`, "functions": `[{}]`,
+			"function_call": `{"name":"f"}`, "modalities": `["text","audio"]`, "audio": `{"voice":"x"}`,
 		} {
 			_, _, err := screened(t, kind, nil, extra("top_k", "5", name, value))
 			require.Error(t, err, "%s at %s", name, kind)

@@ -26,17 +26,28 @@ func TestHedging(t *testing.T) {
 		asked  []int
 		hedged bool
 	}{
-		"a fast first needs no second":          {[]act{slow(time.Second, "a"), slow(0, "b")}, "a", "", time.Second, []int{1, 0}, false},
-		"the second may be faster":              {[]act{slow(time.Minute, "a"), slow(time.Second, "b")}, "b", "", 3 * time.Second, []int{1, 1}, true},
-		"the first may still be":                {[]act{slow(3*time.Second, "a"), slow(5*time.Second, "b")}, "a", "", 3 * time.Second, []int{1, 1}, true},
-		"there are two at a time":               {[]act{slow(9*time.Second, "a"), slow(9*time.Second, "b"), slow(0, "c")}, "a", "", 9 * time.Second, []int{1, 1, 0}, true},
-		"one that fails makes place":            {[]act{slow(9*time.Second, "a"), bad(time.Second, chat.UpstreamError), slow(time.Second, "c")}, "c", "", 4 * time.Second, []int{1, 1, 1}, true},
-		"the first fails, the second goes on":   {[]act{bad(3*time.Second, chat.UpstreamError), slow(4*time.Second, "b")}, "b", "", 6 * time.Second, []int{1, 1}, true},
-		"the second fails, the first goes on":   {[]act{slow(4*time.Second, "a"), bad(time.Second, chat.UpstreamError)}, "a", "", 4 * time.Second, []int{1, 1}, true},
-		"the second rejects, the first answers": {[]act{slow(4*time.Second, "a"), bad(time.Second, chat.UpstreamRejected)}, "a", "", 4 * time.Second, []int{1, 1}, true},
-		"the first rejects, which is that":      {[]act{bad(3*time.Second, chat.UpstreamRejected), slow(time.Minute, "b")}, "", chat.UpstreamRejected, 3 * time.Second, []int{1, 1}, true},
-		"a failure before is a plain fallback":  {[]act{bad(time.Second, chat.UpstreamError), slow(time.Second/2, "b")}, "b", "", 1500 * time.Millisecond, []int{1, 1}, false},
-		"both fail":                             {[]act{bad(4*time.Second, chat.UpstreamRateLimited), bad(time.Second, chat.UpstreamError)}, "", chat.UpstreamError, 4 * time.Second, []int{1, 1}, true},
+		"a fast first needs no second": {[]act{slow(time.Second, "a"), slow(0, "b")}, "a", "", time.Second,
+			[]int{1, 0}, false},
+		"the second may be faster": {[]act{slow(time.Minute, "a"), slow(time.Second, "b")}, "b", "",
+			3 * time.Second, []int{1, 1}, true},
+		"the first may still be": {[]act{slow(3*time.Second, "a"), slow(5*time.Second, "b")}, "a", "",
+			3 * time.Second, []int{1, 1}, true},
+		"there are two at a time": {[]act{slow(9*time.Second, "a"), slow(9*time.Second, "b"),
+			slow(0, "c")}, "a", "", 9 * time.Second, []int{1, 1, 0}, true},
+		"one that fails makes place": {[]act{slow(9*time.Second, "a"), bad(time.Second, chat.UpstreamError),
+			slow(time.Second, "c")}, "c", "", 4 * time.Second, []int{1, 1, 1}, true},
+		"the first fails, the second goes on": {[]act{bad(3*time.Second, chat.UpstreamError),
+			slow(4*time.Second, "b")}, "b", "", 6 * time.Second, []int{1, 1}, true},
+		"the second fails, the first goes on": {[]act{slow(4*time.Second, "a"),
+			bad(time.Second, chat.UpstreamError)}, "a", "", 4 * time.Second, []int{1, 1}, true},
+		"the second rejects, the first answers": {[]act{slow(4*time.Second, "a"),
+			bad(time.Second, chat.UpstreamRejected)}, "a", "", 4 * time.Second, []int{1, 1}, true},
+		"the first rejects, which is that": {[]act{bad(3*time.Second, chat.UpstreamRejected),
+			slow(time.Minute, "b")}, "", chat.UpstreamRejected, 3 * time.Second, []int{1, 1}, true},
+		"a failure before is a plain fallback": {[]act{bad(time.Second, chat.UpstreamError), slow(time.Second/2, "b")},
+			"b", "", 1500 * time.Millisecond, []int{1, 1}, false},
+		"both fail": {[]act{bad(4*time.Second, chat.UpstreamRateLimited), bad(time.Second, chat.UpstreamError)}, "",
+			chat.UpstreamError, 4 * time.Second, []int{1, 1}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -79,7 +90,8 @@ func TestHedging(t *testing.T) {
 func TestTheAnswerThatWinsIsWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		words := []string{"one ", "two ", "three"}
-		f := chain(&scripted{acts: []act{{after: time.Minute, words: []string{"no"}}}}, &scripted{acts: []act{says(words...)}})
+		f := chain(&scripted{acts: []act{{after: time.Minute, words: []string{"no"}}}},
+			&scripted{acts: []act{says(words...)}})
 		f.HedgeAfter = time.Second
 		got := chattest.Fold(t, f.Stream(t.Context(), question()))
 		require.Equal(t, "one two three", got.Text)
@@ -105,7 +117,8 @@ func TestTheTraceTellsOfBothLanes(t *testing.T) {
 			return provider.Options{Name: name, Kind: "demo", IdleTimeout: time.Minute}
 		}
 		f := &upstream.Fallback{Budget: time.Minute, HedgeAfter: 2 * time.Second, Candidates: []*upstream.Candidate{
-			{Streamer: newUpstream(t, options("slow")), Model: func(string) (string, bool) { return "demo-slow", true }},
+			{Streamer: newUpstream(t, options("slow")),
+				Model: func(string) (string, bool) { return "demo-slow", true }},
 			{Streamer: newUpstream(t, options("fast"))},
 		}}
 		var tr trace.Trace

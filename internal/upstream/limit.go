@@ -30,7 +30,8 @@ func (l *Limit) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Ch
 	return func(yield func(chat.Chunk, error) bool) {
 		place, err := l.places.Take(ctx, trace.Caller(ctx))
 		if full, ok := errors.AsType[*limit.Full](err); ok {
-			err = &chat.Error{Code: chat.Overloaded, Message: "too many answers are being generated (UPSTREAM_MAX_STREAMS)", RetryAfter: full.After}
+			err = &chat.Error{Code: chat.Overloaded,
+				Message: "too many answers are being generated (UPSTREAM_MAX_STREAMS)", RetryAfter: full.After}
 		}
 		if err != nil {
 			yield(chat.Chunk{}, err)

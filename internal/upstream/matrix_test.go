@@ -43,7 +43,8 @@ func faults() []faulty {
 		all = append(all, faulty{upstreamtest.Fault{What: what, At: after}, code, 1, false, first})
 	}
 	status := func(status int, code chat.Code, attempts int, another bool) {
-		all = append(all, faulty{upstreamtest.Fault{What: upstreamtest.BadStatus, Status: status}, code, attempts, another, ""})
+		all = append(all, faulty{upstreamtest.Fault{What: upstreamtest.BadStatus, Status: status}, code, attempts,
+			another, ""})
 	}
 	early(upstreamtest.Stalled, chat.UpstreamTimeout, 1, header, before, at)
 	late(upstreamtest.Stalled, chat.UpstreamTimeout)
@@ -135,7 +136,8 @@ func TestFaultMatrix(t *testing.T) {
 				tr = trace.Trace{}
 				good := upstreamtest.New(t, format, seed)
 				pair := &upstream.Fallback{Budget: time.Minute, Candidates: []*upstream.Candidate{
-					{Streamer: limit, Breaker: breaker}, {Streamer: newUpstream(t, kindOptions(good, format.Kind, upstreamtest.Fault{}))},
+					{Streamer: limit, Breaker: breaker},
+					{Streamer: newUpstream(t, kindOptions(good, format.Kind, upstreamtest.Fault{}))},
 				}}
 				got = chattest.Fold(t, pair.Stream(trace.With(t.Context(), &tr), question()))
 				if tc.another {

@@ -43,9 +43,9 @@ type Target struct {
 	Weight int // at least 1
 }
 
-// before tells whether t is to have a request rather than o: the less loaded for its weight or, where they differ by no
-// more than an answer and a quarter, as those that are equally fast do by chance, who was asked less often for its weight.
-// Without the latter, of ten thousand short requests thirteen targets would get from 710 to 830 each.
+// before tells whether t is to have a request rather than o: the less loaded for its weight or, where they differ by
+// no more than an answer and a quarter, as those that are equally fast do by chance, who was asked less often for its
+// weight. Without the latter, of ten thousand short requests thirteen targets would get from 710 to 830 each.
 func (t Target) before(o Target) bool {
 	mine, others := float64(t.Load.answers())/float64(t.Weight), float64(o.Load.answers())/float64(o.Weight)
 	if one := 1 / float64(min(t.Weight, o.Weight)); math.Abs(mine-others) > one+max(mine, others)/4 {
@@ -77,8 +77,8 @@ func (r *Route) order(req *chat.Request, caller string, sticky bool) []*Candidat
 	return order
 }
 
-// draw adds the targets in a random order. For each place two are drawn by weight, of which one gets it, see before: so a
-// slow one has fewer requests, and none gets them all for being the least loaded at the moment.
+// draw adds the targets in a random order. For each place two are drawn by weight, of which one gets it, see before:
+// so a slow one has fewer requests, and none gets them all for being the least loaded at the moment.
 func (tier Tier) draw(order []*Candidate) []*Candidate {
 	left := slices.Clone(tier)
 	tier.forget()
@@ -93,8 +93,8 @@ func (tier Tier) draw(order []*Candidate) []*Candidate {
 	return order
 }
 
-// forget has long ago count for less and less. Else one that was not asked for an hour, because its breaker was open, would
-// get double its share for the next one.
+// forget has long ago count for less and less. Else one that was not asked for an hour, because its breaker was open,
+// would get double its share for the next one.
 func (tier Tier) forget() {
 	const remembered = 64 * oneAsked
 	for _, t := range tier {

@@ -71,7 +71,8 @@ func send(t *testing.T, r *upstream.Router, n int, gap time.Duration) (failed in
 }
 
 func TestRequestsAreDividedByWeight(t *testing.T) {
-	for _, takes := range []time.Duration{time.Millisecond, time.Second} { // with and without others that are under way
+	// with and without others that are under way
+	for _, takes := range []time.Duration{time.Millisecond, time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			const n = 10_000
 			a, b, c := &counted{takes: takes}, &counted{takes: takes}, &counted{takes: takes}
@@ -172,11 +173,13 @@ func TestACallerStaysWithItsTarget(t *testing.T) {
 			c.Name = fmt.Sprint("u", i)
 			tier = append(tier, upstream.Target{Candidate: c, Weight: w})
 		}
-		return &upstream.Router{Sticky: true, Budget: time.Minute, Routes: []*upstream.Route{{Tiers: []upstream.Tier{tier}}}}, tier
+		return &upstream.Router{Sticky: true, Budget: time.Minute,
+			Routes: []*upstream.Route{{Tiers: []upstream.Tier{tier}}}}, tier
 	}
 	const callers = 3000
 	r, tier := says3(1, 1, 1)
-	without := &upstream.Router{Sticky: true, Budget: time.Minute, Routes: []*upstream.Route{{Tiers: []upstream.Tier{tier[:2]}}}}
+	without := &upstream.Router{Sticky: true, Budget: time.Minute,
+		Routes: []*upstream.Route{{Tiers: []upstream.Tier{tier[:2]}}}}
 	has := make(map[string]int)
 	for i := range callers {
 		caller := fmt.Sprint("key-", i)
@@ -194,7 +197,8 @@ func TestACallerStaysWithItsTarget(t *testing.T) {
 
 func TestAStateGoesFirstToWhoMadeIt(t *testing.T) {
 	place := func(name string) func(string) string { return func(string) string { return name } }
-	a, b := chain(&scripted{acts: []act{says("A")}}).Candidates[0], chain(&scripted{acts: []act{says("B")}}).Candidates[0]
+	a, b := chain(&scripted{acts: []act{says("A")}}).Candidates[0],
+		chain(&scripted{acts: []act{says("B")}}).Candidates[0]
 	a.Name, a.Place, b.Name, b.Place = "a", place("at-a"), "b", place("at-b")
 	failing := chain(&scripted{acts: []act{fails(chat.UpstreamAuth)}}).Candidates[0]
 	failing.Name, failing.Place, failing.Breaker = "failing", place("at-failing"), upstream.NewBreaker(nil)

@@ -62,7 +62,8 @@ func startPause() time.Duration { return maxStartPause/2 + rand.N(maxStartPause/
 // provider's matter.
 func worth(e *chat.Error) (again, another bool) {
 	switch e.Code {
-	case chat.UpstreamUnreachable, chat.UpstreamTimeout, chat.UpstreamRateLimited, chat.UpstreamError, chat.UpstreamTruncated:
+	case chat.UpstreamUnreachable, chat.UpstreamTimeout, chat.UpstreamRateLimited, chat.UpstreamError,
+		chat.UpstreamTruncated:
 		return true, true
 	case chat.UpstreamAuth, chat.UpstreamMalformed, chat.Overloaded:
 		return false, true

@@ -42,7 +42,8 @@ func (r *Router) Models() []Model { return r.Listed }
 // answers first. The error, a *chat.Error, says what the request has to name.
 func (r *Router) Resolve(req *chat.Request) (leftOut []string, err error) {
 	if req.Model == "" && r.Required != "" {
-		return nil, &chat.Error{Code: chat.InvalidRequest, Message: "model: is required, there is no default (see " + r.Required + ")"}
+		return nil, &chat.Error{Code: chat.InvalidRequest,
+			Message: "model: is required, there is no default (see " + r.Required + ")"}
 	}
 	route := r.route(req.Model)
 	if route == nil {

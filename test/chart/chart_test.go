@@ -1,5 +1,5 @@
-// Package chart_test reads the Helm chart as a cluster would, without one. It has a module of its own because the types of
-// Kubernetes are many.
+// Package chart_test reads the Helm chart as a cluster would, without one. It has a module of its own because the
+// types of Kubernetes are many.
 package chart_test
 
 import (
@@ -60,7 +60,8 @@ func examples(t *testing.T) map[string][]string {
 	return all
 }
 
-// objects are the documents of a rendered chart by kind, each decoded strictly into the type that the cluster has for it.
+// objects are the documents of a rendered chart by kind, each decoded strictly into the type that the cluster has for
+// it.
 func objects(t *testing.T, rendered []byte) map[string]any {
 	t.Helper()
 	found := make(map[string]any)
@@ -131,8 +132,9 @@ func TestTheDeployment(t *testing.T) {
 		env[e.Name] = e.Value
 	}
 	require.Equal(t, map[string]string{
-		"RELAY_ADDR": ":8080", "RELAY_ADMIN_ADDR": ":9090", "RELAY_SHUTDOWN_DELAY": "5s", "RELAY_SHUTDOWN_GRACE": "50s",
-		"GOMEMLIMIT": "1932735283", "RELAY_STORE": "redis", "RELAY_TRUSTED_PROXIES": "private",
+		"RELAY_ADDR": ":8080", "RELAY_ADMIN_ADDR": ":9090", "RELAY_SHUTDOWN_DELAY": "5s",
+		"RELAY_SHUTDOWN_GRACE": "50s",
+		"GOMEMLIMIT":           "1932735283", "RELAY_STORE": "redis", "RELAY_TRUSTED_PROXIES": "private",
 		"RELAY_MAX_STREAM_BYTES": "100000000",
 		"OPENAI_API_KEY_FILE":    "/etc/relay/secrets/OPENAI_API_KEY",
 		"RELAY_API_KEYS_FILE":    "/etc/relay/secrets/RELAY_API_KEYS",

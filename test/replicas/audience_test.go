@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// audience is answers that are generated on one relay and read on two, by clients who have seen their first word there.
+// audience is answers that are generated on one relay and read on two, by clients who have seen their first word
+// there.
 type audience struct {
 	t     *testing.T
 	p     *provider

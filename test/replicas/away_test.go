@@ -115,7 +115,8 @@ func TestHeldReadersAreBounded(t *testing.T) {
 	redis.Kill()
 	b.becomes(t, "relay_resume_store_up", "0")
 	get := func(i int) *http.Response {
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("%s/api/chat/stream/%032x", b.URL, i), nil)
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet,
+			fmt.Sprintf("%s/api/chat/stream/%032x", b.URL, i), nil)
 		res, err := http.DefaultClient.Do(req)
 		require.NoError(t, err)
 		t.Cleanup(func() { res.Body.Close() })

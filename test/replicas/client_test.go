@@ -189,9 +189,11 @@ func (c *client) request(ctx context.Context, base string) *http.Request {
 	body, _ := json.Marshal(map[string]any{
 		"messages": []any{map[string]any{"role": "user", "content": c.question}}, "resumable": true,
 	})
-	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/chat/stream", strings.NewReader(string(body)))
+	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/chat/stream",
+		strings.NewReader(string(body)))
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Idempotency-Key", fmt.Sprintf("%x", sha256.Sum256([]byte(c.question)))) // long enough for an open relay
+	// long enough for an open relay
+	req.Header.Set("Idempotency-Key", fmt.Sprintf("%x", sha256.Sum256([]byte(c.question))))
 	return req
 }
 

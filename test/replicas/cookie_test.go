@@ -94,8 +94,8 @@ Promise.allSettled(fired).then(() => setTimeout(() => {
 }, 1500))
 </script>`
 
-// A visitor who has signed in at one page, and then comes to another one that is in the same site but not allowed. Over
-// plain http the browser tells the relay nothing of the page in Sec-Fetch headers.
+// A visitor who has signed in at one page, and then comes to another one that is in the same site but not allowed.
+// Over plain http the browser tells the relay nothing of the page in Sec-Fetch headers.
 func TestACookieServesThePagesThatMayAndNoOthers(t *testing.T) {
 	t.Parallel()
 	issuer, token := startIssuer(t)
@@ -104,8 +104,10 @@ func TestACookieServesThePagesThatMayAndNoOthers(t *testing.T) {
 	mux := http.NewServeMux()
 	site := httptest.NewServer(mux)
 	defer site.Close()
-	app, evil := strings.Replace(site.URL, "127.0.0.1", "app.shop.example", 1), strings.Replace(site.URL, "127.0.0.1", "evil.shop.example", 1)
-	r := startRelay(t, p, "RELAY_CORS_ORIGINS="+app, "RELAY_JWT_ISSUER="+issuer, "RELAY_JWT_AUDIENCE=relay", "RELAY_JWT_COOKIE=session")
+	app, evil := strings.Replace(site.URL, "127.0.0.1", "app.shop.example", 1), strings.Replace(site.URL, "127.0.0.1",
+		"evil.shop.example", 1)
+	r := startRelay(t, p, "RELAY_CORS_ORIGINS="+app, "RELAY_JWT_ISSUER="+issuer, "RELAY_JWT_AUDIENCE=relay",
+		"RELAY_JWT_COOKIE=session")
 	_, port, _ := strings.Cut(r.Addr, ":")
 	api := "http://relay.shop.example:" + port
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, req *http.Request) {
@@ -114,7 +116,8 @@ func TestACookieServesThePagesThatMayAndNoOthers(t *testing.T) {
 			fmt.Fprintf(w, neighbour, api)
 			return
 		}
-		http.SetCookie(w, &http.Cookie{Name: "session", Value: token(), Domain: "shop.example", Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
+		http.SetCookie(w, &http.Cookie{Name: "session", Value: token(), Domain: "shop.example", Path: "/",
+			HttpOnly: true, SameSite: http.SameSiteLaxMode})
 		fmt.Fprintf(w, visitor, api, evil+"/")
 	})
 	mux.HandleFunc("POST /outcome", func(_ http.ResponseWriter, req *http.Request) {
@@ -129,7 +132,8 @@ func TestACookieServesThePagesThatMayAndNoOthers(t *testing.T) {
 	case <-time.After(2 * patience):
 		require.Fail(t, "the pages do not get on")
 	}
-	require.Eventually(t, func() bool { return strings.Count(r.Log(), `"code":"forbidden"`) >= 12 }, patience, 10*time.Millisecond,
+	require.Eventually(t, func() bool { return strings.Count(r.Log(), `"code":"forbidden"`) >= 12 }, patience,
+		10*time.Millisecond,
 		"the neighbour has asked: %s", r.Log())
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -54,7 +54,8 @@ func runFront(t *testing.T, name, conf string, r *relay, args func(file, dir str
 
 // nginxWith is a server of nginx that is good for streams, but for the lines given.
 func nginxWith(lines string) string {
-	good := []string{"proxy_http_version 1.1;", `proxy_set_header Connection "";`, "client_max_body_size 9m;", "client_body_buffer_size 9m;", "proxy_read_timeout 60s;"}
+	good := []string{"proxy_http_version 1.1;", `proxy_set_header Connection "";`, "client_max_body_size 9m;",
+		"client_body_buffer_size 9m;", "proxy_read_timeout 60s;"}
 	var kept []string
 	for _, line := range good {
 		if name, _, _ := strings.Cut(line, " "); !strings.Contains(lines, name) {
@@ -100,24 +101,31 @@ func TestDoctorFindsWhatHarmsStreams(t *testing.T) {
 		want          []string
 	}{
 		"nginx as it should be": {"nginx", nginxWith(""), nginx, nil},
-		"nginx that buffers": {"nginx", nginxWith("proxy_http_version 1.0; proxy_ignore_headers X-Accel-Buffering;"), nginx,
+		"nginx that buffers": {"nginx", nginxWith("proxy_http_version 1.0; proxy_ignore_headers X-Accel-Buffering;"),
+			nginx,
 			[]string{"buffering", "http10-inside"}},
-		"nginx that compresses":   {"nginx", nginxWith("gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;"), nginx, []string{"compression"}},
+		"nginx that compresses": {"nginx",
+			nginxWith("gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;"), nginx,
+			[]string{"compression"}},
 		"nginx with HTTP/1.0":     {"nginx", nginxWith("proxy_http_version 1.0;"), nginx, []string{"http10-inside"}},
 		"nginx that waits 2 s":    {"nginx", nginxWith("proxy_read_timeout 2s;"), nginx, []string{"idle-timeout"}},
 		"nginx with small bodies": {"nginx", nginxWith("client_max_body_size 1m;"), nginx, []string{"body-limit"}},
-		"nginx with its own errors": {"nginx", nginxWith("proxy_intercept_errors on; error_page 503 = @sorry; } location @sorry { return 500 sorry;"),
+		"nginx with its own errors": {"nginx",
+			nginxWith("proxy_intercept_errors on; error_page 503 = @sorry; } location @sorry { return 500 sorry;"),
 			nginx, []string{"rewriting"}},
-		"nginx with two origins":     {"nginx", nginxWith("add_header Access-Control-Allow-Origin $http_origin always;"), nginx, []string{"cors"}},
+		"nginx with two origins": {"nginx",
+			nginxWith("add_header Access-Control-Allow-Origin $http_origin always;"), nginx, []string{"cors"}},
 		"haproxy by default":         {"haproxy", haproxyWith("", ""), haproxy, []string{"buffering"}},
 		"haproxy with http-no-delay": {"haproxy", haproxyWith("  option http-no-delay", ""), haproxy, nil},
-		"haproxy without Last-Event-ID": {"haproxy", haproxyWith("  option http-no-delay", "  http-request del-header Last-Event-ID"), haproxy,
+		"haproxy without Last-Event-ID": {"haproxy",
+			haproxyWith("  option http-no-delay", "  http-request del-header Last-Event-ID"), haproxy,
 			[]string{"last-event-id"}},
 		"caddy": {"caddy", "{\n admin off\n auto_https off\n}\nhttp://ADDR {\n reverse_proxy RELAY\n}\n", caddy, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			found, report := examine(t, runFront(t, tc.program, tc.conf, r, tc.args), "--origin", "https://app.example.com")
+			found, report := examine(t, runFront(t, tc.program, tc.conf, r, tc.args), "--origin",
+				"https://app.example.com")
 			require.Equal(t, tc.want, found, report)
 		})
 	}

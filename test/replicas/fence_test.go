@@ -14,7 +14,8 @@ func TestAProducerThatWasTakenForDeadNotices(t *testing.T) {
 	t.Parallel()
 	p := startProvider(t, 240, 100*time.Millisecond)
 	_, a, b := pair(t, p, "RELAY_LOG_FORMAT=json")
-	left, watched := newClient(t, "nobody reads it on its own replica"), newClient(t, "somebody reads it on its own replica")
+	left, watched := newClient(t, "nobody reads it on its own replica"), newClient(t,
+		"somebody reads it on its own replica")
 	left.words(t, a, 3)
 	watched.words(t, a, 3)
 	elsewhere := newClient(t, watched.question)

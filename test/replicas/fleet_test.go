@@ -52,7 +52,8 @@ func startFleet(t *testing.T, url string, keys func() int) *fleet {
 		leave: make(chan struct{}), errs: map[*client]error{},
 	}
 	env := []string{
-		"RELAY_STORE=redis", "RELAY_REDIS_URL=" + url, "RELAY_RESUME_RETENTION=" + retention.String(), "RELAY_SHUTDOWN_GRACE=20s",
+		"RELAY_STORE=redis", "RELAY_REDIS_URL=" + url, "RELAY_RESUME_RETENTION=" + retention.String(),
+		"RELAY_SHUTDOWN_GRACE=20s",
 	}
 	f.relays = []*relay{startRelay(t, f.p, env...), startRelay(t, f.p, env...)}
 	f.front = startNginx(t, f.relays...)
@@ -113,7 +114,8 @@ type report struct {
 func (r report) String() string {
 	return fmt.Sprintf("%d answers, %d resumed, lost %v, doubled %d, asked twice %d, longest silence %v, 502s %d, "+
 		"keys left %d, goroutines and descriptors beyond those at first %v",
-		r.answers, r.resumed, r.lost, r.doubled, r.askedTwice, r.silence.Round(10*time.Millisecond), r.refused, r.keys, r.held)
+		r.answers, r.resumed, r.lost, r.doubled, r.askedTwice, r.silence.Round(10*time.Millisecond), r.refused, r.keys,
+		r.held)
 }
 
 // finish lets the running answers end and says what came of all.

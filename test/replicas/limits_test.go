@@ -25,7 +25,8 @@ func askers(t *testing.T, n int, replicas ...*relay) map[int]int {
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
-			req, _ := http.NewRequestWithContext(background(t), http.MethodPost, "http://"+replicas[i%len(replicas)].Addr+"/api/chat/stream",
+			req, _ := http.NewRequestWithContext(background(t), http.MethodPost,
+				"http://"+replicas[i%len(replicas)].Addr+"/api/chat/stream",
 				strings.NewReader(`{"messages":[{"role":"user","content":"q`+strconv.Itoa(i)+`"}]}`))
 			req.Header.Set("Content-Type", "application/json")
 			req.Header.Set("Authorization", "Bearer k-0123456789abcdef")
@@ -50,9 +51,12 @@ func TestALimitHoldsForAllReplicasTogether(t *testing.T) {
 	const burst, perHour = 50, 60
 	for mode, away := range map[string]func(t *testing.T, statuses map[int]int){
 		"local": func(t *testing.T, statuses map[int]int) {
-			require.Equal(t, map[int]int{http.StatusOK: 3 * burst, http.StatusTooManyRequests: 500 - 3*burst}, statuses)
+			require.Equal(t, map[int]int{http.StatusOK: 3 * burst, http.StatusTooManyRequests: 500 - 3*burst},
+				statuses)
 		},
-		"open": func(t *testing.T, statuses map[int]int) { require.Equal(t, map[int]int{http.StatusOK: 500}, statuses) },
+		"open": func(t *testing.T, statuses map[int]int) {
+			require.Equal(t, map[int]int{http.StatusOK: 500}, statuses)
+		},
 		"closed": func(t *testing.T, statuses map[int]int) {
 			require.Equal(t, map[int]int{http.StatusServiceUnavailable: 500}, statuses)
 		},
@@ -62,8 +66,10 @@ func TestALimitHoldsForAllReplicasTogether(t *testing.T) {
 			p := startProvider(t, 2, time.Millisecond)
 			var all []*relay
 			for range 3 {
-				all = append(all, startRelay(t, p, "RELAY_REDIS_URL="+server.URL(), "RELAY_API_KEYS=me:k-0123456789abcdef",
-					"RELAY_LIMIT_REQUESTS="+strconv.Itoa(perHour)+"/h:"+strconv.Itoa(burst), "RELAY_LIMIT_FALLBACK="+mode))
+				all = append(all, startRelay(t, p, "RELAY_REDIS_URL="+server.URL(),
+					"RELAY_API_KEYS=me:k-0123456789abcdef",
+					"RELAY_LIMIT_REQUESTS="+strconv.Itoa(perHour)+"/h:"+strconv.Itoa(burst),
+					"RELAY_LIMIT_FALLBACK="+mode))
 			}
 			require.Equal(t, map[int]int{http.StatusOK: burst, http.StatusTooManyRequests: 500 - burst}, askers(t, 500, all...))
 
@@ -79,7 +85,9 @@ func TestALimitHoldsForAllReplicasTogether(t *testing.T) {
 			away(t, statuses)
 
 			server.Restart(t) // empty
-			require.Eventually(t, func() bool { return strings.Count(server.Do("CLIENT", "LIST"), "cmd=eval") == len(all) }, patience, 10*time.Millisecond,
+			require.Eventually(t, func() bool {
+				return strings.Count(server.Do("CLIENT", "LIST"), "cmd=eval") == len(all)
+			}, patience, 10*time.Millisecond,
 				"each replica has found it")
 			require.Equal(t, map[int]int{http.StatusOK: burst, http.StatusTooManyRequests: 500 - burst}, askers(t, 500, all...))
 		})

@@ -11,8 +11,8 @@ import (
 	"github.com/websopy/relay/internal/redistest"
 )
 
-// Redis stalls until there is more to write than the link takes in several seconds. Everybody gets the rest, it goes to
-// Redis once, and the memory is given back.
+// Redis stalls until there is more to write than the link takes in several seconds. Everybody gets the rest, it goes
+// to Redis once, and the memory is given back.
 func TestABacklogThatTheLinkTakesSecondsForDrains(t *testing.T) {
 	t.Parallel()
 	const answers, words = 10, 600
@@ -36,8 +36,8 @@ func TestABacklogThatTheLinkTakesSecondsForDrains(t *testing.T) {
 		patience, 20*time.Millisecond, "memory is given back")
 }
 
-// One address, behind which another server has become the primary: as with most Redis that one can rent. Connections that
-// there are lead to the old one, which is a replica now.
+// One address, behind which another server has become the primary: as with most Redis that one can rent. Connections
+// that there are lead to the old one, which is a replica now.
 func TestAPrimaryThatBecameAReplicaBehindItsAddressIsLeft(t *testing.T) {
 	t.Parallel()
 	p := startProvider(t, 150, 100*time.Millisecond)
@@ -61,7 +61,8 @@ func TestAPrimaryThatBecameAReplicaBehindItsAddressIsLeft(t *testing.T) {
 	fresh := newClient(t, "after that")
 	fresh.words(t, a, 3)
 	require.False(t, strings.HasPrefix(fresh.id, "m"), fresh.id)
-	require.Eventually(t, func() bool { return successor.Do("EXISTS", "relay:{"+fresh.id+"}") == "1" }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return successor.Do("EXISTS", "relay:{"+fresh.id+"}") == "1" }, patience,
+		20*time.Millisecond)
 	w.whole()
 	fresh.rest(t, b)
 	fresh.whole(t, p)

@@ -40,7 +40,8 @@ func TestARedisThatRefusesWritesEndsNoAnswer(t *testing.T) {
 				a.becomes(t, "relay_resume_store_up", "0")
 				a.becomes(t, `relay_resume_store_nodes{state="refuses_writes"}`, "1")
 				inMemory(t, p, a)
-				again := newClient(t, w.here[0].question) // a retry on the other replica, which can read whose key it is
+				// a retry on the other replica, which can read whose key it is
+				again := newClient(t, w.here[0].question)
 				again.words(t, b, 1)
 				require.Equal(t, w.ids[0], again.id)
 				time.Sleep(18 * time.Second)
@@ -70,7 +71,8 @@ func inMemory(t *testing.T, p *provider, a *relay) {
 	require.Equal(t, 1, p.asked(fresh.question))
 }
 
-// Somebody stops an answer, on the other replica, while Redis can't keep that in mind: the producer hears of it all the same.
+// Somebody stops an answer, on the other replica, while Redis can't keep that in mind: the producer hears of it all
+// the same.
 func TestAStopIsHeardWhileRedisTakesNoWrites(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"maxmemory", "min-replicas-to-write"} {
@@ -106,8 +108,8 @@ func TestAStallLongerThanTheRetentionEndsNoAnswer(t *testing.T) {
 	unharmed(t, a, b)
 }
 
-// Redis loses all that it had while it goes on. Some read, some come to the other replica just then, when nobody has written
-// their streams again, and one whose stream never was is told so as soon as that is sure.
+// Redis loses all that it had while it goes on. Some read, some come to the other replica just then, when nobody has
+// written their streams again, and one whose stream never was is told so as soon as that is sure.
 func TestAFlushEndsNoAnswer(t *testing.T) {
 	t.Parallel()
 	p := startProvider(t, 120, 100*time.Millisecond)

@@ -59,11 +59,13 @@ func TestAnAnswerIsCheapForRedis(t *testing.T) {
 		require.Less(t, each/time.Since(began).Seconds(), 4.75, "scripts a second: a quarter of 19")
 		require.Zero(t, calls(t, redis, "xread"), "nobody reads from Redis")
 		for _, c := range all {
-			require.Eventually(t, func() bool { return redis.Do("HEXISTS", "relay:{"+c.id+"}", "end") == "1" }, patience, 20*time.Millisecond)
+			require.Eventually(t, func() bool { return redis.Do("HEXISTS", "relay:{"+c.id+"}", "end") == "1" },
+				patience, 20*time.Millisecond)
 		}
 		bytes := 0
 		for _, c := range all {
-			for key := range strings.FieldsSeq(redis.Do("EVAL", "return table.concat(redis.call('KEYS', ARGV[1]), ' ')", "0", "relay:{"+c.id+"}*")) {
+			for key := range strings.FieldsSeq(redis.Do("EVAL",
+				"return table.concat(redis.call('KEYS', ARGV[1]), ' ')", "0", "relay:{"+c.id+"}*")) {
 				n, err := strconv.Atoi(redis.Do("MEMORY", "USAGE", key, "SAMPLES", "0"))
 				require.NoError(t, err, key)
 				bytes += n
@@ -117,5 +119,6 @@ func TestResumableAnswersShareAConnectionToTheProvider(t *testing.T) {
 		c.whole(t, p)
 		require.NotEmpty(t, c.id)
 	}
-	require.LessOrEqual(t, p.conns.Load(), int32(2), "the next question may come a moment before the connection is free")
+	require.LessOrEqual(t, p.conns.Load(), int32(2),
+		"the next question may come a moment before the connection is free")
 }

@@ -64,7 +64,8 @@ func browse(t *testing.T, page string) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(home) })
 	cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-		"--no-first-run", "--host-resolver-rules=MAP * 127.0.0.1", "--user-data-dir="+home, "--remote-debugging-port=0", page)
+		"--no-first-run", "--host-resolver-rules=MAP * 127.0.0.1", "--user-data-dir="+home,
+		"--remote-debugging-port=0", page)
 	cmd.Env = append(os.Environ(), "HOME="+home)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	relaytest.Start(t, cmd)

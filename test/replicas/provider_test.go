@@ -92,7 +92,8 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		fmt.Fprintf(w, "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":%s}}]}\n\n", text)
 		w.(http.Flusher).Flush()
 	}
-	fmt.Fprint(w, "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
+	fmt.Fprint(w, "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"+
+		"data: [DONE]\n\n")
 	w.(http.Flusher).Flush() // the end of the body comes behind it, as with real ones
 }
 

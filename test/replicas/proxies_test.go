@@ -33,7 +33,8 @@ var fronts = []front{{
 	change: func(swap func(old, new string), addr, dir string) {
 		swap("listen 80;", "listen "+addr+";")
 		swap("resolver 127.0.0.11 valid=5s;", strings.ReplaceAll("access_log off; client_body_temp_path DIR/b; "+
-			"proxy_temp_path DIR/p; fastcgi_temp_path DIR/f; uwsgi_temp_path DIR/u; scgi_temp_path DIR/s;", "DIR", dir))
+			"proxy_temp_path DIR/p; fastcgi_temp_path DIR/f; uwsgi_temp_path DIR/u; scgi_temp_path DIR/s;", "DIR",
+			dir))
 		swap(" resolve ", " ") // it is newer than some machines' nginx, and there is nothing to resolve
 	},
 	args: func(conf, dir string) []string {

@@ -117,7 +117,8 @@ func TestWithoutRedisAnswersGoOnAndNewOnesAreKeptInMemoryUntilItIsBack(t *testin
 	require.Eventually(t, func() bool { return p.asked("attached") == 1 }, patience, 5*time.Millisecond)
 
 	redis.Kill()
-	require.Eventually(t, func() bool { return a.Metric(t, "relay_resume_store_up") == "0" }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return a.Metric(t, "relay_resume_store_up") == "0" }, patience,
+		20*time.Millisecond)
 	began := time.Now()
 	fresh := newClient(t, "fresh")
 	fresh.words(t, a, 5)
@@ -136,7 +137,8 @@ func TestWithoutRedisAnswersGoOnAndNewOnesAreKeptInMemoryUntilItIsBack(t *testin
 		require.Equal(t, p.answer(c.question), c.text)
 		require.Equal(t, 1, p.asked(c.question))
 	}
-	require.Eventually(t, func() bool { return a.Metric(t, "relay_resume_store_up") == "1" }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return a.Metric(t, "relay_resume_store_up") == "1" }, patience,
+		20*time.Millisecond)
 	require.Equal(t, "1", a.Metric(t, "relay_resume_published_total"))
 	require.Equal(t, "0", a.Metric(t, "relay_resume_unavailable_total"))
 	after := newClient(t, "after")
@@ -221,7 +223,8 @@ func TestARollingRestartLosesNothingAndDoublesNothing(t *testing.T) {
 				}
 			})
 		}
-		require.Eventually(t, func() bool { return p.asked(all[len(all)-1].question) == 1 }, patience, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return p.asked(all[len(all)-1].question) == 1 }, patience,
+			10*time.Millisecond)
 		r.Stop(t) // with all of them running
 		r.Restart(t)
 	}

@@ -60,7 +60,8 @@ func TestAKeyWhoseShardIsAwayAtTheEndOfItsStreamExpiresWithIt(t *testing.T) {
 	t.Parallel()
 	p := startProvider(t, 40, 100*time.Millisecond)
 	c := redistest.StartCluster(t, time.Minute)
-	a, b := pairOn(t, p, c.URL(), "RELAY_RESUME_RETENTION=100s") // a live stream's keys stay for fifteen minutes longer
+	// a live stream's keys stay for fifteen minutes longer
+	a, b := pairOn(t, p, c.URL(), "RELAY_RESUME_RETENTION=100s")
 	w := attend(t, p, a, b, 15)
 	c.Masters[0].Hang()
 	c.Replicas[0].Hang()

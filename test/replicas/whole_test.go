@@ -20,8 +20,8 @@ func (f front) hasty() front {
 	return f
 }
 
-// A whole answer is silent until it is complete. The proxy gives up before, several times, and the client asks again with its
-// key, of whichever relay the proxy takes.
+// A whole answer is silent until it is complete. The proxy gives up before, several times, and the client asks again
+// with its key, of whichever relay the proxy takes.
 func TestAWholeAnswerThatTakesLongerThanTheProxyWaitsIsAskedForOnce(t *testing.T) {
 	t.Parallel()
 	for _, f := range fronts {

@@ -9,7 +9,8 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-// Check is s with each of its sequences held to the contract of chat.Streamer, and with each consumer too: see Sequence.
+// Check is s with each of its sequences held to the contract of chat.Streamer, and with each consumer too: see
+// Sequence.
 func Check(t testing.TB, s chat.Streamer) chat.Streamer {
 	return Player(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
 		for c, err := range Sequence(t, s.Stream(ctx, req)) {
@@ -20,9 +21,9 @@ func Check(t testing.TB, s chat.Streamer) chat.Streamer {
 	})
 }
 
-// Sequence is seq, which fails t where it breaks the contract of a sequence of chunks. A consumer that breaks it is found
-// as well: what a chunk lends is overwritten when the next one is asked for, so that who kept it without a copy has
-// something else in its hands.
+// Sequence is seq, which fails t where it breaks the contract of a sequence of chunks. A consumer that breaks it is
+// found as well: what a chunk lends is overwritten when the next one is asked for, so that who kept it without a copy
+// has something else in its hands.
 func Sequence(t testing.TB, seq iter.Seq2[chat.Chunk, error]) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
 		t.Helper()

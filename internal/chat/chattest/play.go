@@ -1,5 +1,5 @@
-// Package chattest is for tests of whatever makes or takes the chunks of an answer: it plays them, checks that both sides
-// keep the contract, and folds them into one value.
+// Package chattest is for tests of whatever makes or takes the chunks of an answer: it plays them, checks that both
+// sides keep the contract, and folds them into one value.
 package chattest
 
 import (
@@ -18,8 +18,8 @@ func (p Player) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Ch
 	return func(yield func(chat.Chunk, error) bool) { p(ctx, req, yield) }
 }
 
-// Play yields steps, which are chunks (chat.Chunk) and at last perhaps an error. Like a decoder, it lends the text of all
-// chunks from one buffer.
+// Play yields steps, which are chunks (chat.Chunk) and at last perhaps an error. Like a decoder, it lends the text of
+// all chunks from one buffer.
 func Play(steps ...any) Player {
 	return func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
 		var text []byte

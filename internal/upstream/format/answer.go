@@ -20,17 +20,19 @@ const maxRefusal = 1 << 20
 // keeps what is only known at the end. Its fields tell its driver, which reads the events, how far it has come. Of
 // them a decoder sets Complete only.
 type Answer struct {
-	More     bool                         // another event is in hand; set by the driver
-	pending  bool                         // the last chunk promised more
-	Gone     bool                         // nobody wants more
-	Progress bool                         // the model has moved since the driver last looked
-	Begun    bool                         // something of the answer has come
-	told     bool                         // that it is about to
-	Thinking bool                         // the last that the model did was to think
-	Waiting  bool                         // the provider has not begun to answer and says that it is alive, since the driver last looked
-	Stopped  bool                         // the provider gave a finish reason since the driver last looked
-	Finished bool                         // the provider gave a finish reason
-	MayEnd   bool                         // the provider gave a finish reason that counts only if the body ends after it
+	More     bool // another event is in hand; set by the driver
+	pending  bool // the last chunk promised more
+	Gone     bool // nobody wants more
+	Progress bool // the model has moved since the driver last looked
+	Begun    bool // something of the answer has come
+	told     bool // that it is about to
+	Thinking bool // the last that the model did was to think
+	// the provider has not begun to answer and says that it is alive, since the driver last looked
+	Waiting  bool
+	Stopped  bool // the provider gave a finish reason since the driver last looked
+	Finished bool // the provider gave a finish reason
+	// the provider gave a finish reason that counts only if the body ends after it
+	MayEnd   bool
 	Complete bool                         // the provider said that nothing follows
 	called   bool                         // a tool call was sent
 	Yield    func(chat.Chunk, error) bool // takes the chunks; set by the driver

@@ -41,11 +41,13 @@ func (Anthropic) Encode(e *jx.Encoder, q *Query) error {
 	}
 	last := turns[len(turns)-1]
 	if last.role == chat.RoleAssistant && q.noPrefill {
-		return refuse(fmt.Sprintf("messages[%d]", last.messages[0]), "this model does not go on with an assistant's message; end with the user's")
+		return refuse(fmt.Sprintf("messages[%d]", last.messages[0]),
+			"this model does not go on with an assistant's message; end with the user's")
 	}
 	e.FieldStart("messages")
 	e.ArrStart()
-	if err := encodeTurns(e, turns, "assistant", "content", func(i int) error { return encodeAnthropicMessage(e, q, i) }); err != nil {
+	if err := encodeTurns(e, turns, "assistant", "content",
+		func(i int) error { return encodeAnthropicMessage(e, q, i) }); err != nil {
 		return err
 	}
 	e.ArrEnd()
@@ -77,7 +79,8 @@ func encodeAnthropicSystem(e *jx.Encoder, q *Query) error {
 		return err
 	}
 	marked := func(m chat.Message) bool {
-		return m.CacheControl != nil || slices.ContainsFunc(m.Parts, func(p chat.Part) bool { return p.CacheControl != nil })
+		return m.CacheControl != nil || slices.ContainsFunc(m.Parts,
+			func(p chat.Part) bool { return p.CacheControl != nil })
 	}
 	if !slices.ContainsFunc(q.Messages[:q.leading()], marked) {
 		optionalString(e, "system", text)
@@ -391,7 +394,8 @@ func (q *Query) withBudget(t anthropicThought) (chat.Number, anthropicThought) {
 // minThinkingBudget is the least budget that any model behind this format accepts, in tokens.
 const minThinkingBudget = 1024
 
-// encodeClaudeSampling leaves out what the model does not take, or not while it thinks. topP is the name of that field.
+// encodeClaudeSampling leaves out what the model does not take, or not while it thinks. topP is the name of that
+// field.
 func encodeClaudeSampling(e *jx.Encoder, q *Query, t anthropicThought, topP string) error {
 	if t.typ == "enabled" || t.typ == "adaptive" || !q.sampled("") {
 		return nil
@@ -437,7 +441,8 @@ func encodeAnthropicTools(e *jx.Encoder, q *Query) error {
 		encodeAnthropicTool(e, &q.Tools[i])
 	}
 	e.ArrEnd()
-	kinds := map[chat.ToolChoiceMode]string{chat.ChooseAuto: "auto", chat.ChooseNone: "none", chat.ChooseRequired: "any", chat.ChooseFunction: "tool"}
+	kinds := map[chat.ToolChoiceMode]string{chat.ChooseAuto: "auto", chat.ChooseNone: "none",
+		chat.ChooseRequired: "any", chat.ChooseFunction: "tool"}
 	kind := kinds[q.ToolChoice.Mode]
 	oneByOne := string(extraField(q.Request, "parallel_tool_calls")) == "false" && kind != "none"
 	if oneByOne && kind == "" {

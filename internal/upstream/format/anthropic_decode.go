@@ -86,8 +86,9 @@ func (d *anthropicDecoder) Pass(object, typ []byte, out *Answer) error {
 func (d *anthropicDecoder) reset() {
 	e := &d.event
 	*e = anthropicEvent{
-		typ: e.typ[:0], model: e.model[:0], text: e.text[:0], thinking: e.thinking[:0], signature: e.signature[:0], partialJSON: e.partialJSON[:0],
-		stopReason: e.stopReason[:0], index: noIndex,
+		typ: e.typ[:0], model: e.model[:0], text: e.text[:0], thinking: e.thinking[:0], signature: e.signature[:0],
+		partialJSON: e.partialJSON[:0],
+		stopReason:  e.stopReason[:0], index: noIndex,
 	}
 }
 
@@ -205,7 +206,8 @@ func (d *anthropicDecoder) stop(out *Answer) error {
 
 func (d *anthropicDecoder) finish(out *Answer) error {
 	if d.counted {
-		out.Usage(chat.Usage{PromptTokens: d.input + d.cacheRead + d.cacheWrite, // input_tokens are only those not cached
+		// input_tokens are only those not cached
+		out.Usage(chat.Usage{PromptTokens: d.input + d.cacheRead + d.cacheWrite,
 			CompletionTokens: d.outputTokens, CachedTokens: d.cacheRead, ReasoningTokens: d.thinkingTokens})
 	}
 	return out.FinishWith(d.event.stopReason)
@@ -261,7 +263,8 @@ func (d *anthropicDecoder) block(j *jx.Decoder) error {
 	}
 	d.event.parts++
 	b := &d.parts[n]
-	*b = anthropicBlock{b.typ[:0], b.id[:0], b.name[:0], b.input[:0], b.text[:0], b.thinking[:0], b.signature[:0], b.data[:0]}
+	*b = anthropicBlock{b.typ[:0], b.id[:0], b.name[:0], b.input[:0], b.text[:0], b.thinking[:0], b.signature[:0],
+		b.data[:0]}
 	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		var text *[]byte
 		switch string(key) {

@@ -23,7 +23,8 @@ func (Bedrock) Encode(e *jx.Encoder, q *Query) error {
 	last := turns[len(turns)-1]
 	prefilled := last.role == chat.RoleAssistant
 	if prefilled && q.noPrefill {
-		return refuse(fmt.Sprintf("messages[%d]", last.messages[0]), "this model does not go on with an assistant's message; end with the user's")
+		return refuse(fmt.Sprintf("messages[%d]", last.messages[0]),
+			"this model does not go on with an assistant's message; end with the user's")
 	}
 	e.ObjStart()
 	if err := encodeBedrockSystem(e, q); err != nil {
@@ -31,7 +32,8 @@ func (Bedrock) Encode(e *jx.Encoder, q *Query) error {
 	}
 	e.FieldStart("messages")
 	e.ArrStart()
-	if err := encodeTurns(e, turns, "assistant", "content", func(i int) error { return encodeBedrockMessage(e, q, i) }); err != nil {
+	if err := encodeTurns(e, turns, "assistant", "content",
+		func(i int) error { return encodeBedrockMessage(e, q, i) }); err != nil {
 		return err
 	}
 	e.ArrEnd()
@@ -208,7 +210,8 @@ func encodeBedrockContent(e *jx.Encoder, q *Query, i int, m *chat.Message) error
 }
 
 // bedrockImages are the formats of images by their media type.
-var bedrockImages = map[string]string{"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
+var bedrockImages = map[string]string{"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg",
+	"image/gif": "gif", "image/webp": "webp"}
 
 func encodeBedrockImage(e *jx.Encoder, m *chat.Message, i, j int, p chat.Part) error {
 	img, err := imageOf(i, j, p)
@@ -391,7 +394,8 @@ func encodeBedrockTools(e *jx.Encoder, q *Query) error {
 		encodeBedrockMark(e, q, q.Tools[i].CacheControl)
 	}
 	e.ArrEnd()
-	choices := map[chat.ToolChoiceMode]string{chat.ChooseAuto: "auto", chat.ChooseRequired: "any", chat.ChooseFunction: "tool"}
+	choices := map[chat.ToolChoiceMode]string{chat.ChooseAuto: "auto", chat.ChooseRequired: "any",
+		chat.ChooseFunction: "tool"}
 	if choice := choices[q.ToolChoice.Mode]; choice != "" {
 		e.FieldStart("toolChoice")
 		e.ObjStart()

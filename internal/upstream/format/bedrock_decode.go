@@ -12,8 +12,8 @@ import (
 // NewDecoder implements Format.
 func (Bedrock) NewDecoder() Decoder { return &bedrockDecoder{thought: noIndex} }
 
-// bedrockDecoder reads the events of ConverseStream, whose type stands in their frame, and the answer of Converse, which
-// is in one piece. Its buffers are used again for every object.
+// bedrockDecoder reads the events of ConverseStream, whose type stands in their frame, and the answer of Converse,
+// which is in one piece. Its buffers are used again for every object.
 type bedrockDecoder struct {
 	jx    jx.Decoder
 	event bedrockEvent
@@ -103,8 +103,9 @@ func (d *bedrockDecoder) reset() {
 }
 
 func (b *bedrockBlock) emptied() bedrockBlock {
-	return bedrockBlock{text: b.text[:0], thinking: b.thinking[:0], signature: b.signature[:0], redacted: b.redacted[:0],
-		id: b.id[:0], name: b.name[:0], input: b.input[:0]}
+	return bedrockBlock{text: b.text[:0], thinking: b.thinking[:0], signature: b.signature[:0],
+		redacted: b.redacted[:0],
+		id:       b.id[:0], name: b.name[:0], input: b.input[:0]}
 }
 
 func (d *bedrockDecoder) start(out *Answer) error {

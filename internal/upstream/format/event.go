@@ -23,8 +23,8 @@ func (o *Answer) OnlyText(ev *sse.Event) (typ chat.Type, text []byte, ok bool) {
 // that ends the stream. What stands outside of the event-stream grammar is read first, because it is an error more
 // often than not; a chunk or a whole answer without "data:" counts as well. Keep-alives are passed over.
 //
-// It is apart from onlyText for the sake of the stack: what a chunk of text uses of it has to be small, because with many
-// streams it is in no cache any more when the next chunk comes.
+// It is apart from onlyText for the sake of the stack: what a chunk of text uses of it has to be small, because with
+// many streams it is in no cache any more when the next chunk comes.
 //
 //go:noinline
 func (o *Answer) Event(dec Decoder, ev *sse.Event) error {
@@ -87,8 +87,8 @@ func unreadable(err error, data []byte) error {
 	return err
 }
 
-// word reads what is no object at the beginning of an event's data, and returns what follows it. It is apart from value
-// for the sake of the stack: see Decoder.
+// word reads what is no object at the beginning of an event's data, and returns what follows it. It is apart from
+// value for the sake of the stack: see Decoder.
 //
 //go:noinline
 func (o *Answer) word(dec Decoder, data, typ []byte) (rest []byte, err error) {
@@ -116,8 +116,8 @@ func (o *Answer) word(dec Decoder, data, typ []byte) (rest []byte, err error) {
 	return rest, nil
 }
 
-// isOne reports whether data that begins an object is nothing but that, as far as a quick look can tell: it ends with a
-// brace, and no brace begins where another value could. When in doubt it says no.
+// isOne reports whether data that begins an object is nothing but that, as far as a quick look can tell: it ends with
+// a brace, and no brace begins where another value could. When in doubt it says no.
 func isOne(data []byte) bool {
 	if data[len(data)-1] != '}' {
 		return false
@@ -184,7 +184,8 @@ func isFailure(line []byte) bool {
 		return false
 	}
 	lower := bytes.ToLower(line[:min(len(line), 200)])
-	for _, word := range []string{"error", "fail", "exception", "timeout", "timed out", "unavailable", "overload", "abort", "refused", "reset"} {
+	for _, word := range []string{"error", "fail", "exception", "timeout", "timed out", "unavailable", "overload",
+		"abort", "refused", "reset"} {
 		if bytes.Contains(lower, []byte(word)) {
 			return isText(line)
 		}
@@ -274,5 +275,6 @@ func garbled(data []byte) error {
 
 // errNothing is the end of an answer that has not begun.
 func errNothing() error {
-	return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider ended its answer before it began", Err: io.ErrUnexpectedEOF}
+	return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider ended its answer before it began",
+		Err: io.ErrUnexpectedEOF}
 }

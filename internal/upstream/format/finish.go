@@ -65,7 +65,8 @@ func finishReason(word []byte) (chat.FinishReason, error) {
 			if bytes.Contains(lower, []byte("call")) {
 				message = "the model made a tool call that can't be used"
 			}
-			return "", &chat.Error{Code: chat.UpstreamError, Message: message, Err: errors.New("finish reason " + report.Excerpt(word))}
+			return "", &chat.Error{Code: chat.UpstreamError, Message: message,
+				Err: errors.New("finish reason " + report.Excerpt(word))}
 		}
 	}
 	return chat.FinishStop, nil

@@ -39,7 +39,8 @@ func (Gemini) Encode(e *jx.Encoder, q *Query) error {
 	}
 	e.FieldStart("contents")
 	e.ArrStart()
-	if err := encodeTurns(e, turns, "model", "parts", func(i int) error { return encodeGeminiMessage(e, q, i) }); err != nil {
+	if err := encodeTurns(e, turns, "model", "parts",
+		func(i int) error { return encodeGeminiMessage(e, q, i) }); err != nil {
 		return err
 	}
 	e.ArrEnd()
@@ -269,7 +270,8 @@ func encodeGeminiTools(e *jx.Encoder, req *chat.Request) {
 	e.ArrEnd()
 	e.ObjEnd()
 	e.ArrEnd()
-	modes := map[chat.ToolChoiceMode]string{chat.ChooseAuto: "AUTO", chat.ChooseNone: "NONE", chat.ChooseRequired: "ANY", chat.ChooseFunction: "ANY"}
+	modes := map[chat.ToolChoiceMode]string{chat.ChooseAuto: "AUTO", chat.ChooseNone: "NONE",
+		chat.ChooseRequired: "ANY", chat.ChooseFunction: "ANY"}
 	if mode := modes[req.ToolChoice.Mode]; mode != "" {
 		e.FieldStart("toolConfig")
 		e.ObjStart()

@@ -61,11 +61,13 @@ func (d *geminiDecoder) Pass(object, typ []byte, out *Answer) error {
 		}
 	}
 	if len(e.blocked) > 0 {
-		return &chat.Error{Code: chat.ContentFiltered, Message: "the provider blocked the prompt", Err: errors.New("block reason " + string(e.blocked))}
+		return &chat.Error{Code: chat.ContentFiltered, Message: "the provider blocked the prompt",
+			Err: errors.New("block reason " + string(e.blocked))}
 	}
 	out.Model(e.model)
 	if e.usage.known {
-		out.Usage(chat.Usage{PromptTokens: e.usage.prompt, CompletionTokens: e.usage.candidates + e.usage.thoughts, // as everybody else counts
+		// as everybody else counts
+		out.Usage(chat.Usage{PromptTokens: e.usage.prompt, CompletionTokens: e.usage.candidates + e.usage.thoughts,
 			CachedTokens: e.usage.cached, ReasoningTokens: e.usage.thoughts})
 	}
 	for i := range d.parts[:e.parts] {

@@ -165,7 +165,8 @@ func (c *tokenCounts) detail(d *jx.Decoder, key []byte) error {
 
 // usage gives the counts in our terms. xAI does not count reasoning as completion, but it is in the total.
 func (c *tokenCounts) usage() chat.Usage {
-	u := chat.Usage{PromptTokens: c.prompt, CompletionTokens: c.completion, CachedTokens: c.cached, ReasoningTokens: c.reasoning}
+	u := chat.Usage{PromptTokens: c.prompt, CompletionTokens: c.completion, CachedTokens: c.cached,
+		ReasoningTokens: c.reasoning}
 	if c.prompt > 0 {
 		u.CompletionTokens = max(c.completion, c.total-c.prompt)
 	}

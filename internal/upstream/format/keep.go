@@ -46,8 +46,8 @@ func (k *keeper) room(n int) bool {
 	return true
 }
 
-// giveUp forgets what was kept. It is apart from room for the sake of the stack: inlined, it puts a second keeper into the
-// frame of each function on a chunk's way, and every stream takes 16 KiB of stack where 8 are enough.
+// giveUp forgets what was kept. It is apart from room for the sake of the stack: inlined, it puts a second keeper into
+// the frame of each function on a chunk's way, and every stream takes 16 KiB of stack where 8 are enough.
 //
 //go:noinline
 func (k *keeper) giveUp() {
@@ -90,10 +90,13 @@ func (k *keeper) sign(seal []byte) {
 
 // has reports whether there is a reasoning item of this id: providers tell of an item again at the end.
 func (k *keeper) has(id []byte) bool {
-	return slices.ContainsFunc(k.items, func(it item) bool { return it.kind == itemReasoning && it.text == string(id) })
+	return slices.ContainsFunc(k.items, func(it item) bool {
+		return it.kind == itemReasoning && it.text == string(id)
+	})
 }
 
-// hiddenThought adds a thought that came whole. It is apart from who passes text on for the sake of the stack: see Decoder.
+// hiddenThought adds a thought that came whole. It is apart from who passes text on for the sake of the stack: see
+// Decoder.
 //
 //go:noinline
 func (k *keeper) hiddenThought(text, seal []byte) {
@@ -191,7 +194,8 @@ func (k *keeper) detail(raw []byte) {
 		d.Text += piece.Text
 		d.Summary += piece.Summary
 		d.Data += piece.Data
-		for _, set := range []struct{ to, from *string }{{&d.Signature, &piece.Signature}, {&d.ID, &piece.ID}, {&d.Format, &piece.Format}} {
+		for _, set := range []struct{ to, from *string }{{&d.Signature, &piece.Signature}, {&d.ID, &piece.ID},
+			{&d.Format, &piece.Format}} {
 			if *set.from != "" {
 				*set.to = *set.from
 			}

@@ -99,7 +99,8 @@ func (d *openaiDecoder) text(out *Answer) {
 	if len(c.rawDetails) > 0 {
 		c.keepDetails(out)
 	}
-	plain := len(c.refusal)+len(c.finish)+len(c.rawDetails)+len(c.seal)+len(c.opaque)+d.fragments.n == 0 && !c.usage.known && !c.whole && c.progress == 0
+	plain := len(c.refusal)+len(c.finish)+len(c.rawDetails)+len(c.seal)+len(c.opaque)+d.fragments.n == 0 &&
+		!c.usage.known && !c.whole && c.progress == 0
 	d.begun = d.begun || len(c.content)+len(reasoning)+len(c.refusal)+d.fragments.n > 0
 	switch {
 	case plain && len(reasoning) == 0 && len(c.content) > 0:
@@ -150,7 +151,8 @@ func (c *openaiChunk) anyReasoning() (reasoning []byte, key string) {
 		text []byte
 		key  string
 	}{
-		{c.reasoningContent, `"reasoning_content":`}, {c.reasoning, `"reasoning":`}, {c.reasoningText, `"reasoning_text":`},
+		{c.reasoningContent, `"reasoning_content":`}, {c.reasoning, `"reasoning":`},
+		{c.reasoningText, `"reasoning_text":`},
 		{c.details, ""}, {c.thinking, ""},
 	} {
 		if len(b.text) == 0 {
@@ -189,8 +191,10 @@ func (d *openaiDecoder) reset() {
 	d.fragments.clear()
 	c := &d.chunk
 	*c = openaiChunk{
-		model: c.model[:0], content: c.content[:0], refusal: c.refusal[:0], thinking: c.thinking[:0], finish: c.finish[:0],
-		reasoningContent: c.reasoningContent[:0], reasoning: c.reasoning[:0], reasoningText: c.reasoningText[:0], details: c.details[:0],
+		model: c.model[:0], content: c.content[:0], refusal: c.refusal[:0], thinking: c.thinking[:0],
+		finish:           c.finish[:0],
+		reasoningContent: c.reasoningContent[:0], reasoning: c.reasoning[:0], reasoningText: c.reasoningText[:0],
+		details:    c.details[:0],
 		rawDetails: c.rawDetails[:0], opaque: c.opaque[:0], seal: c.seal[:0],
 	}
 }

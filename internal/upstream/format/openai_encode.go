@@ -120,7 +120,8 @@ func (q *Query) chatEffort() (string, error) {
 	case effort == "" && q.ccTools == withNone:
 		return "none", nil
 	case effort != "" && effort != "none":
-		return "", refuse("reasoning_effort", "this model takes tools with the effort none only, or with the kind openai-responses")
+		return "", refuse("reasoning_effort",
+			"this model takes tools with the effort none only, or with the kind openai-responses")
 	}
 	return effort, nil
 }
@@ -135,7 +136,9 @@ func encodeChatThinking(e *jx.Encoder, q *Query, effort string) {
 	case q.thinking == byType && stop:
 		e.Field("thinking", func(e *jx.Encoder) { e.Obj(func(e *jx.Encoder) { optionalString(e, "type", q.off) }) })
 	case q.thinking == byObject && !given("reasoning") && effort != "":
-		e.Field("reasoning", func(e *jx.Encoder) { e.Obj(func(e *jx.Encoder) { optionalString(e, "effort", effort) }) })
+		e.Field("reasoning", func(e *jx.Encoder) {
+			e.Obj(func(e *jx.Encoder) { optionalString(e, "effort", effort) })
+		})
 	case q.thinking == byObject:
 	case q.thinking == byEnable:
 		budget, known, err := thinkingBudget(q.ReasoningEffort)

@@ -104,7 +104,8 @@ func (d *responsesDecoder) Pass(object, typ []byte, out *Answer) error {
 func (d *responsesDecoder) reset() {
 	e := &d.event
 	*e = responsesEvent{
-		typ: e.typ[:0], delta: e.delta[:0], text: e.text[:0], arguments: e.arguments[:0], model: e.model[:0], status: e.status[:0],
+		typ: e.typ[:0], delta: e.delta[:0], text: e.text[:0], arguments: e.arguments[:0], model: e.model[:0],
+		status:     e.status[:0],
 		incomplete: e.incomplete[:0], failure: e.failure[:0], output: noIndex,
 	}
 }
@@ -277,7 +278,8 @@ func (d *responsesDecoder) finish(name string, out *Answer) error {
 		if len(e.failure) > 0 {
 			return report.In(e.failure)
 		}
-		return &chat.Error{Code: chat.UpstreamError, Message: "the provider failed in mid-answer", Err: errors.New("response " + name)}
+		return &chat.Error{Code: chat.UpstreamError, Message: "the provider failed in mid-answer",
+			Err: errors.New("response " + name)}
 	case "in_progress", "queued": // answers of which there is nothing yet
 		return nil
 	}
@@ -378,8 +380,9 @@ func (d *responsesDecoder) item(j *jx.Decoder, place int) error {
 	}
 	d.event.items++
 	item := &d.items[n]
-	*item = responsesItem{output: place, typ: item.typ[:0], callID: item.callID[:0], name: item.name[:0], arguments: item.arguments[:0],
-		id: item.id[:0], sealed: item.sealed[:0], phase: item.phase[:0]}
+	*item = responsesItem{output: place, typ: item.typ[:0], callID: item.callID[:0], name: item.name[:0],
+		arguments: item.arguments[:0],
+		id:        item.id[:0], sealed: item.sealed[:0], phase: item.phase[:0]}
 	first := d.event.texts
 	err := j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		var text *[]byte

@@ -66,13 +66,16 @@ var additions = []struct {
 }
 
 var (
-	stateRefused = regexp.MustCompile(`(?i)invalid_encrypted_content|could not be verified|thought.?signature|signature.{0,40}thinking|` +
-		`bound to a different conversation|must contain thinking|reasoning_content.{0,60}(missing|passed back)|reasoning.details.{0,40}preserved`)
+	stateRefused = regexp.MustCompile(
+		`(?i)invalid_encrypted_content|could not be verified|thought.?signature|signature.{0,40}thinking|` +
+			`bound to a different conversation|must contain thinking|reasoning_content.{0,60}(missing|passed ` +
+			`back)|reasoning.details.{0,40}preserved`)
 	signatureWanted = regexp.MustCompile(`(?i)thought.?signature`)
 	thinkingWanted  = regexp.MustCompile(`(?i)reasoning_content.{0,60}(missing|passed back)`)
 
 	// Chat templates of models at vLLM and llama.cpp raise this.
-	systemMisplaced = regexp.MustCompile(`(?i)system (message|role).{0,40}(beginning|first|start)|only one system message`)
+	systemMisplaced = regexp.MustCompile(
+		`(?i)system (message|role).{0,40}(beginning|first|start)|only one system message`)
 )
 
 // adds reports whether something is to be asked for of the relay's own accord, and notes it.
@@ -106,7 +109,8 @@ func (q *Query) Reconsider(err error) (again bool, forever Addition) {
 	}
 	said := e.Message + " " + e.Err.Error()
 	switch {
-	case stateRefused.MatchString(said) && !q.bare && (q.used || signatureWanted.MatchString(said) || thinkingWanted.MatchString(said)):
+	case stateRefused.MatchString(said) && !q.bare &&
+		(q.used || signatureWanted.MatchString(said) || thinkingWanted.MatchString(said)):
 		q.bare = true
 		if q.fillSignature = signatureWanted.MatchString(said); !q.fillSignature && thinkingWanted.MatchString(said) {
 			q.fill = " "
@@ -172,7 +176,9 @@ func (q *Query) keptBy(m *chat.Message) *parsedState {
 	}
 	s.items = s.completed() // the text, and then all calls
 	for _, c := range calls {
-		s.items[slices.IndexFunc(s.items, func(it item) bool { return it.kind == itemCall && it.n == c.n })].seal = c.seal
+		s.items[slices.IndexFunc(s.items, func(it item) bool {
+			return it.kind == itemCall && it.n == c.n
+		})].seal = c.seal
 	}
 	return &parsedState{items: s.items}
 }

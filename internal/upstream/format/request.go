@@ -75,7 +75,8 @@ func arguments(message, call int, c *chat.ToolCall) ([]byte, error) {
 		return []byte("{}"), nil
 	}
 	if args[0] != '{' || !jx.Valid(args) {
-		return nil, refuse(fmt.Sprintf("messages[%d].tool_calls[%d].function.arguments", message, call), "want the text of a JSON object")
+		return nil, refuse(fmt.Sprintf("messages[%d].tool_calls[%d].function.arguments", message, call),
+			"want the text of a JSON object")
 	}
 	return args, nil
 }
@@ -152,7 +153,8 @@ func responseFormatOf(req *chat.Request) (f responseFormat, err error) {
 }
 
 // Budgets of thinking, in tokens, for providers that count where OpenAI names an effort.
-var thinkingBudgets = map[string]int{"none": 0, "minimal": 1 << 10, "low": 2 << 10, "medium": 8 << 10, "high": 16 << 10, "xhigh": 32 << 10, "max": 32 << 10}
+var thinkingBudgets = map[string]int{"none": 0, "minimal": 1 << 10, "low": 2 << 10, "medium": 8 << 10,
+	"high": 16 << 10, "xhigh": 32 << 10, "max": 32 << 10}
 
 // thinkingBudget gives the tokens that stand for an effort; known is false when none is asked for.
 func thinkingBudget(effort string) (budget int, known bool, err error) {

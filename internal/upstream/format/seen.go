@@ -6,9 +6,9 @@ import (
 	"github.com/websopy/relay/internal/chat"
 )
 
-// seenTexts knows which texts of an answer have been passed on. Providers that stream a text in pieces give it again as
-// a whole, at up to four places, and some give it there only: what has not come in pieces is passed on then. A text is
-// known by its place, its length and its checksum, so nothing of it is kept. Its zero value has seen nothing.
+// seenTexts knows which texts of an answer have been passed on. Providers that stream a text in pieces give it again
+// as a whole, at up to four places, and some give it there only: what has not come in pieces is passed on then. A text
+// is known by its place, its length and its checksum, so nothing of it is kept. Its zero value has seen nothing.
 type seenTexts struct {
 	parts []seenText
 	last  int // the place in parts that the last piece was for
@@ -92,7 +92,8 @@ func (s *seenTexts) pass(i int, text []byte, out *Answer) error {
 func (s *seenTexts) find(at textPlace) int {
 	for i := len(s.parts) - 1; i >= 0; i-- {
 		p := &s.parts[i]
-		if p.kind == at.kind && (p.output == noIndex || at.output == noIndex || p.output == at.output && p.part == at.part) {
+		if p.kind == at.kind && (p.output == noIndex || at.output == noIndex || p.output == at.output &&
+			p.part == at.part) {
 			return i
 		}
 	}

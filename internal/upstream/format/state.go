@@ -66,7 +66,8 @@ type reasoningDetail struct {
 }
 
 // stateFields are the members of a message that a state may bring.
-var stateFields = map[string]bool{"reasoning_content": true, "reasoning": true, "reasoning_text": true, opaqueField: true, "thinking": true, thinkTags: true}
+var stateFields = map[string]bool{"reasoning_content": true, "reasoning": true, "reasoning_text": true,
+	opaqueField: true, "thinking": true, thinkTags: true}
 
 const opaqueField = "reasoning_opaque"
 
@@ -406,7 +407,8 @@ func (s *parsedState) sealed() bool {
 		return true
 	}
 	return slices.ContainsFunc(s.items, func(it item) bool {
-		return it.name == opaqueField || it.kind != itemField && it.kind != itemText && it.kind != itemCall || it.seal != ""
+		return it.name == opaqueField || it.kind != itemField && it.kind != itemText && it.kind != itemCall ||
+			it.seal != ""
 	})
 }
 

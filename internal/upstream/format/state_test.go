@@ -14,12 +14,16 @@ import (
 )
 
 func TestNothingOfAStateIsCopiedIntoARequest(t *testing.T) {
-	m := chat.Message{Role: chat.RoleAssistant, Content: "héllo", ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}}}
+	m := chat.Message{Role: chat.RoleAssistant, Content: "héllo",
+		ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}}}
 	for _, items := range []string{
 		`[["t"]]`, // a field that is missing is empty
-		`[["item_reference","x"]]`, `[["z"]]`, `[[1]]`, `[{}]`, `{}`, `[["t",{}]]`, `[["t","a","b","c"]]`, `[["x",-1]]`, `[["x",2]]`, `[["x",99]]`, `[["x",1.5]]`,
-		`[["c",0],["c",0]]`, `[["c",1]]`, `[["c",-1]]`, `[["f","role","system"]]`, `[["f","reasoning_content","a"],["f","reasoning_content","b"]]`,
-		`[["d",[{"type":"message"}]]]`, `[["d",[5]]]`, `[["d",{}]]`, `[["s","id","seal","no list"]]`, `[["s","id","seal",[{}]]]`,
+		`[["item_reference","x"]]`, `[["z"]]`, `[[1]]`, `[{}]`, `{}`, `[["t",{}]]`, `[["t","a","b","c"]]`,
+		`[["x",-1]]`, `[["x",2]]`, `[["x",99]]`, `[["x",1.5]]`,
+		`[["c",0],["c",0]]`, `[["c",1]]`, `[["c",-1]]`, `[["f","role","system"]]`,
+		`[["f","reasoning_content","a"],["f","reasoning_content","b"]]`,
+		`[["d",[{"type":"message"}]]]`, `[["d",[5]]]`, `[["d",{}]]`, `[["s","id","seal","no list"]]`,
+		`[["s","id","seal",[{}]]]`,
 		"[" + strings.TrimSuffix(strings.Repeat(`["r",""],`, 5000), ",") + "]",
 	} {
 		state := makeState(&m, "openai", "here", items)
@@ -34,15 +38,18 @@ func TestNothingOfAStateIsCopiedIntoARequest(t *testing.T) {
 }
 
 func FuzzState(f *testing.F) {
-	m := chat.Message{Role: chat.RoleAssistant, Content: "héllo", ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}, {ID: "b", Name: "g", Arguments: `{"x":1}`}}}
+	m := chat.Message{Role: chat.RoleAssistant, Content: "héllo",
+		ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}, {ID: "b", Name: "g", Arguments: `{"x":1}`}}}
 	for _, items := range []string{
-		`[["t","a","b"],["r","c"],["x",3,"p"],["c",1,"s"],["c",0]]`, `[["s","rs","enc",["one","two"]]]`, `[["f","reasoning","x"]]`,
+		`[["t","a","b"],["r","c"],["x",3,"p"],["c",1,"s"],["c",0]]`, `[["s","rs","enc",["one","two"]]]`,
+		`[["f","reasoning","x"]]`,
 		`[["d",[{"type":"reasoning.text","text":"x","index":0,"signature":null}]]]`, `[["x",0,"s"]]`, `null`, `[]`,
 	} {
 		f.Add(items, "")
 	}
 	f.Add(`[]`, ".1.inner")
-	formats := map[string]Format{"openai": OpenAI{}, "openai-responses": Responses{}, "anthropic": Anthropic{}, "gemini": Gemini{},
+	formats := map[string]Format{"openai": OpenAI{}, "openai-responses": Responses{}, "anthropic": Anthropic{},
+		"gemini":  Gemini{},
 		"bedrock": Bedrock{}, "ollama": Ollama{}, "cohere": Cohere{}, "websopy": Websopy{}}
 	f.Fuzz(func(t *testing.T, items, tail string) {
 		for kind, format := range formats {
@@ -55,7 +62,8 @@ func FuzzState(f *testing.F) {
 			m.State = again
 			require.Equal(t, again, readState(&m, kind, at.place), "what was read is read again")
 			req := &chat.Request{Messages: []chat.Message{{Role: chat.RoleUser, Content: "hi"}, m,
-				{Role: chat.RoleTool, ToolCallID: "a", Content: "4"}, {Role: chat.RoleTool, ToolCallID: "b", Content: "4"}}}
+				{Role: chat.RoleTool, ToolCallID: "a", Content: "4"},
+				{Role: chat.RoleTool, ToolCallID: "b", Content: "4"}}}
 			var e jx.Encoder
 			require.NoError(t, format.Encode(&e, NewQuery(req, at, 0)))
 			require.True(t, json.Valid(e.Bytes()), e.String())

@@ -73,8 +73,8 @@ func trimPadding(data []byte) (rest []byte, ok bool) {
 	return trimFiller(data[:n]), true
 }
 
-// trimFiller takes off a last member that is there to hide how long the others are. Its bytes can't be those of another
-// string, in which the quotes would be escaped.
+// trimFiller takes off a last member that is there to hide how long the others are. Its bytes can't be those of
+// another string, in which the quotes would be escaped.
 func trimFiller(data []byte) []byte {
 	if n := len(data); n == 0 || data[n-1] != '"' {
 		return data

@@ -44,7 +44,8 @@ func TestATemplateMatchesWhatDiffersInOneString(t *testing.T) {
 		require.False(t, ok, in)
 	}
 
-	for _, in := range []string{`{"content": "a","message":{"content": "a"}}`, `{"content": null}`, `{"content":`, `{"content":"a`, `{}`} {
+	for _, in := range []string{`{"content": "a","message":{"content": "a"}}`, `{"content": null}`, `{"content":`,
+		`{"content":"a`, `{}`} {
 		tpl.learn([]byte(in), `"content":`)
 		_, ok := tpl.match([]byte(in))
 		require.False(t, ok, in)

@@ -40,7 +40,9 @@ func (f *fragment) read(j *jx.Decoder, key []byte) error {
 	case "id":
 		return appendStringTo(j, &f.id)
 	case "function":
-		return eachMember(j, func(j *jx.Decoder, key []byte) error { return readFunction(j, key, &f.name, &f.arguments) })
+		return eachMember(j, func(j *jx.Decoder, key []byte) error {
+			return readFunction(j, key, &f.name, &f.arguments)
+		})
 	}
 	return j.Skip()
 }
@@ -152,7 +154,8 @@ func (o *Answer) callOf(f *fragment) int {
 	case byID >= 0:
 		// One id on two indexes (seen: one call, first named on the one, then with its arguments on the other).
 		t := &o.tools[byID]
-		if (len(f.name) == 0 || t.name == "" || t.name == string(f.name)) && (!t.whole() || len(f.arguments) > 0 && t.is(f.arguments)) {
+		if (len(f.name) == 0 || t.name == "" || t.name == string(f.name)) &&
+			(!t.whole() || len(f.arguments) > 0 && t.is(f.arguments)) {
 			t.index = f.index
 			return byID
 		}
@@ -277,7 +280,8 @@ func (o *Answer) addArguments(i int, f *fragment) error {
 			}
 			continue
 		}
-		if len(t.arguments) > 1 && t.arguments[0] == '{' && len(arguments) > len(t.arguments) && bytes.HasPrefix(arguments, t.arguments) {
+		if len(t.arguments) > 1 && t.arguments[0] == '{' && len(arguments) > len(t.arguments) &&
+			bytes.HasPrefix(arguments, t.arguments) {
 			t.arguments, t.scan = t.arguments[:0], jsonscan.Scan{} // all so far again, with more
 		}
 		n := t.scan.Add(arguments)
@@ -350,7 +354,8 @@ func (o *Answer) wholeTool(id, name, arguments []byte) error {
 	if err := o.countTool(len(name) + len(arguments)); err != nil {
 		return err
 	}
-	if err := o.openCall(toolCall{index: noIndex, id: string(id), name: string(name), arguments: arguments, ended: true}); err != nil {
+	if err := o.openCall(toolCall{index: noIndex, id: string(id), name: string(name), arguments: arguments,
+		ended: true}); err != nil {
 		return err
 	}
 	o.sendTools(len(o.tools))

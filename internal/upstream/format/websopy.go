@@ -121,7 +121,8 @@ func (d *websopyDecoder) Parse(object, _ []byte) error {
 func (d *websopyDecoder) reset() {
 	*d = websopyDecoder{
 		typ: d.typ[:0], content: d.content[:0], model: d.model[:0], finish: d.finish[:0], id: d.id[:0],
-		name: d.name[:0], args: d.args[:0], state: d.state[:0], message: d.message[:0], code: d.code[:0], phase: d.phase[:0],
+		name: d.name[:0], args: d.args[:0], state: d.state[:0], message: d.message[:0], code: d.code[:0],
+		phase: d.phase[:0],
 	}
 }
 
@@ -165,8 +166,10 @@ func (d *websopyDecoder) err() error {
 	e := &chat.Error{Code: chat.Code(d.code), Message: string(d.message), Phase: chat.Phase(d.phase),
 		RetryAfter: time.Duration(min(d.retryAfter, 24*60*60)) * time.Second}
 	switch e.Code {
-	case chat.UpstreamUnreachable, chat.UpstreamTimeout, chat.UpstreamAuth, chat.UpstreamRateLimited, chat.UpstreamRejected,
-		chat.UpstreamError, chat.UpstreamTruncated, chat.UpstreamMalformed, chat.ContentFiltered, chat.ContextLengthExceeded, chat.StreamTooLong:
+	case chat.UpstreamUnreachable, chat.UpstreamTimeout, chat.UpstreamAuth, chat.UpstreamRateLimited,
+		chat.UpstreamRejected,
+		chat.UpstreamError, chat.UpstreamTruncated, chat.UpstreamMalformed, chat.ContentFiltered,
+		chat.ContextLengthExceeded, chat.StreamTooLong:
 	default:
 		e.Code = chat.UpstreamError
 	}

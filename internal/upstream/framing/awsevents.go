@@ -19,8 +19,8 @@ var AWSEvents = New("application/vnd.amazon.eventstream", func() Reader { return
 // ErrGarbled is the cause of an error of a Reader when the body does not follow its framing.
 var ErrGarbled = errors.New("framing: not a frame")
 
-// A frame is, with numbers in network order: its length (4 bytes), the length of its headers (4), the CRC-32 of these 8,
-// the headers, the payload, the CRC-32 of all before (4).
+// A frame is, with numbers in network order: its length (4 bytes), the length of its headers (4), the CRC-32 of these
+// 8, the headers, the payload, the CRC-32 of all before (4).
 const (
 	awsPrelude    = 12
 	awsAround     = awsPrelude + 4 // what is neither headers nor payload
@@ -29,8 +29,8 @@ const (
 )
 
 // awsEvents reads frames as events: the payload is the data, which is JSON in all services that matter here, and
-// :event-type is the type. An exception or an error in the stream is an event of the type error, whose data has what the
-// headers say of it. It is not safe for concurrent use.
+// :event-type is the type. An exception or an error in the stream is an event of the type error, whose data has what
+// the headers say of it. It is not safe for concurrent use.
 type awsEvents struct {
 	r   io.Reader
 	err error // of the last read; reported once all whole frames are returned
@@ -51,8 +51,8 @@ func (v *awsEvents) Reset(r io.Reader) {
 	*v = fresh
 }
 
-// Next returns the next event. The error is io.ErrUnexpectedEOF when the body ends inside of a frame, sse.ErrTooLong for
-// a frame over the limit, and has the cause ErrGarbled when a checksum is wrong.
+// Next returns the next event. The error is io.ErrUnexpectedEOF when the body ends inside of a frame, sse.ErrTooLong
+// for a frame over the limit, and has the cause ErrGarbled when a checksum is wrong.
 func (v *awsEvents) Next() (*sse.Event, error) {
 	for {
 		if err := v.prelude(); err != nil {
@@ -154,12 +154,12 @@ func (v *awsEvents) open(frame []byte) error {
 	return nil
 }
 
-// awsFixed are the lengths of values by their type, where they have one: true, false, byte, short, integer, long, bytes,
-// string, time, UUID.
+// awsFixed are the lengths of values by their type, where they have one: true, false, byte, short, integer, long,
+// bytes, string, time, UUID.
 var awsFixed = [...]int{0, 0, 1, 2, 4, 8, -1, -1, 8, 16}
 
-// read reads headers: the length of the name (1 byte), the name, the type of the value (1), the value, which begins with
-// its length (2) where its type has none.
+// read reads headers: the length of the name (1 byte), the name, the type of the value (1), the value, which begins
+// with its length (2) where its type has none.
 func (h *awsHeaders) read(b []byte) bool {
 	for len(b) > 0 {
 		n := int(b[0]) + 1

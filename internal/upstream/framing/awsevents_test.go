@@ -41,8 +41,11 @@ func readAWS(r io.Reader) (all []string, err error) {
 var awsStream = bytes.Join([][]byte{
 	awsEvent("messageStart", `{"role":"assistant"}`),
 	awsEvent("contentBlockDelta", `{"delta":{"text":"Hi"}}`),
-	rawAWSFrame(append([]byte("\x01a\x00\x01b\x01\x01c\x02x\x01d\x03xx\x01e\x04xxxx\x01f\x05xxxxxxxx\x01g\x06\x00\x02xx\x01h\x08xxxxxxxx\x01i\x09"),
-		"xxxxxxxxxxxxxxxx\x0b:event-type\x07\x00\x03all"...), `{}`),
+	rawAWSFrame(
+		append(
+			[]byte(
+				"\x01a\x00\x01b\x01\x01c\x02x\x01d\x03xx\x01e\x04xxxx\x01f\x05xxxxxxxx\x01g\x06\x00\x02xx\x01h\x08xxxxxxxx\x01i\x09"),
+			"xxxxxxxxxxxxxxxx\x0b:event-type\x07\x00\x03all"...), `{}`),
 	awsEvent("long", strings.Repeat("x", 3*awsBuffer)),
 	awsEvent("empty", ""),
 }, nil)
@@ -86,13 +89,16 @@ func TestAWSFailures(t *testing.T) {
 		frame []byte
 		want  string
 	}{
-		"an exception": {awsFrame(`{"message":"Too many"}`, ":message-type", "exception", ":exception-type", "throttlingException"),
+		"an exception": {awsFrame(`{"message":"Too many"}`, ":message-type", "exception", ":exception-type",
+			"throttlingException"),
 			`error {"__type":"throttlingException","error":{"message":"Too many"}}`},
-		"an exception without a payload": {awsFrame("", ":message-type", "exception", ":exception-type", "internalServerException"),
+		"an exception without a payload": {awsFrame("", ":message-type", "exception", ":exception-type",
+			"internalServerException"),
 			`error {"__type":"internalServerException"}`},
 		"an exception in plain text": {awsFrame("oh \x00", ":message-type", "exception", ":exception-type", "x"),
 			`error {"__type":"x","error":"oh \u0000"}`},
-		"an error": {awsFrame("", ":message-type", "error", ":error-code", "InternalError", ":error-message", "It failed"),
+		"an error": {awsFrame("", ":message-type", "error", ":error-code", "InternalError", ":error-message",
+			"It failed"),
 			`error {"__type":"InternalError","message":"It failed"}`},
 	} {
 		got, err := readAWS(bytes.NewReader(tc.frame))
@@ -182,7 +188,8 @@ func FuzzAWSEvents(f *testing.F) {
 }
 
 func BenchmarkAWSEvents(b *testing.B) {
-	body := bytes.Repeat(awsEvent("contentBlockDelta", `{"contentBlockIndex":0,"delta":{"text":" word"},"p":"abcdefgh"}`), 1000)
+	body := bytes.Repeat(awsEvent("contentBlockDelta",
+		`{"contentBlockIndex":0,"delta":{"text":" word"},"p":"abcdefgh"}`), 1000)
 	v, r := new(awsEvents), new(bytes.Reader)
 	b.ReportAllocs()
 	for b.Loop() {

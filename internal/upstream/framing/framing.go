@@ -1,5 +1,5 @@
-// Package framing tells the events of an answer apart where they are no event stream, or finds that they are: bytes in,
-// events out. There is no HTTP here.
+// Package framing tells the events of an answer apart where they are no event stream, or finds that they are: bytes
+// in, events out. There is no HTTP here.
 package framing
 
 import (

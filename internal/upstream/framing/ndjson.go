@@ -36,8 +36,8 @@ func (v *values) Reset(r io.Reader) {
 	*v = fresh
 }
 
-// Next returns the next value as sse.Decoder does an event: the last one is Partial when its end is missing, and one of
-// more than sse.DefaultMaxEvent bytes is sse.ErrTooLong.
+// Next returns the next value as sse.Decoder does an event: the last one is Partial when its end is missing, and one
+// of more than sse.DefaultMaxEvent bytes is sse.ErrTooLong.
 func (v *values) Next() (*sse.Event, error) {
 	for {
 		if v.Buffered() {

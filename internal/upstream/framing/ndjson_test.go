@@ -16,9 +16,10 @@ var valueBodies = map[string]struct {
 	in   string
 	want []string
 }{
-	"a value a line":               {"{\"a\":1}\n{\"b\":2}\n{\"c\":3}\n", []string{`{"a":1}`, `{"b":2}`, `{"c":3}`}},
-	"several a line":               {"{\"a\":1}{\"b\":2} {\"c\":3}", []string{`{"a":1}`, `{"b":2}`, `{"c":3}`}},
-	"a value over many lines":      {"{\n  \"a\": {\n \"b\": \"}\\\"{\" }\n}\n\n{\"c\":3}", []string{"{\n  \"a\": {\n \"b\": \"}\\\"{\" }\n}", `{"c":3}`}},
+	"a value a line": {"{\"a\":1}\n{\"b\":2}\n{\"c\":3}\n", []string{`{"a":1}`, `{"b":2}`, `{"c":3}`}},
+	"several a line": {"{\"a\":1}{\"b\":2} {\"c\":3}", []string{`{"a":1}`, `{"b":2}`, `{"c":3}`}},
+	"a value over many lines": {"{\n  \"a\": {\n \"b\": \"}\\\"{\" }\n}\n\n{\"c\":3}",
+		[]string{"{\n  \"a\": {\n \"b\": \"}\\\"{\" }\n}", `{"c":3}`}},
 	"a list of values":             {"[{\"a\":[1]}\n,\r\n{\"b\":2}]", []string{`{"a":[1]}`, `{"b":2}`}},
 	"a byte order mark":            {"\ufeff{\"a\":1}", []string{`{"a":1}`}},
 	"a last value without its end": {"{\"a\":1}\n{\"b\"", []string{`{"a":1}`, `{"b" partial`}},
@@ -26,8 +27,9 @@ var valueBodies = map[string]struct {
 	"a line that is no object":     {"<p>\n{\"b\":2}\nnull\n", []string{`<p>`, `{"b":2}`, "null"}},
 	"blank lines":                  {"\n \n{\"a\":1}\r\n\n", []string{`{"a":1}`}},
 	"a long value":                 {longLine + "\n{\"a\":1}\n", []string{longLine, `{"a":1}`}},
-	"a long value that never ends": {"{\"a\":1}\n" + longLine[:len(longLine)-1], []string{`{"a":1}`, longLine[:len(longLine)-1] + " partial"}},
-	"nothing":                      {"", nil},
+	"a long value that never ends": {"{\"a\":1}\n" + longLine[:len(longLine)-1],
+		[]string{`{"a":1}`, longLine[:len(longLine)-1] + " partial"}},
+	"nothing": {"", nil},
 }
 
 func readValues(t *testing.T, l *values) (all []string) {

@@ -11,7 +11,8 @@ func chatCompletionsURL(o *Options, model string) string {
 	}
 	if o.Kind == "azure" {
 		// https://learn.microsoft.com/azure/ai-services/openai/reference: the deployment is in the path.
-		return o.BaseURL + "/openai/deployments/" + url.PathEscape(model) + "/chat/completions?api-version=" + url.QueryEscape(o.APIVersion)
+		return o.BaseURL + "/openai/deployments/" + url.PathEscape(model) + "/chat/completions?api-version=" +
+			url.QueryEscape(o.APIVersion)
 	}
 	return o.BaseURL + "/chat/completions"
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/websopy/relay/internal/upstream/report"
 )
 
-// framingOf finds the framing of a response: f, unless the body has another content type and looks otherwise. Gateways give
-// streams all sorts of types, and answer with one whole object where they can't stream.
+// framingOf finds the framing of a response: f, unless the body has another content type and looks otherwise. Gateways
+// give streams all sorts of types, and answer with one whole object where they can't stream.
 func framingOf(f *framing.Framing, res *http.Response) (*framing.Framing, error) {
 	if err := decompress(res); err != nil {
 		return f, err
@@ -88,8 +88,9 @@ func decompress(res *http.Response) error {
 	case "deflate":
 		res.Body = &unzip{compressed: res.Body, open: newInflater}
 	default:
-		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider compressed its answer, which it was asked not to do",
-			Err: errors.New("content encoding " + strconv.Quote(encoding))}
+		return &chat.Error{Code: chat.UpstreamMalformed,
+			Message: "the provider compressed its answer, which it was asked not to do",
+			Err:     errors.New("content encoding " + strconv.Quote(encoding))}
 	}
 	return nil
 }
@@ -117,7 +118,8 @@ func (u *unzip) Close() error { return u.compressed.Close() }
 
 // waitAsTold adds the wait that a response's headers ask for to an error in its body that names none.
 func waitAsTold(err error, h http.Header) error {
-	if e, ok := errors.AsType[*chat.Error](err); ok && e.RetryAfter == 0 && (e.Code == chat.UpstreamRateLimited || e.Code == chat.UpstreamError) {
+	if e, ok := errors.AsType[*chat.Error](err); ok && e.RetryAfter == 0 &&
+		(e.Code == chat.UpstreamRateLimited || e.Code == chat.UpstreamError) {
 		e.RetryAfter = retryAfter(h, time.Now())
 	}
 	return err

@@ -1,5 +1,5 @@
-// Package provider asks one provider for answers, over HTTP or, as the demo, without. What a kind of provider is stands
-// in kinds.go.
+// Package provider asks one provider for answers, over HTTP or, as the demo, without. What a kind of provider is
+// stands in kinds.go.
 package provider
 
 import (
@@ -94,7 +94,8 @@ type client struct {
 
 func newClient(o Options, k *Kind, w Wire) *client {
 	c := &client{Options: o, wire: w, system: k.system(o.BaseURL), transport: newTransport(o)}
-	c.post = &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.newHeader(k)}
+	c.post = &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: c.newHeader(k)}
 	if c.auth = o.Authorizer; c.auth == nil && k.Authorizer != nil {
 		c.auth = k.Authorizer(&c.Options)
 	}
@@ -103,7 +104,8 @@ func newClient(o Options, k *Kind, w Wire) *client {
 
 func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	return func(yield func(chat.Chunk, error) bool) {
-		model := cmp.Or(req.Model, c.Model) // before: whoever needs req later keeps the question while the answer comes
+		// before: whoever needs req later keeps the question while the answer comes
+		model := cmp.Or(req.Model, c.Model)
 		ctx := c.begin(ctx, model)
 		err := c.stream(ctx, req, yield)
 		if err != nil {
@@ -116,7 +118,8 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 	}
 }
 
-// explain makes of err what the client is told. It is apart from Stream, whose frame stays on the stack during the answer.
+// explain makes of err what the client is told. It is apart from Stream, whose frame stays on the stack during the
+// answer.
 //
 //go:noinline
 func (c *client) explain(model string, err error) error { return c.teller(model).Explain(err) }

@@ -61,7 +61,8 @@ func TestProvidersThatFail(t *testing.T) {
 		code        chat.Code
 		phase       chat.Phase
 	}{
-		"one that stalls before its headers": {answer: hang, first: short, code: chat.UpstreamTimeout, phase: chat.PhaseFirstChunk},
+		"one that stalls before its headers": {answer: hang, first: short, code: chat.UpstreamTimeout,
+			phase: chat.PhaseFirstChunk},
 		"one that stalls after its headers": {
 			answer: func(w http.ResponseWriter, req *http.Request) { streamHeaders(w); hang(w, req) },
 			first:  short, code: chat.UpstreamTimeout, phase: chat.PhaseFirstChunk,
@@ -213,7 +214,8 @@ func TestAProviderThatIsNotThere(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	l.Close()
-	e := chat.AsError(chattest.Fold(t, newUpstream(t, options("openai", "http://"+l.Addr().String())).Stream(t.Context(), question())).Err)
+	e := chat.AsError(chattest.Fold(t, newUpstream(t, options("openai", "http://"+l.Addr().String())).Stream(
+		t.Context(), question())).Err)
 	require.Equal(t, chat.UpstreamUnreachable, e.Code)
 	require.NotContains(t, e.Message, "127.0.0.1")
 }
@@ -284,7 +286,8 @@ func TestTheBodyIsClosedHoweverTheAnswerEnds(t *testing.T) {
 			body := &watched{Reader: strings.NewReader(tc.body)}
 			s := newUpstream(t, options("openai", "http://provider.invalid"))
 			provider.SetTransport(s, roundTripper(func(req *http.Request) (*http.Response, error) {
-				return &http.Response{StatusCode: tc.status, ProtoMajor: 1, Request: req, Header: http.Header{"Content-Type": {tc.typ}}, Body: body}, nil
+				return &http.Response{StatusCode: tc.status, ProtoMajor: 1, Request: req,
+					Header: http.Header{"Content-Type": {tc.typ}}, Body: body}, nil
 			}))
 			for range s.Stream(t.Context(), question()) {
 				if tc.leave {
@@ -328,7 +331,8 @@ func TestKeysInAProvidersErrorCanBeFound(t *testing.T) {
 		"with more escaped":           `{"error":{"message":"bad key \u0073k\u002flive\u002B0123456789"}}`,
 		"where the excerpt would end": `{"error":{"message":"` + strings.Repeat("p", 470) + ` ` + key + `"}}`,
 		"at the end of one long word": strings.Repeat("p", 490) + key,
-		"escaped, at the end":         strings.Repeat(" ", 490) + `sk\u002flive\u002B0123456789` + strings.Repeat(" ", 100),
+		"escaped, at the end": strings.Repeat(" ", 490) + `sk\u002flive\u002B0123456789` + strings.Repeat(" ",
+			100),
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := provide(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -357,34 +361,65 @@ func TestStatusesAndAttempts(t *testing.T) {
 		message    string
 		retryAfter time.Duration // at least; less than a second more
 	}{
-		"401 is the relay's own fault":        {status: 401, body: `{"error":{"message":"Incorrect API key provided: sk-ab***yz"}}`, code: chat.UpstreamAuth, attempts: 1, message: "the provider does not accept the relay's credentials"},
-		"403 is, too":                         {status: 403, code: chat.UpstreamAuth, attempts: 1},
-		"402 is the operator's to pay":        {status: 402, body: `{"error":{"message":"Insufficient Balance","code":"invalid_request_error"}}`, code: chat.UpstreamAuth, attempts: 1, message: "the relay's account at the provider has no credit left"},
-		"400 passes on a plain sentence":      {status: 400, body: `{"error":{"message":"Unknown model foo."}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request: Unknown model foo."},
-		"400 passes on one with a colon":      {status: 400, body: `{"error":{"message":"Invalid value: 'x'."}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request: Invalid value: 'x'."},
-		"400 passes on no host":               {status: 400, body: `{"error":{"message":"Ask gateway.internal:8080 instead"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
-		"400 passes on no address":            {status: 400, body: `{"error":{"message":"Call http://10.0.0.1/v1 instead"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
-		"400 passes on no internal name":      {status: 400, body: `{"error":{"message":"Cannot reach llm-7.prod.svc.cluster.local now"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
-		"400 passes on no address of a field": {status: 400, body: `{"error":{"message":"upstream host=10.1.2.3 refused"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
-		"400 passes on no name with a path":   {status: 400, body: `{"error":{"message":"see llm.internal/v1/chat"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
-		"400 passes on no file":               {status: 400, body: `{"error":{"message":"bad file /srv/models/x.py line 3"}}`, code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
-		"400 passes on names of fields and models": {status: 400, body: `{"error":{"message":"messages.0.content: claude-3.5-sonnet and meta/llama-3.1-8b do not take max_tokens over 4.096."}}`, code: chat.UpstreamRejected, attempts: 1,
-			message: "the provider rejected the request: messages.0.content: claude-3.5-sonnet and meta/llama-3.1-8b do not take max_tokens over 4.096."},
-		"404":                                 {status: 404, body: "<html>", code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
-		"400 for its content":                 {status: 400, body: `{"error":{"code":"content_filter","message":"no"}}`, code: chat.ContentFiltered, attempts: 1},
-		"408":                                 {status: 408, code: chat.UpstreamError, attempts: 3},
-		"409":                                 {status: 409, code: chat.UpstreamError, attempts: 3},
-		"425":                                 {status: 425, code: chat.UpstreamError, attempts: 3},
-		"429":                                 {status: 429, code: chat.UpstreamRateLimited, attempts: 3},
-		"429 with a short wait in ms":         {status: 429, header: "Retry-After-Ms: 20", code: chat.UpstreamRateLimited, attempts: 3, retryAfter: 20 * time.Millisecond},
-		"429 with seconds beyond the budget":  {status: 429, header: "Retry-After: 60", code: chat.UpstreamRateLimited, attempts: 1, retryAfter: time.Minute},
-		"429 with a date beyond the budget":   {status: 429, header: "Retry-After: " + now.Add(time.Hour).UTC().Format(http.TimeFormat), code: chat.UpstreamRateLimited, attempts: 1, retryAfter: time.Hour - time.Minute},
-		"429 with a date long past":           {status: 429, header: "Retry-After: " + now.Add(-time.Hour).UTC().Format(http.TimeFormat), code: chat.UpstreamRateLimited, attempts: 3},
-		"429 with nonsense":                   {status: 429, header: "Retry-After: soon", code: chat.UpstreamRateLimited, attempts: 3},
-		"429 with more than a number can say": {status: 429, header: "Retry-After: 1e300", code: chat.UpstreamRateLimited, attempts: 1, retryAfter: 24 * time.Hour},
-		"500":                                 {status: 500, code: chat.UpstreamError, attempts: 3, message: "the provider failed"},
-		"503":                                 {status: 503, code: chat.UpstreamError, attempts: 3},
-		"529":                                 {status: 529, code: chat.UpstreamError, attempts: 3},
+		"401 is the relay's own fault": {status: 401,
+			body: `{"error":{"message":"Incorrect API key provided: sk-ab***yz"}}`, code: chat.UpstreamAuth,
+			attempts: 1, message: "the provider does not accept the relay's credentials"},
+		"403 is, too": {status: 403, code: chat.UpstreamAuth, attempts: 1},
+		"402 is the operator's to pay": {status: 402,
+			body: `{"error":{"message":"Insufficient Balance","code":"invalid_request_error"}}`,
+			code: chat.UpstreamAuth, attempts: 1, message: "the relay's account at the provider has no credit left"},
+		"400 passes on a plain sentence": {status: 400, body: `{"error":{"message":"Unknown model foo."}}`,
+			code: chat.UpstreamRejected, attempts: 1,
+			message: "the provider rejected the request: Unknown model foo."},
+		"400 passes on one with a colon": {status: 400, body: `{"error":{"message":"Invalid value: 'x'."}}`,
+			code: chat.UpstreamRejected, attempts: 1,
+			message: "the provider rejected the request: Invalid value: 'x'."},
+		"400 passes on no host": {status: 400,
+			body: `{"error":{"message":"Ask gateway.internal:8080 instead"}}`, code: chat.UpstreamRejected,
+			attempts: 1, message: "the provider rejected the request"},
+		"400 passes on no address": {status: 400,
+			body: `{"error":{"message":"Call http://10.0.0.1/v1 instead"}}`, code: chat.UpstreamRejected, attempts: 1,
+			message: "the provider rejected the request"},
+		"400 passes on no internal name": {status: 400,
+			body: `{"error":{"message":"Cannot reach llm-7.prod.svc.cluster.local now"}}`, code: chat.UpstreamRejected,
+			attempts: 1, message: "the provider rejected the request"},
+		"400 passes on no address of a field": {status: 400,
+			body: `{"error":{"message":"upstream host=10.1.2.3 refused"}}`, code: chat.UpstreamRejected, attempts: 1,
+			message: "the provider rejected the request"},
+		"400 passes on no name with a path": {status: 400, body: `{"error":{"message":"see llm.internal/v1/chat"}}`,
+			code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
+		"400 passes on no file": {status: 400, body: `{"error":{"message":"bad file /srv/models/x.py line 3"}}`,
+			code: chat.UpstreamRejected, attempts: 1, message: "the provider rejected the request"},
+		"400 passes on names of fields and models": {status: 400,
+			body: `{"error":{"message":"messages.0.content: claude-3.5-sonnet and meta/llama-3.1-8b do not take ` +
+				`max_tokens over 4.096."}}`, code: chat.UpstreamRejected, attempts: 1,
+			message: "the provider rejected the request: messages.0.content: claude-3.5-sonnet and " +
+				"meta/llama-3.1-8b do not take max_tokens over 4.096."},
+		"404": {status: 404, body: "<html>", code: chat.UpstreamRejected, attempts: 1,
+			message: "the provider rejected the request"},
+		"400 for its content": {status: 400,
+			body: `{"error":{"code":"content_filter","message":"no"}}`, code: chat.ContentFiltered, attempts: 1},
+		"408": {status: 408, code: chat.UpstreamError, attempts: 3},
+		"409": {status: 409, code: chat.UpstreamError, attempts: 3},
+		"425": {status: 425, code: chat.UpstreamError, attempts: 3},
+		"429": {status: 429, code: chat.UpstreamRateLimited, attempts: 3},
+		"429 with a short wait in ms": {status: 429, header: "Retry-After-Ms: 20",
+			code: chat.UpstreamRateLimited, attempts: 3, retryAfter: 20 * time.Millisecond},
+		"429 with seconds beyond the budget": {status: 429, header: "Retry-After: 60", code: chat.UpstreamRateLimited,
+			attempts: 1, retryAfter: time.Minute},
+		"429 with a date beyond the budget": {status: 429,
+			header: "Retry-After: " + now.Add(time.Hour).UTC().Format(http.TimeFormat), code: chat.UpstreamRateLimited,
+			attempts: 1, retryAfter: time.Hour - time.Minute},
+		"429 with a date long past": {status: 429,
+			header: "Retry-After: " + now.Add(-time.Hour).UTC().Format(http.TimeFormat),
+			code:   chat.UpstreamRateLimited, attempts: 3},
+		"429 with nonsense": {status: 429, header: "Retry-After: soon",
+			code: chat.UpstreamRateLimited, attempts: 3},
+		"429 with more than a number can say": {status: 429, header: "Retry-After: 1e300",
+			code: chat.UpstreamRateLimited, attempts: 1, retryAfter: 24 * time.Hour},
+		"500": {status: 500, code: chat.UpstreamError, attempts: 3, message: "the provider failed"},
+		"503": {status: 503, code: chat.UpstreamError, attempts: 3},
+		"529": {status: 529, code: chat.UpstreamError, attempts: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var attempts atomic.Int32
@@ -398,7 +433,8 @@ func TestStatusesAndAttempts(t *testing.T) {
 			})
 			var tr trace.Trace
 			ctx := trace.With(t.Context(), &tr)
-			chain := &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: newUpstream(t, options("openai", srv.URL)), Retries: 2}}, Budget: patience}
+			chain := &upstream.Fallback{Candidates: []*upstream.Candidate{
+				{Streamer: newUpstream(t, options("openai", srv.URL)), Retries: 2}}, Budget: patience}
 			got := chattest.Fold(t, chain.Stream(ctx, question()))
 			e := chat.AsError(got.Err)
 			require.Equal(t, tc.code, e.Code)
@@ -426,7 +462,9 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 	elsewhere := provide(t, func(http.ResponseWriter, *http.Request) { t.Error("the key was sent elsewhere") })
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {
-			srv := provide(t, func(w http.ResponseWriter, req *http.Request) { http.Redirect(w, req, elsewhere.URL, status) })
+			srv := provide(t, func(w http.ResponseWriter, req *http.Request) {
+				http.Redirect(w, req, elsewhere.URL, status)
+			})
 			e := chat.AsError(chattest.Fold(t, newUpstream(t, options("openai", srv.URL)).Stream(t.Context(), question())).Err)
 			require.Equal(t, chat.UpstreamMalformed, e.Code)
 			require.Equal(t, "the provider answered with a redirect, which is not followed", e.Message)
@@ -472,7 +510,8 @@ func TestWhoeverStopsListeningIsSeenByTheProvider(t *testing.T) {
 		<-req.Context().Done()
 		left <- struct{}{}
 	})
-	s := &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: newUpstream(t, options("openai", srv.URL)), Retries: 2}}, Budget: patience}
+	s := &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: newUpstream(t, options("openai", srv.URL)),
+		Retries: 2}}, Budget: patience}
 	for name, stop := range map[string]func(cancel context.CancelFunc) (goOn bool){
 		"by breaking out of the sequence": func(context.CancelFunc) bool { return false },
 		"by ending the context":           func(cancel context.CancelFunc) bool { cancel(); return true },

@@ -11,8 +11,10 @@ import (
 )
 
 var (
-	errFirstChunk = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseFirstChunk, Message: "the provider did not begin to answer in time"}
-	errIdle       = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle, Message: "the provider stopped in mid-answer"}
+	errFirstChunk = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseFirstChunk,
+		Message: "the provider did not begin to answer in time"}
+	errIdle = &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle,
+		Message: "the provider stopped in mid-answer"}
 
 	// errGraceOver ends the wait after a finish reason: the answer is complete.
 	errGraceOver = errors.New("upstream: no terminator after the finish reason")

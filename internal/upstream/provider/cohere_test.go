@@ -19,8 +19,10 @@ func cohereTool(typ, call string) string {
 }
 
 const (
-	cohereStart = `{"id":"x","type":"message-start","delta":{"message":{"role":"assistant","content":[],"tool_plan":"","tool_calls":[],"citations":[]}}}`
-	cohereEnd   = `{"type":"message-end","delta":{"finish_reason":"COMPLETE","usage":{"billed_units":{"input_tokens":1,"output_tokens":1},"tokens":{"input_tokens":7,"output_tokens":2}}}}`
+	cohereStart = `{"id":"x","type":"message-start","delta":{"message":{"role":"assistant","content":[],` +
+		`"tool_plan":"","tool_calls":[],"citations":[]}}}`
+	cohereEnd = `{"type":"message-end","delta":{"finish_reason":"COMPLETE",` +
+		`"usage":{"billed_units":{"input_tokens":1,"output_tokens":1},"tokens":{"input_tokens":7,"output_tokens":2}}}}`
 )
 
 func cohereDone(reason chat.FinishReason) *chat.Completion {
@@ -31,12 +33,17 @@ func cohereDone(reason chat.FinishReason) *chat.Completion {
 
 var cohereStreams = map[string]stream{
 	"thinking, text, usage and the terminator": {
-		body: sse(cohereStart, `{"type":"content-start","index":0,"delta":{"message":{"content":{"type":"thinking","thinking":""}}}}`, cohereContent(`"thinking":"hm"`), `{"type":"content-end","index":0}`,
-			`{"type":"content-start","index":1,"delta":{"message":{"content":{"type":"text","text":""}}}}`, cohereContent(`"text":"Hel"`), cohereContent(`"text":"lo \u4f60\ud83d\ude00"`), `{"type":"content-end","index":1}`, cohereEnd, "[DONE]"),
+		body: sse(cohereStart, `{"type":"content-start","index":0,"delta":{"message":{"content":{"type":"thinking",`+
+			`"thinking":""}}}}`, cohereContent(`"thinking":"hm"`), `{"type":"content-end","index":0}`,
+			`{"type":"content-start","index":1,"delta":{"message":{"content":{"type":"text","text":""}}}}`,
+			cohereContent(`"text":"Hel"`), cohereContent(`"text":"lo \u4f60\ud83d\ude00"`),
+			`{"type":"content-end","index":1}`, cohereEnd, "[DONE]"),
 		want: chattest.Transcript{Reasoning: "hm", Text: "Hello 你😀", Done: cohereDone("stop")},
 	},
 	"the terminator needs no [DONE], and billed tokens are better than none": {
-		body: sse(cohereContent(`"text":"Hi"`), `{"delta":{"usage":{"billed_units":{"input_tokens":7,"output_tokens":2}},"finish_reason":"MAX_TOKENS"},"type":"message-end"}`),
+		body: sse(cohereContent(`"text":"Hi"`),
+			`{"delta":{"usage":{"billed_units":{"input_tokens":7,"output_tokens":2}},"finish_reason":"MAX_TOKENS"},`+
+				`"type":"message-end"}`),
 		want: chattest.Transcript{Text: "Hi", Done: cohereDone("length")},
 	},
 	"without the terminator the answer is truncated": {
@@ -49,13 +56,19 @@ var cohereStreams = map[string]stream{
 	},
 	"an empty body is a truncated answer": {code: chat.UpstreamTruncated},
 	"tool calls come in pieces": {
-		body: sse(cohereStart, `{"type":"tool-plan-delta","delta":{"message":{"tool_plan":"I will"}}}`, cohereTool("tool-call-start", `"id":"a","type":"function","function":{"name":"f","arguments":""}`),
-			cohereTool("tool-call-delta", `"function":{"arguments":"{\"x\""}`), cohereTool("tool-call-delta", `"function":{"arguments":":1}"}`), `{"type":"tool-call-end","index":1}`,
-			strings.ReplaceAll(cohereTool("tool-call-start", `"id":"b","type":"function","function":{"name":"g","arguments":""}`), `"index":1`, `"index":2`), `{"type":"tool-call-end","index":2}`, strings.Replace(cohereEnd, "COMPLETE", "TOOL_CALL", 1)),
-		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "g", Arguments: "{}"}}, Done: cohereDone("tool_calls")},
+		body: sse(cohereStart, `{"type":"tool-plan-delta","delta":{"message":{"tool_plan":"I will"}}}`,
+			cohereTool("tool-call-start", `"id":"a","type":"function","function":{"name":"f","arguments":""}`),
+			cohereTool("tool-call-delta", `"function":{"arguments":"{\"x\""}`),
+			cohereTool("tool-call-delta", `"function":{"arguments":":1}"}`), `{"type":"tool-call-end","index":1}`,
+			strings.ReplaceAll(cohereTool("tool-call-start",
+				`"id":"b","type":"function","function":{"name":"g","arguments":""}`), `"index":1`, `"index":2`),
+			`{"type":"tool-call-end","index":2}`, strings.Replace(cohereEnd, "COMPLETE", "TOOL_CALL", 1)),
+		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`},
+			{ID: "b", Name: "g", Arguments: "{}"}}, Done: cohereDone("tool_calls")},
 	},
 	"a failure at the end": {
-		body: sse(cohereContent(`"text":"Hi"`), `{"type":"message-end","delta":{"error":"invalid tool generation","finish_reason":"ERROR"}}`, "[DONE]"),
+		body: sse(cohereContent(`"text":"Hi"`),
+			`{"type":"message-end","delta":{"error":"invalid tool generation","finish_reason":"ERROR"}}`, "[DONE]"),
 		want: chattest.Transcript{Text: "Hi"}, code: chat.UpstreamError,
 	},
 	"an answer that was filtered": {
@@ -68,8 +81,13 @@ var cohereStreams = map[string]stream{
 	},
 	"garbage is malformed": {body: sse(cohereStart, `<html>`), code: chat.UpstreamMalformed},
 	"what is not known is passed over": {
-		body: ": hi\n\n" + sse("", `{"type":"citation-start","index":0,"delta":{"message":{"citations":{"text":"no","sources":[{"type":"tool"}]}}}}`, `{"type":"citation-end","index":0}`, `{"type":"debug","prompt":"no","message":{}}`, `{"type":"content-delta","index":null,"delta":{"message":null}}`,
-			cohereContent(`"text":null`), cohereContent(`"text":"Hi","later":1`), cohereTool("tool-call-delta", `"function":{"arguments":"no"}`), cohereEnd),
+		body: ": hi\n\n" + sse("",
+			`{"type":"citation-start","index":0,"delta":{"message":{"citations":{"text":"no",`+
+				`"sources":[{"type":"tool"}]}}}}`, `{"type":"citation-end","index":0}`,
+			`{"type":"debug","prompt":"no","message":{}}`,
+			`{"type":"content-delta","index":null,"delta":{"message":null}}`,
+			cohereContent(`"text":null`), cohereContent(`"text":"Hi","later":1`),
+			cohereTool("tool-call-delta", `"function":{"arguments":"no"}`), cohereEnd),
 		want: chattest.Transcript{Text: "Hi", Done: cohereDone("stop")},
 	},
 }
@@ -106,24 +124,35 @@ func TestCohereRequestVariants(t *testing.T) {
 	const g = `{"type":"function","function":{"name":"g","parameters":{"type":"object","properties":{}}}}`
 	const f = `{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{}}}}`
 	for want, req := range map[string]chat.Request{
-		hi + `,"tools":[` + f + `,` + g + `]}`:                      {Messages: user, Tools: tools, ToolChoice: chat.ToolChoice{Mode: chat.ChooseAuto}},
-		hi + `,"tools":[` + f + `,` + g + `],"tool_choice":"NONE"}`: {Messages: user, Tools: tools, ToolChoice: chat.ToolChoice{Mode: chat.ChooseNone}},
-		hi + `,"tools":[` + g + `],"tool_choice":"REQUIRED"}`:       {Messages: user, Tools: tools, ToolChoice: chat.ToolChoice{Mode: chat.ChooseFunction, Name: "g"}},
-		hi + `,"thinking":{"type":"disabled"}}`:                     {Messages: user, ReasoningEffort: "none"},
-		hi + `,"response_format":{"type":"json_object"}}`:           {Messages: user, ResponseFormat: []byte(`{"type":"json_object"}`)},
+		hi + `,"tools":[` + f + `,` + g + `]}`: {Messages: user, Tools: tools,
+			ToolChoice: chat.ToolChoice{Mode: chat.ChooseAuto}},
+		hi + `,"tools":[` + f + `,` + g + `],"tool_choice":"NONE"}`: {Messages: user, Tools: tools,
+			ToolChoice: chat.ToolChoice{Mode: chat.ChooseNone}},
+		hi + `,"tools":[` + g + `],"tool_choice":"REQUIRED"}`: {Messages: user, Tools: tools,
+			ToolChoice: chat.ToolChoice{Mode: chat.ChooseFunction, Name: "g"}},
+		hi + `,"thinking":{"type":"disabled"}}`: {Messages: user, ReasoningEffort: "none"},
+		hi + `,"response_format":{"type":"json_object"}}`: {Messages: user,
+			ResponseFormat: []byte(`{"type":"json_object"}`)},
 	} {
 		require.JSONEq(t, want, ask(t, "cohere", &req).body)
 	}
-	calls := &chat.Request{Messages: []chat.Message{{Role: chat.RoleAssistant, ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}}}, {Role: chat.RoleTool, ToolCallID: "a"}}}
-	require.JSONEq(t, `{"model":"m","messages":[{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":""}],"stream":true}`, ask(t, "cohere", calls).body)
+	calls := &chat.Request{Messages: []chat.Message{{Role: chat.RoleAssistant,
+		ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}}}, {Role: chat.RoleTool, ToolCallID: "a"}}}
+	require.JSONEq(t, `{"model":"m","messages":[{"role":"assistant","tool_calls":[{"id":"a","type":"function",`+
+		`"function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":""}],"stream":true}`,
+		ask(t, "cohere", calls).body)
 }
 
 func TestCohereRefusals(t *testing.T) {
 	user := chat.Message{Role: chat.RoleUser, Content: "hi"}
 	for want, req := range map[string]chat.Request{
-		"messages[1].content[0].image_url: this provider takes no images in tool messages": {Messages: []chat.Message{user, {Role: chat.RoleTool, ToolCallID: "a", Parts: []chat.Part{{Type: chat.PartImage, ImageURL: "https://x"}}}}},
-		"reasoning_effort: want none, minimal, low, medium, high, xhigh or max":            {Messages: []chat.Message{user}, ReasoningEffort: "huge"},
-		"response_format.json_schema.schema: want a JSON Schema object":                    {Messages: []chat.Message{user}, ResponseFormat: []byte(`{"type":"json_schema"}`)},
+		"messages[1].content[0].image_url: this provider takes no images in tool messages": {
+			Messages: []chat.Message{user, {Role: chat.RoleTool, ToolCallID: "a",
+				Parts: []chat.Part{{Type: chat.PartImage, ImageURL: "https://x"}}}}},
+		"reasoning_effort: want none, minimal, low, medium, high, xhigh or max": {Messages: []chat.Message{user},
+			ReasoningEffort: "huge"},
+		"response_format.json_schema.schema: want a JSON Schema object": {Messages: []chat.Message{user},
+			ResponseFormat: []byte(`{"type":"json_schema"}`)},
 	} {
 		require.Equal(t, want, refused(t, "cohere", &req))
 	}

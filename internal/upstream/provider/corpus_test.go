@@ -211,7 +211,8 @@ func (x expectation) compare(dialect string, got chattest.Transcript) error {
 		case u == nil:
 			return fmt.Errorf("usage is missing")
 		// Ours has the thinking of Gemini and the cached prompt of Anthropic in it.
-		case u.CompletionTokens != *x.Usage.Completion && (dialect != "gemini" || u.CompletionTokens < *x.Usage.Completion),
+		case u.CompletionTokens != *x.Usage.Completion &&
+			(dialect != "gemini" || u.CompletionTokens < *x.Usage.Completion),
 			u.PromptTokens != *x.Usage.Prompt && (dialect != "anthropic" || u.PromptTokens < *x.Usage.Prompt):
 			return fmt.Errorf("usage %v, want %d and %d", *u, *x.Usage.Prompt, *x.Usage.Completion)
 		}
@@ -232,7 +233,8 @@ var finishReasons = map[string]chat.FinishReason{
 	"complete": chat.FinishStop, "completed": chat.FinishStop,
 	"length": chat.FinishLength, "max_tokens": chat.FinishLength, "incomplete": chat.FinishLength,
 	"tool_calls": chat.FinishToolCalls, "tool_use": chat.FinishToolCalls, "tool_call": chat.FinishToolCalls,
-	"refusal": chat.FinishContentFilter, "safety": chat.FinishContentFilter, "recitation": chat.FinishContentFilter, "content_filter": chat.FinishContentFilter,
+	"refusal": chat.FinishContentFilter, "safety": chat.FinishContentFilter, "recitation": chat.FinishContentFilter,
+	"content_filter": chat.FinishContentFilter,
 }
 
 func sameArguments(a, b string) bool {
@@ -243,5 +245,6 @@ func sameArguments(a, b string) bool {
 	if b == "" {
 		b = "{}"
 	}
-	return a == b || json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
+	return a == b || json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil &&
+		reflect.DeepEqual(x, y)
 }

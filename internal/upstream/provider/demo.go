@@ -50,7 +50,9 @@ To put a real model in this place, set OPENAI_API_KEY, or UPSTREAM_KIND and its 
 
 想换成真正的模型，只要设置 OPENAI_API_KEY，或者 UPSTREAM_KIND 等变量，再启动一次中继。前端不用改。`
 
-	demoUnicode = "Emoji 😀 👩‍👩‍👧‍👦 🏳️‍🌈, 中文、日本語、한국어, العربية עברית, naïve café e\u0301, 𝒜𝓃 𝔞𝔰𝔱𝔯𝔞𝔩 plane, zero\u200bwidth, line\u2028separator, \"quotes\", back\\slash, tab\t, <b>&amp;</b>, null\u0000byte, and a last word: 完"
+	demoUnicode = "Emoji 😀 👩‍👩‍👧‍👦 🏳️‍🌈, 中文、日本語、한국어, العربية עברית, naïve café e\u0301, 𝒜𝓃 𝔞𝔰𝔱𝔯𝔞𝔩 plane, " +
+		"zero\u200bwidth, line\u2028separator, \"quotes\", back\\slash, tab\t, <b>&amp;</b>, null\u0000byte, and a " +
+		"last word: 完"
 )
 
 func (d demo) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
@@ -86,7 +88,9 @@ func (d demo) stream(ctx context.Context, req *chat.Request, yield func(chat.Chu
 	case "demo-unicode":
 		words = split(demoUnicode)
 	case "demo-reasoning":
-		s.say(chat.Reasoning, split("The user asks something. I have one answer, so this is quick: quote the question, then explain what a stream is."))
+		s.say(chat.Reasoning,
+			split("The user asks something. I have one answer, so this is quick: quote the question, then explain "+
+				"what a stream is."))
 	case "demo-tools":
 		if last.Role != chat.RoleTool {
 			s.say(chat.Content, split("Let me look at the weather. "))
@@ -98,7 +102,8 @@ func (d demo) stream(ctx context.Context, req *chat.Request, yield func(chat.Chu
 		words = split("The tools say: " + question)
 	case "demo-error":
 		s.say(chat.Content, words[:len(words)/2])
-		s.fail(&chat.Error{Code: chat.UpstreamError, Message: "the provider failed in mid-answer (as demo-error does)"})
+		s.fail(&chat.Error{Code: chat.UpstreamError,
+			Message: "the provider failed in mid-answer (as demo-error does)"})
 	case "demo-truncated":
 		s.say(chat.Content, words[:len(words)/2])
 		s.fail(&chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off"})
@@ -138,7 +143,8 @@ func (s *demoStream) say(typ chat.Type, words []string) {
 func (s *demoStream) tool(name, arguments string) {
 	s.wait(s.pace)
 	s.tools++
-	s.emit(chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "call_demo_" + string(rune('0'+s.tools)), Name: name, Arguments: arguments}})
+	s.emit(chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "call_demo_" + string(rune('0'+s.tools)), Name: name,
+		Arguments: arguments}})
 }
 
 func (s *demoStream) done(reason chat.FinishReason, prompt int) {

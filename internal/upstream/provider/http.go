@@ -110,7 +110,8 @@ func authorizeError(err error) error {
 	if report.IsReported(err) {
 		return err
 	}
-	return &chat.Error{Code: chat.UpstreamAuth, Message: "the relay has no credentials for the provider at the moment", Err: err}
+	return &chat.Error{Code: chat.UpstreamAuth, Message: "the relay has no credentials for the provider at the moment",
+		Err: err}
 }
 
 // bodySize estimates the size of a body, in bytes.
@@ -155,10 +156,12 @@ func (c *client) roundTripError(parent, ctx context.Context, err error) error {
 		return cause
 	}
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-		return &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseConnect, Message: "the provider could not be reached in time", Err: err}
+		return &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseConnect,
+			Message: "the provider could not be reached in time", Err: err}
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return &chat.Error{Code: chat.UpstreamUnreachable, Message: "the provider closed the connection without an answer", Err: err}
+		return &chat.Error{Code: chat.UpstreamUnreachable,
+			Message: "the provider closed the connection without an answer", Err: err}
 	}
 	return &chat.Error{Code: chat.UpstreamUnreachable, Message: "the provider can't be reached", Err: err}
 }
@@ -173,11 +176,12 @@ func checkResponse(res *http.Response) error {
 	}
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
 	kind, _, _ := strings.Cut(res.Header.Get("X-Amzn-Errortype"), ":") // what follows is an address of theirs
-	return report.Of(report.Response{Status: res.StatusCode, Body: body, Kind: kind, RetryAfter: retryAfter(res.Header, time.Now())})
+	return report.Of(report.Response{Status: res.StatusCode, Body: body, Kind: kind,
+		RetryAfter: retryAfter(res.Header, time.Now())})
 }
 
-// remember notes what a request shows that changes from time to time, so that nobody is told who is told an error in which
-// the provider quotes it.
+// remember notes what a request shows that changes from time to time, so that nobody is told who is told an error in
+// which the provider quotes it.
 func (c *client) remember(h http.Header) {
 	_, credential, _ := strings.Cut(h.Get("Authorization"), " ")
 	shown := [2]string{credential, h.Get("X-Amz-Security-Token")}

@@ -51,7 +51,8 @@ type Settings struct {
 	OwnModel    bool     // answers requests that name no model, also without Model
 }
 
-// kinds is what every kind is. The first answers where nothing is set, and the others' KeyVariable chooses in this order.
+// kinds is what every kind is. The first answers where nothing is set, and the others' KeyVariable chooses in this
+// order.
 var kinds = []Kind{
 	{
 		Settings: Settings{Name: "demo", Local: true, Models: demoModels, OwnModel: true},
@@ -64,7 +65,8 @@ var kinds = []Kind{
 		Wire: openaiChat, Second: &openaiResponses, Header: bearer,
 	}, {
 		Settings: Settings{
-			Name: "anthropic", BaseURL: "https://api.anthropic.com", KeyVariable: "ANTHROPIC_API_KEY", Model: "claude-haiku-5-5",
+			Name: "anthropic", BaseURL: "https://api.anthropic.com", KeyVariable: "ANTHROPIC_API_KEY",
+			Model: "claude-haiku-5-5",
 		},
 		Wire: Wire{format.Anthropic{}, framing.EventStream, anthropicURL}, Header: anthropicHeader,
 	}, {
@@ -72,10 +74,12 @@ var kinds = []Kind{
 			Name: "gemini", BaseURL: "https://generativelanguage.googleapis.com/v1beta", KeyVariable: "GEMINI_API_KEY",
 			Model: "gemini-flash-latest",
 		},
-		Wire: Wire{format.Gemini{}, framing.EventStream, geminiURL}, Header: keyIn("X-Goog-Api-Key"), System: "gcp.gemini",
+		Wire: Wire{format.Gemini{}, framing.EventStream, geminiURL}, Header: keyIn("X-Goog-Api-Key"),
+		System: "gcp.gemini",
 	}, {
 		Settings: Settings{
-			Name: "openai-responses", BaseURL: "https://api.openai.com/v1", KeyVariable: "OPENAI_API_KEY", Model: "gpt-6-luna",
+			Name: "openai-responses", BaseURL: "https://api.openai.com/v1", KeyVariable: "OPENAI_API_KEY",
+			Model: "gpt-6-luna",
 		},
 		Wire: openaiResponses, Second: &openaiChat, Header: bearer, System: "openai",
 	}, {
@@ -172,7 +176,8 @@ func anthropicHeader(o *Options, h http.Header) {
 }
 
 func geminiURL(o *Options, model string) string {
-	return o.BaseURL + "/models/" + url.PathEscape(strings.TrimPrefix(model, "models/")) + ":streamGenerateContent?alt=sse"
+	return o.BaseURL + "/models/" + url.PathEscape(strings.TrimPrefix(model, "models/")) +
+		":streamGenerateContent?alt=sse"
 }
 
 // bedrockURL has the model's id in the path, escaped wholly: Amazon's signatures are of paths that are.

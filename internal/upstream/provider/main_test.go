@@ -220,20 +220,24 @@ func conversation() *chat.Request {
 		Messages: []chat.Message{
 			{Role: chat.RoleSystem, Content: "s1"},
 			{Role: chat.RoleSystem, Parts: []chat.Part{{Type: chat.PartText, Text: "s2"}}},
-			{Role: chat.RoleUser, Name: "ann", Parts: []chat.Part{{Type: chat.PartText, Text: "what?"}, {Type: chat.PartImage, ImageURL: "data:image/png;base64,AAEC", Detail: "high"}}},
-			{Role: chat.RoleAssistant, Content: "let me see", ToolCalls: []chat.ToolCall{{ID: "a.1", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "g"}}},
+			{Role: chat.RoleUser, Name: "ann", Parts: []chat.Part{{Type: chat.PartText, Text: "what?"},
+				{Type: chat.PartImage, ImageURL: "data:image/png;base64,AAEC", Detail: "high"}}},
+			{Role: chat.RoleAssistant, Content: "let me see",
+				ToolCalls: []chat.ToolCall{{ID: "a.1", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "g"}}},
 			{Role: chat.RoleTool, ToolCallID: "a.1", Content: "4"},
 			{Role: chat.RoleTool, ToolCallID: "b", Content: `{"y":2}`},
 			{Role: chat.RoleUser, Content: "and?"},
 		},
 		Temperature: "0.70", TopP: "0.9", MaxTokens: "900", Seed: "7", Stop: []string{"END"}, User: "u",
 		Tools: []chat.ToolSpec{
-			{Name: "f", Description: "d", Parameters: []byte(`{"type":"object","properties":{"x":{"type":"integer"}}}`), Strict: &strict},
+			{Name: "f", Description: "d",
+				Parameters: []byte(`{"type":"object","properties":{"x":{"type":"integer"}}}`), Strict: &strict},
 			{Name: "g"},
 		},
-		ToolChoice:     chat.ToolChoice{Mode: chat.ChooseRequired},
-		ResponseFormat: []byte(`{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"},"strict":true}}`),
-		Extra:          []chat.Field{{Name: "top_k", Value: []byte(`5`)}},
+		ToolChoice: chat.ToolChoice{Mode: chat.ChooseRequired},
+		ResponseFormat: []byte(`{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"},` +
+			`"strict":true}}`),
+		Extra: []chat.Field{{Name: "top_k", Value: []byte(`5`)}},
 	}
 }
 

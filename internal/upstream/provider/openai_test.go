@@ -27,7 +27,8 @@ func sse(data ...string) string {
 }
 
 func delta(fields string) string {
-	return `{"id":"c1","object":"chat.completion.chunk","model":"m-1","choices":[{"index":0,"delta":{` + fields + `},"finish_reason":null}]}`
+	return `{"id":"c1","object":"chat.completion.chunk","model":"m-1","choices":[{"index":0,"delta":{` + fields +
+		`},"finish_reason":null}]}`
 }
 
 func finished(reason string) string {
@@ -37,14 +38,16 @@ func finished(reason string) string {
 const usage = `{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}`
 
 func done(reason chat.FinishReason) *chat.Completion {
-	return &chat.Completion{FinishReason: reason, Model: "m-1", Usage: &chat.Usage{PromptTokens: 7, CompletionTokens: 2}}
+	return &chat.Completion{FinishReason: reason, Model: "m-1",
+		Usage: &chat.Usage{PromptTokens: 7, CompletionTokens: 2}}
 }
 
 func noUsage(c *chat.Completion) *chat.Completion { c.Usage = nil; return c }
 
 var openaiStreams = map[string]stream{
 	"text, usage and the terminator": {
-		body: sse(`{"choices":[],"id":"","prompt_filter_results":[]}`, delta(`"role":"assistant","content":""`), delta(`"content":"Hel"`), delta(`"content":"lo \u4f60\ud83d\ude00"`), finished("stop"), usage, "[DONE]"),
+		body: sse(`{"choices":[],"id":"","prompt_filter_results":[]}`, delta(`"role":"assistant","content":""`),
+			delta(`"content":"Hel"`), delta(`"content":"lo \u4f60\ud83d\ude00"`), finished("stop"), usage, "[DONE]"),
 		want: chattest.Transcript{Text: "Hello 你😀", Done: done("stop")},
 	},
 	"a finish reason is enough": {
@@ -77,26 +80,37 @@ var openaiStreams = map[string]stream{
 		want: chattest.Transcript{Text: "Hi", Done: done("length")},
 	},
 	"the last usage wins": {
-		body: sse(`{"model":"m-1","choices":[{"index":0,"delta":{"content":"Hi"}}],"usage":{"prompt_tokens":7,"completion_tokens":1}}`,
-			`{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":7,"completion_tokens":2}}`, `{"choices":[],"usage":null}`, "[DONE]"),
+		body: sse(`{"model":"m-1","choices":[{"index":0,"delta":{"content":"Hi"}}],"usage":{"prompt_tokens":7,`+
+			`"completion_tokens":1}}`,
+			`{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":7,`+
+				`"completion_tokens":2}}`, `{"choices":[],"usage":null}`, "[DONE]"),
 		want: chattest.Transcript{Text: "Hi", Done: done("stop")},
 	},
 	"Groq and Moonshot put usage elsewhere": {
-		body: sse(`{"model":"m-1","choices":[{"delta":{"content":"Hi"},"usage":{"prompt_tokens":1,"completion_tokens":1}}]}`, finished("stop"), `{"x_groq":{"usage":{"prompt_tokens":7,"completion_tokens":2}}}`),
+		body: sse(`{"model":"m-1","choices":[{"delta":{"content":"Hi"},"usage":{"prompt_tokens":1,`+
+			`"completion_tokens":1}}]}`, finished("stop"),
+			`{"x_groq":{"usage":{"prompt_tokens":7,"completion_tokens":2}}}`),
 		want: chattest.Transcript{Text: "Hi", Done: done("stop")},
 	},
 	"only choice 0 is relayed, wherever its index stands": {
-		body: sse(`{"model":"m-1","choices":[{"delta":{"content":"no","tool_calls":[{"index":0,"id":"x","function":{"name":"x"}}]},"finish_reason":"length","index":1},{"delta":{"content":"Hi"},"finish_reason":"stop","index":0},{"index":2,"delta":{"content":"no"},"finish_reason":"content_filter"}]}`, usage),
+		body: sse(`{"model":"m-1","choices":[{"delta":{"content":"no","tool_calls":[{"index":0,"id":"x",`+
+			`"function":{"name":"x"}}]},"finish_reason":"length","index":1},{"delta":{"content":"Hi"},`+
+			`"finish_reason":"stop","index":0},{"index":2,"delta":{"content":"no"},`+
+			`"finish_reason":"content_filter"}]}`, usage),
 		want: chattest.Transcript{Text: "Hi", Done: done("stop")},
 	},
 	"reasoning by any name is taken once": {
-		body: sse(delta(`"reasoning_content":"a","reasoning":"a","reasoning_details":[{"type":"reasoning.text","text":"a"}]`),
-			delta(`"reasoning":"b","reasoning_details":[{"text":"b"}]`), delta(`"content":"","reasoning_details":[{"type":"reasoning.summary","summary":"c"},{"type":"reasoning.encrypted","data":"x"}]`),
+		body: sse(delta(`"reasoning_content":"a","reasoning":"a","reasoning_details":[{"type":"reasoning.text",`+
+			`"text":"a"}]`),
+			delta(`"reasoning":"b","reasoning_details":[{"text":"b"}]`),
+			delta(`"content":"","reasoning_details":[{"type":"reasoning.summary","summary":"c"},`+
+				`{"type":"reasoning.encrypted","data":"x"}]`),
 			delta(`"content":"Hi"`), finished("stop"), usage),
 		want: chattest.Transcript{Reasoning: "abc", Text: "Hi", Done: done("stop")},
 	},
 	"Mistral sends parts": {
-		body: sse(delta(`"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"},{"type":"ref"}],"closed":true},{"type":"text","text":"Hi"}]`), finished("stop"), usage),
+		body: sse(delta(`"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"},{"type":"ref"}],`+
+			`"closed":true},{"type":"text","text":"Hi"}]`), finished("stop"), usage),
 		want: chattest.Transcript{Reasoning: "hm", Text: "Hi", Done: done("stop")},
 	},
 	"a refusal is content": {
@@ -107,42 +121,61 @@ var openaiStreams = map[string]stream{
 		body: sse(delta(`"refusal":"I can't"`)), code: chat.UpstreamTruncated,
 	},
 	"the delta alone counts": {
-		body: sse(`{"model":"m-1","choices":[{"index":0,"text":"Hi","message":{"content":"Hi"},"delta":{"content":"Hi"},"finish_reason":"eos"}],"usage":{"prompt_tokens":7,"completion_tokens":2}}`),
+		body: sse(`{"model":"m-1","choices":[{"index":0,"text":"Hi","message":{"content":"Hi"},` +
+			`"delta":{"content":"Hi"},"finish_reason":"eos"}],"usage":{"prompt_tokens":7,"completion_tokens":2}}`),
 		want: chattest.Transcript{Text: "Hi", Done: done("stop")},
 	},
 	"tool calls come in fragments": {
-		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":""}}]`), delta(`"tool_calls":[{"index":0,"function":{"arguments":"{\"x\""}}]`),
-			delta(`"tool_calls":[{"index":0,"id":"","function":{"name":null,"arguments":":1}"}},{"index":1,"id":"b","function":{"name":"g","arguments":null}}]`), finished("tool_calls"), usage, "[DONE]"),
-		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "g", Arguments: "{}"}}, Done: done("tool_calls")},
+		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f",`+
+			`"arguments":""}}]`), delta(`"tool_calls":[{"index":0,"function":{"arguments":"{\"x\""}}]`),
+			delta(`"tool_calls":[{"index":0,"id":"","function":{"name":null,"arguments":":1}"}},{"index":1,"id":"b",`+
+				`"function":{"name":"g","arguments":null}}]`), finished("tool_calls"), usage, "[DONE]"),
+		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`},
+			{ID: "b", Name: "g", Arguments: "{}"}}, Done: done("tool_calls")},
 	},
 	"calls may interleave": {
-		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f"}},{"index":1,"id":"b","function":{"name":"g"}}]`),
-			delta(`"tool_calls":[{"index":1,"function":{"arguments":"{\"y\":"}},{"index":0,"function":{"arguments":"{\"x\":"}}]`),
-			delta(`"tool_calls":[{"index":0,"function":{"arguments":"1}"}},{"index":1,"function":{"arguments":"2}"}}]`), finished("tool_calls"), usage),
+		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f"}},{"index":1,"id":"b",`+
+			`"function":{"name":"g"}}]`),
+			delta(`"tool_calls":[{"index":1,"function":{"arguments":"{\"y\":"}},{"index":0,`+
+				`"function":{"arguments":"{\"x\":"}}]`),
+			delta(`"tool_calls":[{"index":0,"function":{"arguments":"1}"}},{"index":1,`+
+				`"function":{"arguments":"2}"}}]`), finished("tool_calls"), usage),
 		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "g", Arguments: `{"y":2}`}}, Done: done("tool_calls")},
 	},
 	"a new id on an index in use opens a call, a repeated name does not": {
-		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]`), delta(`"tool_calls":[{"index":0,"id":"b","function":{"name":"f","arguments":"{\"x\":"}}]`),
-			delta(`"tool_calls":[{"index":0,"id":"b","function":{"name":"f","arguments":"1}"}}]`), finished("stop"), usage),
-		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{}`}, {ID: "b", Name: "f", Arguments: `{"x":1}`}}, Done: done("tool_calls")},
+		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]`),
+			delta(`"tool_calls":[{"index":0,"id":"b","function":{"name":"f","arguments":"{\"x\":"}}]`),
+			delta(`"tool_calls":[{"index":0,"id":"b","function":{"name":"f","arguments":"1}"}}]`), finished("stop"),
+			usage),
+		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{}`},
+			{ID: "b", Name: "f", Arguments: `{"x":1}`}}, Done: done("tool_calls")},
 	},
 	"calls without an index go by id, then by the last": {
-		body: sse(delta(`"tool_calls":[{"id":"a","function":{"name":"f","arguments":"{\"x\":"}}]`), delta(`"tool_calls":[{"function":{"arguments":"1}"}}]`),
-			delta(`"tool_calls":[{"id":"b","function":{"name":"g","arguments":{"y":2}}}]`), finished("tool_calls"), usage),
+		body: sse(delta(`"tool_calls":[{"id":"a","function":{"name":"f","arguments":"{\"x\":"}}]`),
+			delta(`"tool_calls":[{"function":{"arguments":"1}"}}]`),
+			delta(`"tool_calls":[{"id":"b","function":{"name":"g","arguments":{"y":2}}}]`), finished("tool_calls"),
+			usage),
 		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "g", Arguments: `{"y":2}`}}, Done: done("tool_calls")},
 	},
 	"a finish reason may stand between two calls": {
-		body: sse(delta(`"tool_calls":[{"index":-1,"id":"a","function":{"name":"f","arguments":"{}"}}]`), finished("tool_calls"),
-			delta(`"tool_calls":[{"index":-1,"id":"b","function":{"name":"g","arguments":"{}"}}]`), finished("tool_calls"), usage, "[DONE]"),
-		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{}`}, {ID: "b", Name: "g", Arguments: `{}`}}, Done: done("tool_calls")},
+		body: sse(delta(`"tool_calls":[{"index":-1,"id":"a","function":{"name":"f","arguments":"{}"}}]`),
+			finished("tool_calls"),
+			delta(`"tool_calls":[{"index":-1,"id":"b","function":{"name":"g","arguments":"{}"}}]`),
+			finished("tool_calls"), usage, "[DONE]"),
+		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{}`},
+			{ID: "b", Name: "g", Arguments: `{}`}}, Done: done("tool_calls")},
 	},
 	"a call without an id gets one": {
-		body: sse(delta(`"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{}"}}]`), finished("tool_calls"), usage),
-		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "call_0", Name: "f", Arguments: `{}`}}, Done: done("tool_calls")},
+		body: sse(delta(`"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{}"}}]`), finished("tool_calls"),
+			usage),
+		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "call_0", Name: "f", Arguments: `{}`}},
+			Done: done("tool_calls")},
 	},
 	"arguments cut off by a token limit are kept as they came": {
-		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\": \"y"}}]`), finished("length"), usage),
-		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x": "y`}}, Done: done("length")},
+		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\": \"y"}}]`),
+			finished("length"), usage),
+		want: chattest.Transcript{Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x": "y`}},
+			Done: done("length")},
 	},
 	"a call that never ended is not sent": {
 		body: sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\": \"y"}}]`)),
@@ -153,7 +186,8 @@ var openaiStreams = map[string]stream{
 		want: chattest.Transcript{Text: "Hi"}, code: chat.UpstreamError,
 	},
 	"an error beats the rest of its chunk": {
-		body: sse(`{"choices":[{"index":0,"delta":{"content":"no"},"finish_reason":"stop"}],"error":{"message":"x"},"usage":null}`),
+		body: sse(`{"choices":[{"index":0,"delta":{"content":"no"},"finish_reason":"stop"}],"error":{"message":"x"},` +
+			`"usage":null}`),
 		code: chat.UpstreamError,
 	},
 	"an error after the finish reason is an error": {
@@ -181,8 +215,11 @@ var openaiStreams = map[string]stream{
 		want: chattest.Transcript{Text: "Hi"}, code: chat.UpstreamError,
 	},
 	"what is not known is passed over": {
-		body: "event: weird\nid: 5\nfoo: bar\n: comment\n\n" + sse("", `{"obfuscation":"xxxx","seed":15092511270073158000,"choices":null,"usage":[],"error":null,"x_groq":3}  `,
-			delta(`"content":"Hi","audio":{},"tool_calls":null`), `{"choices":[null,{"content_filter_results":{},"index":0,"delta":null}]}`, finished("stop"), usage, "[DONE]"),
+		body: "event: weird\nid: 5\nfoo: bar\n: comment\n\n" + sse("",
+			`{"obfuscation":"xxxx","seed":15092511270073158000,"choices":null,"usage":[],"error":null,"x_groq":3}  `,
+			delta(`"content":"Hi","audio":{},"tool_calls":null`),
+			`{"choices":[null,{"content_filter_results":{},"index":0,"delta":null}]}`, finished("stop"), usage,
+			"[DONE]"),
 		want: chattest.Transcript{Text: "Hi", Done: done("stop")},
 	},
 }
@@ -194,7 +231,9 @@ func TestToolCallsAreSentAsSoonAsTheyAreWhole(t *testing.T) {
 	s := newUpstream(t, options("openai", "http://provider.invalid"))
 	provider.SetTransport(s, replies(func() io.Reader { return pr }))
 	go func() {
-		_, _ = io.WriteString(pw, sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]`), delta(`"tool_calls":[{"index":1,"id":"b","function":{"name":"g"}}]`)))
+		_, _ = io.WriteString(pw,
+			sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]`),
+				delta(`"tool_calls":[{"index":1,"id":"b","function":{"name":"g"}}]`)))
 	}() // and then silence
 	for c, err := range s.Stream(t.Context(), question()) {
 		require.NoError(t, err)
@@ -220,13 +259,16 @@ func TestOpenAIRequests(t *testing.T) {
 	req := &chat.Request{
 		Messages: []chat.Message{
 			{Role: chat.RoleSystem, Content: "s"},
-			{Role: chat.RoleUser, Name: "ann", Parts: []chat.Part{{Type: chat.PartText, Text: "t"}, {Type: chat.PartImage, ImageURL: "https://x/y.png", Detail: "high"}}},
+			{Role: chat.RoleUser, Name: "ann", Parts: []chat.Part{{Type: chat.PartText, Text: "t"},
+				{Type: chat.PartImage, ImageURL: "https://x/y.png", Detail: "high"}}},
 			{Role: chat.RoleAssistant, ToolCalls: []chat.ToolCall{{ID: "1", Name: "f", Arguments: `{"a":1}`}}},
 			{Role: chat.RoleTool, ToolCallID: "1", Content: ""},
 		},
 		Temperature: "0.70", TopP: "1", MaxTokens: "9", Seed: "15092511270073158000", Stop: []string{"x"}, User: "u",
-		Tools:      []chat.ToolSpec{{Name: "f", Description: "d", Parameters: []byte(`{"type":"object"}`), Strict: &strict}},
-		ToolChoice: chat.ToolChoice{Mode: chat.ChooseFunction, Name: "f"}, ResponseFormat: []byte(`{"type":"json_object"}`), ReasoningEffort: "low",
+		Tools: []chat.ToolSpec{{Name: "f", Description: "d", Parameters: []byte(`{"type":"object"}`),
+			Strict: &strict}},
+		ToolChoice:     chat.ToolChoice{Mode: chat.ChooseFunction, Name: "f"},
+		ResponseFormat: []byte(`{"type":"json_object"}`), ReasoningEffort: "low",
 		Extra: []chat.Field{{Name: "top_k", Value: []byte(`5`)}},
 	}
 	const common = `"messages":[{"role":"system","content":"s"},
@@ -238,7 +280,8 @@ func TestOpenAIRequests(t *testing.T) {
 		"tool_choice":{"type":"function","function":{"name":"f"}},"stream":true,"top_k":5`
 
 	t.Run("openai", func(t *testing.T) {
-		require.NoError(t, chattest.Fold(t, newUpstream(t, options("openai", srv.URL+"/v1")).Stream(t.Context(), req)).Err)
+		require.NoError(t, chattest.Fold(t, newUpstream(t, options("openai", srv.URL+"/v1")).Stream(t.Context(),
+			req)).Err)
 		require.Equal(t, "/v1/chat/completions", got.URL.String())
 		require.Equal(t, "Bearer test-key", got.Header.Get("Authorization"))
 		require.Equal(t, "text/event-stream", got.Header.Get("Accept"))
@@ -249,13 +292,15 @@ func TestOpenAIRequests(t *testing.T) {
 	t.Run("azure", func(t *testing.T) {
 		o := options("azure", srv.URL)
 		o.APIVersion = "2024-10-21"
-		require.NoError(t, chattest.Fold(t, newUpstream(t, o).Stream(t.Context(), &chat.Request{Model: "my gpt", Messages: question().Messages})).Err)
+		require.NoError(t, chattest.Fold(t,
+			newUpstream(t, o).Stream(t.Context(), &chat.Request{Model: "my gpt", Messages: question().Messages})).Err)
 		require.Equal(t, "/openai/deployments/my%20gpt/chat/completions?api-version=2024-10-21", got.URL.String())
 		require.Equal(t, "test-key", got.Header.Get("Api-Key"))
 		require.Empty(t, got.Header.Get("Authorization"))
 	})
 	t.Run("websopy", func(t *testing.T) {
-		require.Error(t, chattest.Fold(t, newUpstream(t, options("websopy", srv.URL)).Stream(t.Context(), req)).Err, "the server speaks another format")
+		require.Error(t, chattest.Fold(t, newUpstream(t, options("websopy", srv.URL)).Stream(t.Context(), req)).Err,
+			"the server speaks another format")
 		require.Equal(t, "/v1/ai/chat/stream", got.URL.String())
 		var sent map[string]any
 		require.NoError(t, json.Unmarshal(body, &sent))
@@ -290,12 +335,15 @@ func TestTheBaseURLDecidesOnFieldsThatNotAllProvidersKnow(t *testing.T) {
 				if body, err = io.ReadAll(req.Body); err != nil {
 					return nil, err
 				}
-				return replies(func() io.Reader { return strings.NewReader(sse(finished("stop"), "[DONE]")) }).RoundTrip(req)
+				return replies(func() io.Reader {
+					return strings.NewReader(sse(finished("stop"), "[DONE]"))
+				}).RoundTrip(req)
 			}))
 			req := question()
 			req.MaxTokens = "9"
 			require.NoError(t, chattest.Fold(t, s.Stream(t.Context(), req)).Err)
-			require.JSONEq(t, `{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,`+want+`}`, string(body))
+			require.JSONEq(t, `{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,`+want+`}`,
+				string(body))
 		})
 	}
 }
@@ -317,7 +365,8 @@ func TestWhatIsAssembledFromPiecesHasALimit(t *testing.T) {
 		"names": {
 			kind: "openai", end: finished("tool_calls"), most: 15, tooMany: 17,
 			piece: func(i int) string {
-				return delta(`"tool_calls":[{"index":` + strconv.Itoa(i) + `,"id":"a` + strconv.Itoa(i) + `","function":{"name":"` + long + `"}}]`)
+				return delta(`"tool_calls":[{"index":` + strconv.Itoa(i) + `,"id":"a` + strconv.Itoa(i) +
+					`","function":{"name":"` + long + `"}}]`)
 			},
 		},
 		"ids": {
@@ -327,13 +376,15 @@ func TestWhatIsAssembledFromPiecesHasALimit(t *testing.T) {
 			},
 		},
 		"arguments in a block": {
-			kind: "anthropic", begin: blockStart(`"type":"tool_use","id":"a","name":"f","input":{}`), end: messageDelta("tool_use"), most: 15, tooMany: 17,
+			kind: "anthropic", begin: blockStart(`"type":"tool_use","id":"a","name":"f","input":{}`),
+			end: messageDelta("tool_use"), most: 15, tooMany: 17,
 			piece: func(int) string { return blockDelta(`"type":"input_json_delta","partial_json":"` + long + `"`) },
 		},
 		"arguments at the end of calls": {
 			kind: "openai-responses", end: responseCompleted, most: 15, tooMany: 17,
 			piece: func(i int) string {
-				return responseItem("done", strconv.Itoa(i), `"type":"function_call","call_id":"a`+strconv.Itoa(i)+`","name":"f","arguments":"`+long+`"`)
+				return responseItem("done", strconv.Itoa(i),
+					`"type":"function_call","call_id":"a`+strconv.Itoa(i)+`","name":"f","arguments":"`+long+`"`)
 			},
 		},
 		"whole calls": {
@@ -343,8 +394,10 @@ func TestWhatIsAssembledFromPiecesHasALimit(t *testing.T) {
 			},
 		},
 		"arguments in pieces and at the end of a call": {
-			kind: "openai-responses", begin: responseItem("added", "0", `"type":"function_call","call_id":"a","name":"f"`), most: 15, tooMany: 17,
-			end: `{"type":"response.function_call_arguments.done","output_index":0,"arguments":"` + strings.Repeat(long, 15) + `"}` + "\n\ndata: " + responseCompleted,
+			kind: "openai-responses", begin: responseItem("added", "0",
+				`"type":"function_call","call_id":"a","name":"f"`), most: 15, tooMany: 17,
+			end: `{"type":"response.function_call_arguments.done","output_index":0,"arguments":"` +
+				strings.Repeat(long, 15) + `"}` + "\n\ndata: " + responseCompleted,
 			piece: func(int) string {
 				return `{"type":"response.function_call_arguments.delta","output_index":0,"delta":"` + long + `"}`
 			},
@@ -385,7 +438,8 @@ func TestACallMayComeInAnyNumberOfPieces(t *testing.T) {
 	const n = 30_000
 	id := strings.Repeat("a", 600) // says nothing new when it is repeated, 18 MB of it
 	body := sse(delta(`"tool_calls":[{"index":0,"id":"`+id+`","function":{"name":"f","arguments":"\""}}]`)) +
-		strings.Repeat(sse(delta(`"tool_calls":[{"index":0,"id":"`+id+`","function":{"name":"f","arguments":"x"}}]`)), n) +
+		strings.Repeat(sse(delta(`"tool_calls":[{"index":0,"id":"`+id+`","function":{"name":"f","arguments":"x"}}]`)),
+			n) +
 		sse(delta(`"tool_calls":[{"index":0,"function":{"arguments":"\""}}]`), finished("tool_calls"), "[DONE]")
 	a := decodeWith(t, "openai", func() io.Reader { return strings.NewReader(body) })
 	require.NoError(t, a.Err)
@@ -398,7 +452,8 @@ func TestACallMayComeInAnyNumberOfPieces(t *testing.T) {
 func TestArgumentsThatWereReplacedAreForgotten(t *testing.T) {
 	const kind, n = "openai-responses", 10
 	call := func(i int, event, arguments string) string {
-		return responseItem(event, strconv.Itoa(i), `"type":"function_call","call_id":"a`+strconv.Itoa(i)+`","name":"f","arguments":"`+arguments+`"`)
+		return responseItem(event, strconv.Itoa(i),
+			`"type":"function_call","call_id":"a`+strconv.Itoa(i)+`","name":"f","arguments":"`+arguments+`"`)
 	}
 	mib := strings.Repeat("x", 1<<20)
 	var parts []io.Reader
@@ -407,7 +462,8 @@ func TestArgumentsThatWereReplacedAreForgotten(t *testing.T) {
 	for i := 1; i <= n; i++ {
 		send(call(i, "added", ""))
 		for range 10 {
-			send(`{"type":"response.function_call_arguments.delta","output_index":` + strconv.Itoa(i) + `,"delta":"` + mib + `"}`)
+			send(`{"type":"response.function_call_arguments.delta","output_index":` + strconv.Itoa(i) + `,"delta":"` +
+				mib + `"}`)
 		}
 		send(call(i, "done", "{}"))
 	}
@@ -450,5 +506,8 @@ func TestDecodingOpenAITextDoesNotAllocate(t *testing.T) {
 func FuzzOpenAIChunk(f *testing.F) { fuzzStreams(f, "openai", openaiStreams) }
 
 func BenchmarkOpenAIChunk(b *testing.B) {
-	benchmarkEvent(b, "openai", `{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1763800000,"model":"m-1","system_fingerprint":"fp","choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]}`, "[DONE]")
+	benchmarkEvent(b, "openai",
+		`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1763800000,"model":"m-1",`+
+			`"system_fingerprint":"fp","choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,`+
+			`"finish_reason":null}]}`, "[DONE]")
 }

@@ -14,9 +14,9 @@ import (
 )
 
 // After a finish reason usage and the terminator may come, and several providers send no terminator and keep the
-// connection open: finishGrace is how long to wait for it. A reason that stands beside a piece of the answer may be one
-// of those servers that give it with every piece: then it is doubtGrace, and when the answer has gone on after a reason
-// once, the idle time-out.
+// connection open: finishGrace is how long to wait for it. A reason that stands beside a piece of the answer may be
+// one of those servers that give it with every piece: then it is doubtGrace, and when the answer has gone on after a
+// reason once, the idle time-out.
 const (
 	finishGrace = 2 * time.Second
 	doubtGrace  = 5 * time.Second
@@ -105,7 +105,8 @@ func (x *exchange) endOfBody(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	switch {
 	case errors.Is(err, sse.ErrTooLong):
-		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent an event over the size limit", Err: err}
+		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent an event over the size limit",
+			Err: err}
 	case errors.Is(err, framing.ErrGarbled):
 		return decodeError(err)
 	case cause != nil && cause != errGraceOver:
@@ -113,7 +114,8 @@ func (x *exchange) endOfBody(ctx context.Context, err error) error {
 	case out.Finished, out.MayEnd && err == io.EOF:
 		return nil
 	case err == io.EOF && out.Unread != "" && out.Nothing():
-		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider did not answer with a stream", Err: errors.New(out.Unread)}
+		return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider did not answer with a stream",
+			Err: errors.New(out.Unread)}
 	case err == io.EOF:
 		return &chat.Error{Code: chat.UpstreamTruncated, Message: "the provider's answer broke off"}
 	}
@@ -124,5 +126,6 @@ func decodeError(err error) error {
 	if report.IsReported(err) {
 		return err
 	}
-	return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent something that can't be read", Err: err}
+	return &chat.Error{Code: chat.UpstreamMalformed, Message: "the provider sent something that can't be read",
+		Err: err}
 }

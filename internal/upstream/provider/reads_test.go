@@ -36,10 +36,11 @@ func decodeWith(t testing.TB, kind string, body func() io.Reader) chattest.Trans
 
 // answers gives the answers of a body that is read in many ways, each with the number of the first way that led to it.
 //
-// All that a client learns of reads it learns from the reader of its framing: the next event, whether a whole one is in
-// hand then, and whether the body has ended. So there are two steps, which together check each way. The reader has to
-// give the same events, byte for byte, as in the first way. And the client answers once for each course of events in
-// hand and at the end, of which a body that is cut at every byte has one for each event rather than one for each byte.
+// All that a client learns of reads it learns from the reader of its framing: the next event, whether a whole one is
+// in hand then, and whether the body has ended. So there are two steps, which together check each way. The reader has
+// to give the same events, byte for byte, as in the first way. And the client answers once for each course of events
+// in hand and at the end, of which a body that is cut at every byte has one for each event rather than one for each
+// byte.
 func answers(
 	t testing.TB, kind string, status int, header http.Header, reads []func() io.Reader,
 ) iter.Seq2[int, chattest.Transcript] {
@@ -113,8 +114,8 @@ func (c *course) follow(t testing.TB, read int, kind string, header http.Header,
 	}
 }
 
-// splits are the ways to read body that a decoder must not notice: byte by byte, and cut in two at every byte (at some,
-// when there are many), of which the first is no cut at all.
+// splits are the ways to read body that a decoder must not notice: byte by byte, and cut in two at every byte (at
+// some, when there are many), of which the first is no cut at all.
 func splits(body []byte) []func() io.Reader {
 	all := []func() io.Reader{func() io.Reader { return oneByte{bytes.NewReader(body)} }}
 	step := max(1, len(body)*len(body)/(4<<20))

@@ -29,7 +29,8 @@ func TestATokenThatTheProviderQuotesIsToldToNobody(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusUnauthorized)
-		_, _ = io.WriteString(w, `{"error":{"message":"The credential `+token+` and `+r.Header.Get("X-Amz-Security-Token")+
+		_, _ = io.WriteString(w, `{"error":{"message":"The credential `+token+` and `+
+			r.Header.Get("X-Amz-Security-Token")+
 			` have expired","type":"invalid_request_error"}}`)
 	}))
 	defer srv.Close()

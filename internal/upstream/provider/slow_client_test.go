@@ -22,7 +22,8 @@ func TestTheClocksStandWhileAChunkIsPassedOn(t *testing.T) {
 		want  error
 		least time.Duration
 	}{
-		"and the answer goes on": {parts: []part{{0, sse(delta(`"content":"Hel"`))}, {9 * time.Second, sse(delta(`"content":"lo"`))},
+		"and the answer goes on": {parts: []part{{0, sse(delta(`"content":"Hel"`))},
+			{9 * time.Second, sse(delta(`"content":"lo"`))},
 			{0, sse(`{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`) + "data: [DONE]\n\n"}}},
 		"and the model is silent then": {parts: []part{{0, sse(delta(`"content":"Hel"`))}}, hang: true,
 			want: &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseIdle}, least: slow + idle},

@@ -33,20 +33,26 @@ func (f *fake) RoundTrip(req *http.Request) (*http.Response, error) {
 	if status == http.StatusOK {
 		typ = req.Header.Get("Accept")
 	}
-	return &http.Response{StatusCode: status, ProtoMajor: 1, Request: req, Header: http.Header{"Content-Type": {typ}}, Body: io.NopCloser(strings.NewReader(text))}, nil
+	return &http.Response{StatusCode: status, ProtoMajor: 1, Request: req, Header: http.Header{"Content-Type": {typ}},
+		Body: io.NopCloser(strings.NewReader(text))}, nil
 }
 
 func (f *fake) last() string { return f.bodies[len(f.bodies)-1] }
 
 // plain are answers that say "ok".
 var plain = map[string]string{
-	"openai":           sse(`{"choices":[{"index":0,"delta":{"content":"ok"}}]}`, `{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`, "[DONE]"),
-	"openai-responses": sse(`{"type":"response.output_text.delta","output_index":0,"delta":"ok"}`, `{"type":"response.completed","response":{}}`),
-	"anthropic": sse(`{"type":"message_start","message":{}}`, `{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"ok"}}`,
-		`{"type":"content_block_stop","index":0}`, `{"type":"message_delta","delta":{"stop_reason":"end_turn"}}`, `{"type":"message_stop"}`),
-	"gemini":  sse(`{"candidates":[{"content":{"parts":[{"text":"ok"}]},"finishReason":"STOP"}]}`),
-	"ollama":  `{"message":{"content":"ok"},"done":true,"done_reason":"stop"}` + "\n",
-	"cohere":  sse(`{"type":"content-delta","index":0,"delta":{"message":{"content":{"text":"ok"}}}}`, `{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}`),
+	"openai": sse(`{"choices":[{"index":0,"delta":{"content":"ok"}}]}`,
+		`{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`, "[DONE]"),
+	"openai-responses": sse(`{"type":"response.output_text.delta","output_index":0,"delta":"ok"}`,
+		`{"type":"response.completed","response":{}}`),
+	"anthropic": sse(`{"type":"message_start","message":{}}`,
+		`{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"ok"}}`,
+		`{"type":"content_block_stop","index":0}`, `{"type":"message_delta","delta":{"stop_reason":"end_turn"}}`,
+		`{"type":"message_stop"}`),
+	"gemini": sse(`{"candidates":[{"content":{"parts":[{"text":"ok"}]},"finishReason":"STOP"}]}`),
+	"ollama": `{"message":{"content":"ok"},"done":true,"done_reason":"stop"}` + "\n",
+	"cohere": sse(`{"type":"content-delta","index":0,"delta":{"message":{"content":{"text":"ok"}}}}`,
+		`{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}`),
 	"bedrock": converse(deltaEvent, `{"delta":{"text":"ok"}}`, "messageStop", `{"stopReason":"end_turn"}`),
 	"websopy": sse(`{"type":"content","content":"ok"}`, `{"type":"done","finishReason":"stop"}`, "[DONE]"),
 }
@@ -71,137 +77,210 @@ const sealedText = "U0VBTEVE" // is base64, as signatures are
 var conversations = map[string]twoTurns{
 	"Gemini: the first of parallel calls is signed": {
 		"gemini", "https://generativelanguage.googleapis.com/v1beta", "gemini-3.5-flash",
-		sse(`{"candidates":[{"content":{"parts":[{"text":"Let me see."},{"functionCall":{"name":"f","args":{"x":1}},"thoughtSignature":"` + sealedText + `"},` +
+		sse(`{"candidates":[{"content":{"parts":[{"text":"Let me see."},{"functionCall":{"name":"f","args":{"x":1}},` +
+			`"thoughtSignature":"` + sealedText + `"},` +
 			`{"functionCall":{"name":"g","args":{}}}]},"finishReason":"STOP"}]}`),
-		`\{"text":"Let me see\."\},\{"thoughtSignature":"` + sealedText + `","functionCall":\{"id":"call_0","name":"f","args":\{"x":1\}\}\},\{"functionCall":`,
-		`"thoughtSignature":"c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="`, `{"error":{"code":400,"message":"Corrupted thought signature.","status":"INVALID_ARGUMENT"}}`},
+		`\{"text":"Let me see\."\},\{"thoughtSignature":"` + sealedText +
+			`","functionCall":\{"id":"call_0","name":"f","args":\{"x":1\}\}\},\{"functionCall":`,
+		`"thoughtSignature":"c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="`,
+		`{"error":{"code":400,"message":"Corrupted thought signature.","status":"INVALID_ARGUMENT"}}`},
 	"Gemini: text is signed, in a part of its own": {
 		"gemini", "https://generativelanguage.googleapis.com/v1beta", "gemini-3-pro",
-		sse(`{"candidates":[{"content":{"parts":[{"text":"one "}]}}]}`, `{"candidates":[{"content":{"parts":[{"text":"two"}]}}]}`,
-			`{"candidates":[{"content":{"parts":[{"text":"","thoughtSignature":"`+sealedText+`"}]},"finishReason":"STOP"}]}`),
-		`\{"text":"one two"\},\{"text":"","thoughtSignature":"` + sealedText + `"\}`, `\[\{"text":"one two"\}\]`, `{"error":{"code":400,"message":"Invalid thought signature"}}`},
+		sse(`{"candidates":[{"content":{"parts":[{"text":"one "}]}}]}`,
+			`{"candidates":[{"content":{"parts":[{"text":"two"}]}}]}`,
+			`{"candidates":[{"content":{"parts":[{"text":"","thoughtSignature":"`+sealedText+
+				`"}]},"finishReason":"STOP"}]}`),
+		`\{"text":"one two"\},\{"text":"","thoughtSignature":"` + sealedText + `"\}`, `\[\{"text":"one two"\}\]`,
+		`{"error":{"code":400,"message":"Invalid thought signature"}}`},
 	"Vertex: a call in pieces is signed at its beginning, and has no id": {
-		"gemini", "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google", "gemini-3.1-pro",
-		sse(`{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","willContinue":true},"thoughtSignature":"`+sealedText+`"}]}}]}`,
-			`{"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"$.x","numberValue":1}]}}]},"finishReason":"STOP"}]}`),
-		`\{"thoughtSignature":"` + sealedText + `","functionCall":\{"name":"f","args":\{"x":1\}\}\}`, `"thoughtSignature":"c2tp`, `{"error":{"code":400,"message":"Corrupted thought signature"}}`},
+		"gemini", "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/" +
+			"publishers/google", "gemini-3.1-pro",
+		sse(`{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","willContinue":true},`+
+			`"thoughtSignature":"`+sealedText+`"}]}}]}`,
+			`{"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"$.x",`+
+				`"numberValue":1}]}}]},"finishReason":"STOP"}]}`),
+		`\{"thoughtSignature":"` + sealedText + `","functionCall":\{"name":"f","args":\{"x":1\}\}\}`,
+		`"thoughtSignature":"c2tp`, `{"error":{"code":400,"message":"Corrupted thought signature"}}`},
 	"Gemini behind OpenAI's format": {
 		"openai", "https://generativelanguage.googleapis.com/v1beta/openai", "gemini-3.5-flash",
-		sse(chunk(`{"tool_calls":[{"index":0,"id":"c1","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"`+sealedText+`"}}}]}`), finishCalls, "[DONE]"),
-		`"extra_content":\{"google":\{"thought_signature":"` + sealedText + `"\}\}`, `"thought_signature":"c2tp`, `[{"error":{"code":400,"message":"Invalid thought signature"}}]`},
+		sse(chunk(`{"tool_calls":[{"index":0,"id":"c1","function":{"name":"f","arguments":"{}"},`+
+			`"extra_content":{"google":{"thought_signature":"`+sealedText+`"}}}]}`), finishCalls, "[DONE]"),
+		`"extra_content":\{"google":\{"thought_signature":"` + sealedText + `"\}\}`, `"thought_signature":"c2tp`,
+		`[{"error":{"code":400,"message":"Invalid thought signature"}}]`},
 	"Claude: thinking, interleaved and redacted": {
 		"anthropic", "https://api.anthropic.com", "claude-opus-5-5",
 		sse(`{"type":"message_start","message":{}}`,
-			`{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":""}}`, `{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"A."}}`,
-			`{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"`+sealedText+`1"}}`, `{"type":"content_block_stop","index":0}`,
-			`{"type":"content_block_start","index":1,"content_block":{"type":"redacted_thinking","data":"`+sealedText+`2"}}`, `{"type":"content_block_stop","index":1}`,
-			`{"type":"content_block_start","index":2,"content_block":{"type":"text","text":""}}`, `{"type":"content_block_delta","index":2,"delta":{"type":"text_delta","text":"Looking."}}`, `{"type":"content_block_stop","index":2}`,
+			`{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":""}}`,
+			`{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"A."}}`,
+			`{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"`+sealedText+
+				`1"}}`, `{"type":"content_block_stop","index":0}`,
+			`{"type":"content_block_start","index":1,"content_block":{"type":"redacted_thinking","data":"`+sealedText+
+				`2"}}`, `{"type":"content_block_stop","index":1}`,
+			`{"type":"content_block_start","index":2,"content_block":{"type":"text","text":""}}`,
+			`{"type":"content_block_delta","index":2,"delta":{"type":"text_delta","text":"Looking."}}`,
+			`{"type":"content_block_stop","index":2}`,
 			`{"type":"content_block_start","index":3,"content_block":{"type":"thinking","thinking":""}}`,
-			`{"type":"content_block_delta","index":3,"delta":{"type":"signature_delta","signature":"`+sealedText+`3"}}`, `{"type":"content_block_stop","index":3}`,
-			`{"type":"content_block_start","index":4,"content_block":{"type":"tool_use","id":"c1","name":"f","input":{}}}`, `{"type":"content_block_delta","index":4,"delta":{"type":"input_json_delta","partial_json":"{\"x\":1}"}}`,
-			`{"type":"content_block_stop","index":4}`, `{"type":"message_delta","delta":{"stop_reason":"tool_use"}}`, `{"type":"message_stop"}`),
-		`\{"type":"thinking","thinking":"A\.","signature":"` + sealedText + `1"\},\{"type":"redacted_thinking","data":"` + sealedText + `2"\},\{"type":"text","text":"Looking\."\},` +
+			`{"type":"content_block_delta","index":3,"delta":{"type":"signature_delta","signature":"`+sealedText+
+				`3"}}`, `{"type":"content_block_stop","index":3}`,
+			`{"type":"content_block_start","index":4,"content_block":{"type":"tool_use","id":"c1","name":"f",`+
+				`"input":{}}}`, `{"type":"content_block_delta","index":4,"delta":{"type":"input_json_delta",`+
+				`"partial_json":"{\"x\":1}"}}`,
+			`{"type":"content_block_stop","index":4}`, `{"type":"message_delta","delta":{"stop_reason":"tool_use"}}`,
+			`{"type":"message_stop"}`),
+		`\{"type":"thinking","thinking":"A\.","signature":"` + sealedText +
+			`1"\},\{"type":"redacted_thinking","data":"` + sealedText + `2"\},\{"type":"text","text":"Looking\."\},` +
 			`\{"type":"thinking","thinking":"","signature":"` + sealedText + `3"\},\{"type":"tool_use","id":"c1"`,
 		`"content":\[\{"type":"text","text":"Looking\."\},\{"type":"tool_use"`,
-		`{"type":"error","error":{"type":"invalid_request_error","message":"messages.1.content.0: Invalid ` + "`signature` in `thinking`" + ` block. The block is bound to a different conversation."}}`},
+		`{"type":"error","error":{"type":"invalid_request_error","message":"messages.1.content.0: Invalid ` +
+			"`signature` in `thinking`" + ` block. The block is bound to a different conversation."}}`},
 	"Claude: two blocks that follow each other": {
 		"anthropic", "https://api.anthropic.com", "claude-opus-5",
 		sse(`{"type":"message_start","message":{}}`,
-			`{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"A","signature":"`+sealedText+`1"}}`,
+			`{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"A","signature":"`+
+				sealedText+`1"}}`,
 			`{"type":"content_block_stop","index":0}`,
-			`{"type":"content_block_start","index":1,"content_block":{"type":"thinking","thinking":"B","signature":"`+sealedText+`2"}}`,
+			`{"type":"content_block_start","index":1,"content_block":{"type":"thinking","thinking":"B","signature":"`+
+				sealedText+`2"}}`,
 			`{"type":"content_block_stop","index":1}`,
-			`{"type":"content_block_start","index":2,"content_block":{"type":"text","text":"Yes."}}`, `{"type":"content_block_stop","index":2}`,
+			`{"type":"content_block_start","index":2,"content_block":{"type":"text","text":"Yes."}}`,
+			`{"type":"content_block_stop","index":2}`,
 			`{"type":"message_delta","delta":{"stop_reason":"end_turn"}}`, `{"type":"message_stop"}`),
-		`"thinking":"A","signature":"` + sealedText + `1"\},\{"type":"thinking","thinking":"B","signature":"` + sealedText + `2"\},\{"type":"text"`,
-		`"content":\[\{"type":"text","text":"Yes\."\}\]`, `{"error":{"message":"Invalid signature in thinking block"}}`},
+		`"thinking":"A","signature":"` + sealedText + `1"\},\{"type":"thinking","thinking":"B","signature":"` +
+			sealedText + `2"\},\{"type":"text"`,
+		`"content":\[\{"type":"text","text":"Yes\."\}\]`,
+		`{"error":{"message":"Invalid signature in thinking block"}}`},
 	"Claude as JSON": {
 		"anthropic", "https://api.anthropic.com", "claude-opus-5-5",
-		sse(`{"type":"message","role":"assistant","content":[{"type":"thinking","thinking":"","signature":"` + sealedText + `"},{"type":"tool_use","id":"c1","name":"f","input":{"x":1}}],"stop_reason":"tool_use"}`),
-		`\{"type":"thinking","thinking":"","signature":"` + sealedText + `"\},\{"type":"tool_use"`, `"content":\[\{"type":"tool_use"`, `{"error":{"message":"Invalid signature in thinking block"}}`},
+		sse(`{"type":"message","role":"assistant","content":[{"type":"thinking","thinking":"","signature":"` +
+			sealedText + `"},{"type":"tool_use","id":"c1","name":"f","input":{"x":1}}],"stop_reason":"tool_use"}`),
+		`\{"type":"thinking","thinking":"","signature":"` + sealedText + `"\},\{"type":"tool_use"`,
+		`"content":\[\{"type":"tool_use"`, `{"error":{"message":"Invalid signature in thinking block"}}`},
 	"Responses: reasoning, a phase, a call": {
 		"openai-responses", "https://api.openai.com/v1", "gpt-6-luna",
-		sse(`{"type":"response.output_item.added","output_index":0,"item":{"type":"reasoning","id":"rs_1","summary":[]}}`,
-			`{"type":"response.output_item.done","output_index":0,"item":{"type":"reasoning","id":"rs_1","encrypted_content":"`+sealedText+`","summary":[{"type":"summary_text","text":"S."}]}}`,
+		sse(`{"type":"response.output_item.added","output_index":0,"item":{"type":"reasoning","id":"rs_1",`+
+			`"summary":[]}}`,
+			`{"type":"response.output_item.done","output_index":0,"item":{"type":"reasoning","id":"rs_1",`+
+				`"encrypted_content":"`+sealedText+`","summary":[{"type":"summary_text","text":"S."}]}}`,
 			`{"type":"response.output_text.delta","output_index":1,"content_index":0,"delta":"Looking."}`,
-			`{"type":"response.output_item.done","output_index":1,"item":{"type":"message","id":"m_1","role":"assistant","phase":"commentary","content":[{"type":"output_text","text":"Looking."}]}}`,
-			`{"type":"response.output_item.done","output_index":2,"item":{"type":"function_call","id":"fc_1","call_id":"c1","name":"f","arguments":"{\"x\":1}"}}`,
-			`{"type":"response.completed","response":{"output":[{"type":"reasoning","id":"rs_1","encrypted_content":"`+sealedText+`","summary":[{"type":"summary_text","text":"S."}]},`+
-				`{"type":"message","phase":"commentary","content":[{"type":"output_text","text":"Looking."}]},{"type":"function_call","id":"fc_1","call_id":"c1","name":"f","arguments":"{\"x\":1}"}]}}`),
-		`\{"type":"reasoning","id":"rs_1","summary":\[\{"type":"summary_text","text":"S\."\}\],"encrypted_content":"` + sealedText + `"\},` +
-			`\{"role":"assistant","content":"Looking\.","phase":"commentary"\},\{"type":"function_call","call_id":"c1"`,
+			`{"type":"response.output_item.done","output_index":1,"item":{"type":"message","id":"m_1",`+
+				`"role":"assistant","phase":"commentary","content":[{"type":"output_text","text":"Looking."}]}}`,
+			`{"type":"response.output_item.done","output_index":2,"item":{"type":"function_call","id":"fc_1",`+
+				`"call_id":"c1","name":"f","arguments":"{\"x\":1}"}}`,
+			`{"type":"response.completed","response":{"output":[{"type":"reasoning","id":"rs_1","encrypted_content":"`+
+				sealedText+`","summary":[{"type":"summary_text","text":"S."}]},`+
+				`{"type":"message","phase":"commentary","content":[{"type":"output_text","text":"Looking."}]},`+
+				`{"type":"function_call","id":"fc_1","call_id":"c1","name":"f","arguments":"{\"x\":1}"}]}}`),
+		`\{"type":"reasoning","id":"rs_1","summary":\[\{"type":"summary_text","text":"S\."\}\],"encrypted_content":"` +
+			sealedText + `"\},` +
+			`\{"role":"assistant","content":"Looking\.","phase":"commentary"\},\{"type":"function_call",` +
+			`"call_id":"c1"`,
 		`\{"role":"assistant","content":"Looking\."\},\{"type":"function_call","call_id":"c1"`,
 		`{"error":{"message":"The encrypted content could not be verified.","code":"invalid_encrypted_content"}}`},
 	"Responses as JSON, in the order of its items": {
 		"openai-responses", "https://api.openai.com/v1", "gpt-6-luna",
-		sse(`{"object":"response","status":"completed","output":[{"type":"reasoning","id":"rs_1","encrypted_content":"` + sealedText + `","summary":[]},` +
-			`{"type":"message","content":[{"type":"output_text","text":"Looking."}]},{"type":"function_call","call_id":"c1","name":"f","arguments":"{}"}]}`),
-		`"encrypted_content":"` + sealedText + `"\},\{"role":"assistant","content":"Looking\."\},\{"type":"function_call"`, `\[\{"role":"user","content":"hi"\},\{"role":"assistant"`,
+		sse(`{"object":"response","status":"completed","output":[{"type":"reasoning","id":"rs_1",` +
+			`"encrypted_content":"` + sealedText + `","summary":[]},` +
+			`{"type":"message","content":[{"type":"output_text","text":"Looking."}]},{"type":"function_call",` +
+			`"call_id":"c1","name":"f","arguments":"{}"}]}`),
+		`"encrypted_content":"` + sealedText +
+			`"\},\{"role":"assistant","content":"Looking\."\},\{"type":"function_call"`,
+		`\[\{"role":"user","content":"hi"\},\{"role":"assistant"`,
 		`{"error":{"message":"x","code":"invalid_encrypted_content"}}`},
 	"OpenRouter: details in pieces": {
 		"openai", "https://openrouter.ai/api/v1", "anthropic/claude-opus-5",
-		sse(chunk(`{"reasoning":"A","reasoning_details":[{"type":"reasoning.text","text":"A","format":"anthropic-claude-v1","index":0}]}`),
-			chunk(`{"reasoning":"B","reasoning_details":[{"type":"reasoning.text","text":"B","format":"anthropic-claude-v1","index":0}]}`),
+		sse(chunk(`{"reasoning":"A","reasoning_details":[{"type":"reasoning.text","text":"A",`+
+			`"format":"anthropic-claude-v1","index":0}]}`),
+			chunk(`{"reasoning":"B","reasoning_details":[{"type":"reasoning.text","text":"B",`+
+				`"format":"anthropic-claude-v1","index":0}]}`),
 			chunk(`{"reasoning_details":[{"type":"reasoning.text","signature":"`+sealedText+`","index":0}]}`),
-			chunk(`{"reasoning_details":[{"type":"reasoning.encrypted","data":"`+sealedText+`2","id":"c1","index":1}]}`),
+			chunk(`{"reasoning_details":[{"type":"reasoning.encrypted","data":"`+sealedText+
+				`2","id":"c1","index":1}]}`),
 			chunk(`{`+aCall+`}`), finishCalls, "[DONE]"),
-		`"reasoning_details":\[\{"type":"reasoning.text","text":"AB","signature":"` + sealedText + `","format":"anthropic-claude-v1","index":0\},` +
+		`"reasoning_details":\[\{"type":"reasoning.text","text":"AB","signature":"` + sealedText +
+			`","format":"anthropic-claude-v1","index":0\},` +
 			`\{"type":"reasoning.encrypted","data":"` + sealedText + `2","id":"c1","index":1\}\]`,
-		`"content":null,"tool_calls"`, `{"error":{"message":"messages.1: Invalid signature in thinking block","code":400}}`},
+		`"content":null,"tool_calls"`,
+		`{"error":{"message":"messages.1: Invalid signature in thinking block","code":400}}`},
 	"DeepSeek": {
 		"openai", "https://api.deepseek.com", "deepseek-v4-pro",
-		sse(chunk(`{"reasoning_content":"I "}`), chunk(`{"reasoning_content":"think."}`), chunk(`{`+aCall+`}`), finishCalls, "[DONE]"),
+		sse(chunk(`{"reasoning_content":"I "}`), chunk(`{"reasoning_content":"think."}`), chunk(`{`+aCall+`}`),
+			finishCalls, "[DONE]"),
 		`"reasoning_content":"I think\."`, `"reasoning_content":""`, ``},
 	"Kimi": {
 		"openai", "https://api.moonshot.ai/v1", "kimi-k3",
-		sse(chunk(`{"reasoning_content":"I think."}`), chunk(`{`+aCall+`}`), finishCalls, "[DONE]"), `"reasoning_content":"I think\."`, `"reasoning_content":" "`, ``},
+		sse(chunk(`{"reasoning_content":"I think."}`), chunk(`{`+aCall+`}`), finishCalls, "[DONE]"),
+		`"reasoning_content":"I think\."`, `"reasoning_content":" "`, ``},
 	"GLM": {
 		"openai", "https://api.z.ai/api/paas/v4", "glm-5.3",
-		sse(chunk(`{"reasoning_content":"I think."}`), chunk(`{`+aCall+`}`), finishCalls, "[DONE]"), `"reasoning_content":"I think\."`, `"tool_calls"`, ``},
+		sse(chunk(`{"reasoning_content":"I think."}`), chunk(`{`+aCall+`}`), finishCalls, "[DONE]"),
+		`"reasoning_content":"I think\."`, `"tool_calls"`, ``},
 	"Qwen": {
 		"openai", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen3.7-max",
-		sse(chunk(`{"reasoning_content":"I think."}`), chunk(`{"content":"Yes."}`), finishCalls, "[DONE]"), `"reasoning_content":"I think\."`, `"content":"Yes\."`, ``},
+		sse(chunk(`{"reasoning_content":"I think."}`), chunk(`{"content":"Yes."}`), finishCalls, "[DONE]"),
+		`"reasoning_content":"I think\."`, `"content":"Yes\."`, ``},
 	"MiniMax with details": {
 		"openai", "https://api.minimax.io/v1", "MiniMax-M3",
-		sse(chunk(`{"reasoning_details":[{"type":"reasoning.text","text":"I think.","index":0}]}`), chunk(`{`+aCall+`}`), finishCalls, "[DONE]"),
+		sse(chunk(`{"reasoning_details":[{"type":"reasoning.text","text":"I think.","index":0}]}`),
+			chunk(`{`+aCall+`}`), finishCalls, "[DONE]"),
 		`"reasoning_details":\[\{"type":"reasoning.text","text":"I think\.","index":0\}\]`, `"tool_calls"`, ``},
 	"Mistral's parts": {
 		"openai", "https://api.mistral.ai/v1", "magistral-medium-latest",
-		sse(chunk(`{"content":[{"type":"thinking","thinking":[{"type":"text","text":"I "}]}]}`), chunk(`{"content":[{"type":"thinking","thinking":[{"type":"text","text":"think."}]}]}`), chunk(`{"content":"Yes."}`), finishCalls, "[DONE]"),
-		`"content":\[\{"type":"thinking","thinking":\[\{"type":"text","text":"I think\."\}\],"closed":true\},\{"type":"text","text":"Yes\."\}\]`, `"content":"Yes\."`, ``},
+		sse(chunk(`{"content":[{"type":"thinking","thinking":[{"type":"text","text":"I "}]}]}`),
+			chunk(`{"content":[{"type":"thinking","thinking":[{"type":"text","text":"think."}]}]}`),
+			chunk(`{"content":"Yes."}`), finishCalls, "[DONE]"),
+		`"content":\[\{"type":"thinking","thinking":\[\{"type":"text","text":"I think\."\}\],"closed":true\},` +
+			`\{"type":"text","text":"Yes\."\}\]`, `"content":"Yes\."`, ``},
 	"a server of one's own": {
 		"openai", "http://localhost:8000/v1", "Qwen/Qwen3-8B",
-		sse(chunk(`{"reasoning":"I think."}`), chunk(`{"content":"Yes."}`), finishCalls, "[DONE]"), `"reasoning":"I think\."`, `"content":"Yes\."`, ``},
+		sse(chunk(`{"reasoning":"I think."}`), chunk(`{"content":"Yes."}`), finishCalls, "[DONE]"),
+		`"reasoning":"I think\."`, `"content":"Yes\."`, ``},
 	"Copilot": {
 		"openai", "https://gateway.example/v1", "gpt-x",
-		sse(chunk(`{"reasoning_text":"I think."}`), chunk(`{"reasoning_opaque":"`+sealedText+`"}`), chunk(`{`+aCall+`}`), finishCalls, "[DONE]"),
+		sse(chunk(`{"reasoning_text":"I think."}`), chunk(`{"reasoning_opaque":"`+sealedText+`"}`),
+			chunk(`{`+aCall+`}`), finishCalls, "[DONE]"),
 		`"reasoning_text":"I think\.","reasoning_opaque":"` + sealedText + `"`, `"tool_calls"`, ``},
 	"Cerebras' GLM thinks in its content": {
 		"openai", "https://api.cerebras.ai/v1", "zai-glm-5.2",
-		sse(chunk(`{"reasoning":"I think."}`), chunk(`{"content":"Yes."}`), finishCalls, "[DONE]"), `"content":"<think>I think\.</think>Yes\."`, `"content":"Yes\."`, ``},
+		sse(chunk(`{"reasoning":"I think."}`), chunk(`{"content":"Yes."}`), finishCalls, "[DONE]"),
+		`"content":"<think>I think\.</think>Yes\."`, `"content":"Yes\."`, ``},
 	"Ollama": {
 		"ollama", "http://localhost:11434", "qwen3",
-		`{"message":{"thinking":"I "}}` + "\n" + `{"message":{"thinking":"think."}}` + "\n" + `{"message":{"content":"","tool_calls":[{"function":{"name":"f","arguments":{"x":1}}}]},"done":true}` + "\n",
+		`{"message":{"thinking":"I "}}` + "\n" + `{"message":{"thinking":"think."}}` + "\n" +
+			`{"message":{"content":"","tool_calls":[{"function":{"name":"f","arguments":{"x":1}}}]},"done":true}` +
+			"\n",
 		`"thinking":"I think\."`, `"tool_calls"`, ``},
 	"Cohere": {
 		"cohere", "https://api.cohere.com", "command-a-reasoning-08-2025",
-		sse(`{"type":"content-delta","index":0,"delta":{"message":{"content":{"thinking":"I think."}}}}`, `{"type":"content-delta","index":1,"delta":{"message":{"content":{"text":"Yes."}}}}`, `{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}`),
-		`"content":\[\{"type":"thinking","thinking":"I think\."\},\{"type":"text","text":"Yes\."\}\]`, `"content":"Yes\."`, ``},
+		sse(`{"type":"content-delta","index":0,"delta":{"message":{"content":{"thinking":"I think."}}}}`,
+			`{"type":"content-delta","index":1,"delta":{"message":{"content":{"text":"Yes."}}}}`,
+			`{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}`),
+		`"content":\[\{"type":"thinking","thinking":"I think\."\},\{"type":"text","text":"Yes\."\}\]`,
+		`"content":"Yes\."`, ``},
 	"Bedrock: Claude's thinking, interleaved and redacted": {
 		"bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com", "us.anthropic.claude-opus-5-v1:0",
-		converse(deltaEvent, `{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"I "}},"p":"abc"}`, deltaEvent, `{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"think."}},"p":"a"}`,
-			deltaEvent, `{"contentBlockIndex":0,"delta":{"reasoningContent":{"signature":"`+sealedText+`1"}}}`, "contentBlockStop", `{"contentBlockIndex":0}`,
-			deltaEvent, `{"contentBlockIndex":1,"delta":{"reasoningContent":{"redactedContent":"`+sealedText+`2"}}}`, "contentBlockStop", `{"contentBlockIndex":1}`,
-			deltaEvent, `{"contentBlockIndex":2,"delta":{"text":"Looking."}}`, "contentBlockStop", `{"contentBlockIndex":2}`,
-			deltaEvent, `{"contentBlockIndex":3,"delta":{"reasoningContent":{"signature":"`+sealedText+`3"}}}`, "contentBlockStop", `{"contentBlockIndex":3}`,
-			"contentBlockStart", `{"contentBlockIndex":4,"start":{"toolUse":{"toolUseId":"c1","name":"f"}}}`, deltaEvent, `{"contentBlockIndex":4,"delta":{"toolUse":{"input":"{\"x\":1}"}}}`,
+		converse(deltaEvent, `{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"I "}},"p":"abc"}`,
+			deltaEvent, `{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"think."}},"p":"a"}`,
+			deltaEvent, `{"contentBlockIndex":0,"delta":{"reasoningContent":{"signature":"`+sealedText+`1"}}}`,
+			"contentBlockStop", `{"contentBlockIndex":0}`,
+			deltaEvent, `{"contentBlockIndex":1,"delta":{"reasoningContent":{"redactedContent":"`+sealedText+`2"}}}`,
+			"contentBlockStop", `{"contentBlockIndex":1}`,
+			deltaEvent, `{"contentBlockIndex":2,"delta":{"text":"Looking."}}`, "contentBlockStop",
+			`{"contentBlockIndex":2}`,
+			deltaEvent, `{"contentBlockIndex":3,"delta":{"reasoningContent":{"signature":"`+sealedText+`3"}}}`,
+			"contentBlockStop", `{"contentBlockIndex":3}`,
+			"contentBlockStart", `{"contentBlockIndex":4,"start":{"toolUse":{"toolUseId":"c1","name":"f"}}}`,
+			deltaEvent, `{"contentBlockIndex":4,"delta":{"toolUse":{"input":"{\"x\":1}"}}}`,
 			"contentBlockStop", `{"contentBlockIndex":4}`, "messageStop", `{"stopReason":"tool_use"}`),
-		`\[\{"reasoningContent":\{"reasoningText":\{"text":"I think\.","signature":"` + sealedText + `1"\}\}\},\{"reasoningContent":\{"redactedContent":"` + sealedText + `2"\}\},` +
-			`\{"text":"Looking\."\},\{"reasoningContent":\{"reasoningText":\{"text":"","signature":"` + sealedText + `3"\}\}\},\{"toolUse":\{"toolUseId":"c1"`,
-		`"content":\[\{"text":"Looking\."\},\{"toolUse"`, `{"message":"messages.1.content.0: Invalid ` + "`signature` in `thinking`" + ` block"}`},
+		`\[\{"reasoningContent":\{"reasoningText":\{"text":"I think\.","signature":"` + sealedText +
+			`1"\}\}\},\{"reasoningContent":\{"redactedContent":"` + sealedText + `2"\}\},` +
+			`\{"text":"Looking\."\},\{"reasoningContent":\{"reasoningText":\{"text":"","signature":"` + sealedText +
+			`3"\}\}\},\{"toolUse":\{"toolUseId":"c1"`,
+		`"content":\[\{"text":"Looking\."\},\{"toolUse"`,
+		`{"message":"messages.1.content.0: Invalid ` + "`signature` in `thinking`" + ` block"}`},
 	"another relay": {
 		"websopy", "https://relay.example", "m",
-		sse(`{"type":"content","content":"Yes."}`, `{"type":"done","finishReason":"stop","state":"1.`+sealedText+`"}`, "[DONE]"), `"state":"1\.` + sealedText + `"`, `"content":"Yes\."\}`, ``},
+		sse(`{"type":"content","content":"Yes."}`, `{"type":"done","finishReason":"stop","state":"1.`+sealedText+`"}`,
+			"[DONE]"), `"state":"1\.` + sealedText + `"`, `"content":"Yes\."\}`, ``},
 }
 
 func (c twoTurns) options() provider.Options {
@@ -318,10 +397,12 @@ func TestAStateGoesNowhereElse(t *testing.T) {
 			nowhere(c.options(), edited, "another text")
 			if len(m.ToolCalls) > 0 {
 				edited = m
-				edited.ToolCalls = append([]chat.ToolCall{{ID: "new", Name: "f", Arguments: `{"x":2}`}}, m.ToolCalls...)
+				edited.ToolCalls = append([]chat.ToolCall{{ID: "new", Name: "f", Arguments: `{"x":2}`}},
+					m.ToolCalls...)
 				nowhere(c.options(), edited, "other calls")
 			}
-			for _, broken := range []string{m.State[:len(m.State)-3], "1.", "1", "2" + m.State[1:], m.State + "!", "1.bm90IG91cnM", "\x00", strings.Repeat("1.", chat.MaxState)} {
+			for _, broken := range []string{m.State[:len(m.State)-3], "1.", "1", "2" + m.State[1:], m.State + "!",
+				"1.bm90IG91cnM", "\x00", strings.Repeat("1.", chat.MaxState)} {
 				if c.kind == "websopy" && strings.HasPrefix(broken, m.State[:9]) {
 					continue // what follows the dot is the other relay's
 				}
@@ -353,7 +434,8 @@ func TestWhatIsRefusedIsAskedOnceMoreWithoutIt(t *testing.T) {
 			require.Regexp(t, c.fill, f.last())
 
 			tr := &trace.Trace{}
-			fallback := &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: newUpstream(t, c.options()), Breaker: upstream.NewBreaker(nil)}}, Budget: 5e9}
+			fallback := &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: newUpstream(t, c.options()),
+				Breaker: upstream.NewBreaker(nil)}}, Budget: 5e9}
 			provider.SetTransport(fallback.Candidates[0].Streamer, &fake{answer: strict(400)})
 			a := chattest.Fold(t, fallback.Stream(trace.With(t.Context(), tr), next(m)))
 			require.Equal(t, "ok", a.Text)
@@ -398,7 +480,8 @@ func TestAFallbackAndAHedgeDecideForThemselves(t *testing.T) {
 	}{{c.options(), first}, {kimi, second}} {
 		s := newUpstream(t, p.o)
 		provider.SetTransport(s, p.f)
-		chain.Candidates = append(chain.Candidates, &upstream.Candidate{Streamer: s, Model: func(string) (string, bool) { return p.o.Model, true }})
+		chain.Candidates = append(chain.Candidates,
+			&upstream.Candidate{Streamer: s, Model: func(string) (string, bool) { return p.o.Model, true }})
 	}
 	require.Equal(t, "ok", chattest.Fold(t, chain.Stream(t.Context(), next(c.ask1(t)))).Text)
 	require.Contains(t, first.last(), `"reasoning_content":"I think."`)
@@ -407,10 +490,13 @@ func TestAFallbackAndAHedgeDecideForThemselves(t *testing.T) {
 
 func TestNoStateOfAnAnswerThatIsNotWhole(t *testing.T) {
 	for name, body := range map[string]string{
-		"cut by its length":  sse(chunk(`{"reasoning_content":"I think."}`), chunk(`{"content":"Yes"}`), `{"choices":[{"index":0,"delta":{},"finish_reason":"length"}]}`, "[DONE]"),
-		"filtered":           sse(chunk(`{"reasoning_content":"I think."}`), chunk(`{"content":"Yes"}`), `{"choices":[{"index":0,"delta":{},"finish_reason":"content_filter"}]}`, "[DONE]"),
-		"nothing to keep":    plain["openai"],
-		"more than the room": sse(chunk(`{"reasoning_content":"`+strings.Repeat("x", chat.MaxState)+`"}`), chunk(`{"content":"Yes"}`), finishCalls, "[DONE]"),
+		"cut by its length": sse(chunk(`{"reasoning_content":"I think."}`), chunk(`{"content":"Yes"}`),
+			`{"choices":[{"index":0,"delta":{},"finish_reason":"length"}]}`, "[DONE]"),
+		"filtered": sse(chunk(`{"reasoning_content":"I think."}`), chunk(`{"content":"Yes"}`),
+			`{"choices":[{"index":0,"delta":{},"finish_reason":"content_filter"}]}`, "[DONE]"),
+		"nothing to keep": plain["openai"],
+		"more than the room": sse(chunk(`{"reasoning_content":"`+strings.Repeat("x", chat.MaxState)+`"}`),
+			chunk(`{"content":"Yes"}`), finishCalls, "[DONE]"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options("openai", "https://api.deepseek.com")
@@ -434,20 +520,39 @@ func TestWhatCallersKeepInOpenAIsStyleGoesBack(t *testing.T) {
 		m                 chat.Message
 		want, lacks       string
 	}{
-		"DeepSeek by another name": {"openai", "https://api.deepseek.com", "deepseek-v4", chat.Message{Reasoning: "R", ReasoningName: "reasoning"}, `"reasoning_content":"R"`, `"reasoning":`},
-		"Groq by its name":         {"openai", "https://api.groq.com/openai/v1", "openai/gpt-oss-20b", chat.Message{Reasoning: "R", ReasoningName: "reasoning_content"}, `"reasoning":"R"`, "reasoning_content"},
-		"a server by the caller's": {"openai", "http://localhost:8000/v1", "m", chat.Message{Reasoning: "R", ReasoningName: "reasoning_content"}, `"reasoning_content":"R"`, `"reasoning":`},
-		"OpenAI not at all":        {"openai", "https://api.openai.com/v1", "gpt-5.1", chat.Message{Reasoning: "R", ReasoningName: "reasoning_content", ReasoningDetails: []byte(`[{}]`)}, `"tool_calls"`, `reasoning`},
-		"Claude not unsigned":      {"anthropic", "https://api.anthropic.com", "claude-opus-5-5", chat.Message{Reasoning: "Rx", ReasoningName: "reasoning_content"}, `"tool_use"`, `Rx`},
-		"Ollama as thinking":       {"ollama", "http://localhost:11434", "m", chat.Message{Reasoning: "R", ReasoningName: "reasoning"}, `"thinking":"R"`, `"reasoning"`},
-		"Mistral as a part":        {"openai", "https://api.mistral.ai/v1", "m", chat.Message{Content: "T", Reasoning: "R", ReasoningName: "reasoning"}, `[{"type":"thinking","thinking":[{"type":"text","text":"R"}],"closed":true},{"type":"text","text":"T"}]`, `reasoning`},
-		"details as they are":      {"openai", "https://openrouter.ai/api/v1", "m", chat.Message{ReasoningDetails: []byte(`[{"type":"later","x":null}]`)}, `"reasoning_details":[{"type":"later","x":null}]`, `"reasoning":`},
-		"details nowhere strict":   {"openai", "https://api.mistral.ai/v1", "m", chat.Message{ReasoningDetails: []byte(`[{"type":"later"}]`)}, `"tool_calls"`, `later`},
-		"Google's of a call": {"gemini", "https://generativelanguage.googleapis.com/v1beta", "gemini-3.5-flash", chat.Message{ToolCalls: []chat.ToolCall{signed, call}},
-			`{"thoughtSignature":"` + sealedText + `","functionCall":{"id":"c1","name":"f","args":{}}},{"functionCall"`, `extra_content`},
-		"Google's of the text": {"openai", "https://generativelanguage.googleapis.com/v1beta/openai", "gemini-3.5-flash",
-			chat.Message{Content: "T", ExtraContent: []byte(`{"google":{"thought_signature":"` + sealedText + `"}}`)}, `"extra_content":{"google":{"thought_signature":"` + sealedText + `"}}`, `state`},
-		"marks of another maker": {"gemini", "https://generativelanguage.googleapis.com/v1beta", "gemini-3.5-flash", chat.Message{ReasoningDetails: []byte(`[{"data":"` + sealedText + `"}]`)}, `"c2tp`, sealedText},
+		"DeepSeek by another name": {"openai", "https://api.deepseek.com", "deepseek-v4",
+			chat.Message{Reasoning: "R", ReasoningName: "reasoning"}, `"reasoning_content":"R"`, `"reasoning":`},
+		"Groq by its name": {"openai", "https://api.groq.com/openai/v1", "openai/gpt-oss-20b",
+			chat.Message{Reasoning: "R", ReasoningName: "reasoning_content"}, `"reasoning":"R"`, "reasoning_content"},
+		"a server by the caller's": {"openai", "http://localhost:8000/v1", "m",
+			chat.Message{Reasoning: "R", ReasoningName: "reasoning_content"}, `"reasoning_content":"R"`,
+			`"reasoning":`},
+		"OpenAI not at all": {"openai", "https://api.openai.com/v1", "gpt-5.1",
+			chat.Message{Reasoning: "R", ReasoningName: "reasoning_content", ReasoningDetails: []byte(`[{}]`)},
+			`"tool_calls"`, `reasoning`},
+		"Claude not unsigned": {"anthropic", "https://api.anthropic.com", "claude-opus-5-5",
+			chat.Message{Reasoning: "Rx", ReasoningName: "reasoning_content"}, `"tool_use"`, `Rx`},
+		"Ollama as thinking": {"ollama", "http://localhost:11434", "m",
+			chat.Message{Reasoning: "R", ReasoningName: "reasoning"}, `"thinking":"R"`, `"reasoning"`},
+		"Mistral as a part": {"openai", "https://api.mistral.ai/v1", "m",
+			chat.Message{Content: "T", Reasoning: "R", ReasoningName: "reasoning"},
+			`[{"type":"thinking","thinking":[{"type":"text","text":"R"}],"closed":true},{"type":"text","text":"T"}]`,
+			`reasoning`},
+		"details as they are": {"openai", "https://openrouter.ai/api/v1", "m",
+			chat.Message{ReasoningDetails: []byte(`[{"type":"later","x":null}]`)},
+			`"reasoning_details":[{"type":"later","x":null}]`, `"reasoning":`},
+		"details nowhere strict": {"openai", "https://api.mistral.ai/v1", "m",
+			chat.Message{ReasoningDetails: []byte(`[{"type":"later"}]`)}, `"tool_calls"`, `later`},
+		"Google's of a call": {"gemini", "https://generativelanguage.googleapis.com/v1beta", "gemini-3.5-flash",
+			chat.Message{ToolCalls: []chat.ToolCall{signed, call}},
+			`{"thoughtSignature":"` + sealedText +
+				`","functionCall":{"id":"c1","name":"f","args":{}}},{"functionCall"`, `extra_content`},
+		"Google's of the text": {"openai", "https://generativelanguage.googleapis.com/v1beta/openai",
+			"gemini-3.5-flash",
+			chat.Message{Content: "T", ExtraContent: []byte(`{"google":{"thought_signature":"` + sealedText + `"}}`)},
+			`"extra_content":{"google":{"thought_signature":"` + sealedText + `"}}`, `state`},
+		"marks of another maker": {"gemini", "https://generativelanguage.googleapis.com/v1beta", "gemini-3.5-flash",
+			chat.Message{ReasoningDetails: []byte(`[{"data":"` + sealedText + `"}]`)}, `"c2tp`, sealedText},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options(tc.kind, tc.base)
@@ -499,12 +604,14 @@ func TestAStateThroughTwoRelays(t *testing.T) {
 			a := chattest.Fold(t, next.Stream(context.Background(), req))
 			var out []string
 			for _, c := range a.Tools {
-				out = append(out, mustJSON(map[string]any{"type": "tool_call", "tool": map[string]string{"id": c.ID, "name": c.Name, "arguments": c.Arguments}}))
+				out = append(out, mustJSON(map[string]any{"type": "tool_call",
+					"tool": map[string]string{"id": c.ID, "name": c.Name, "arguments": c.Arguments}}))
 			}
 			if a.Text != "" {
 				out = append(out, mustJSON(map[string]any{"type": "content", "content": a.Text}))
 			}
-			return 200, sse(append(out, mustJSON(map[string]any{"type": "done", "finishReason": a.Done.FinishReason, "state": a.Done.State}), "[DONE]")...)
+			return 200, sse(append(out, mustJSON(map[string]any{"type": "done", "finishReason": a.Done.FinishReason,
+				"state": a.Done.State}), "[DONE]")...)
 		}})
 		return s
 	}
@@ -541,7 +648,8 @@ func decodeNative(t *testing.T, body string) *chat.Request {
 	for _, m := range in.Messages {
 		out := chat.Message{Role: chat.Role(m.Role), Content: m.Content, State: m.State, ToolCallID: m.ToolCallID}
 		for _, c := range m.ToolCalls {
-			out.ToolCalls = append(out.ToolCalls, chat.ToolCall{ID: c.ID, Name: c.Function.Name, Arguments: c.Function.Arguments})
+			out.ToolCalls = append(out.ToolCalls,
+				chat.ToolCall{ID: c.ID, Name: c.Function.Name, Arguments: c.Function.Arguments})
 		}
 		req.Messages = append(req.Messages, out)
 	}

@@ -38,7 +38,8 @@ func (p paced) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	return &http.Response{StatusCode: http.StatusOK, ProtoMajor: 1, Request: req,
-		Header: http.Header{"Content-Type": {req.Header.Get("Accept")}}, Body: &pacedBody{ctx: req.Context(), parts: p.parts, hang: p.hang}}, nil
+		Header: http.Header{"Content-Type": {req.Header.Get("Accept")}},
+		Body:   &pacedBody{ctx: req.Context(), parts: p.parts, hang: p.hang}}, nil
 }
 
 type pacedBody struct {
@@ -89,7 +90,8 @@ func TestMoreIsPromisedOnlyOfWhatIsInHand(t *testing.T) {
 		{"an event without data", "openai", delta(`"content":"Hi"`), "event: ping\n\n"},
 		{"an event that says nothing", "openai", delta(`"content":"Hi"`), sse(delta(`"content":""`))},
 		{"a comment and half an event", "openai", delta(`"content":"Hi"`), ": x\n\ndata: {\"ch"},
-		{"a comment and an event that says nothing", "openai", delta(`"content":"Hi"`), ":\n\n" + sse(delta(`"content":""`))},
+		{"a comment and an event that says nothing", "openai", delta(`"content":"Hi"`),
+			":\n\n" + sse(delta(`"content":""`))},
 		{"blank lines", "ollama", `{"message":{"content":"Hi"}}`, "\n \n\n"},
 	} {
 		t.Run(tc.kind+" "+tc.name, func(t *testing.T) {
@@ -113,8 +115,8 @@ func TestMoreIsPromisedOnlyOfWhatIsInHand(t *testing.T) {
 	}
 }
 
-// What is silent while it thinks says before that it does: Claude by a block, of which nothing is shown, and Responses by
-// an item.
+// What is silent while it thinks says before that it does: Claude by a block, of which nothing is shown, and Responses
+// by an item.
 func TestAModelThatThinksInSilenceHasTime(t *testing.T) {
 	const s = time.Second
 	for name, tc := range map[string]struct {
@@ -124,18 +126,31 @@ func TestAModelThatThinksInSilenceHasTime(t *testing.T) {
 		text  string
 		code  chat.Code
 	}{
-		"Claude": {"anthropic", []part{{0, sse(messageStart, blockStart(`"type":"thinking","thinking":""`))}, {100 * s, sse(`{"type":"ping"}`)},
-			{10 * s, sse(blockDelta(`"type":"text_delta","text":"Hi"`), messageDelta("end_turn"), messageStop)}}, 110*s + 100*time.Millisecond, "Hi", ""},
-		"Claude, redacted": {"anthropic", []part{{0, sse(messageStart, blockStart(`"type":"redacted_thinking","data":"x"`))},
-			{110 * s, sse(blockDelta(`"type":"text_delta","text":"Hi"`), messageDelta("end_turn"), messageStop)}}, 110*s + 100*time.Millisecond, "Hi", ""},
-		"Claude, for too long": {"anthropic", []part{{0, sse(messageStart, blockStart(`"type":"thinking","thinking":""`))}, {100 * s, sse(`{"type":"ping"}`)}}, 120 * s, "", chat.UpstreamTimeout},
-		"Claude, between two texts": {"anthropic", []part{{0, sse(blockDelta(`"type":"text_delta","text":"H"`), blockStart(`"type":"thinking","thinking":""`))},
-			{110 * s, sse(blockStart(`"type":"text","text":"i"`))}}, 140 * s, "Hi", chat.UpstreamTimeout},
-		"Responses": {"openai-responses", []part{{0, sse(responseCreated, responseItem("added", "0", `"type":"reasoning","summary":[]`))},
-			{110 * s, sse(responseDelta("output_text", "Hi"), responseCompleted)}}, 110*s + 100*time.Millisecond, "Hi", ""},
-		"Responses, after its item": {"openai-responses", []part{{0, sse(responseItem("added", "0", `"type":"reasoning"`))}, {s, sse(responseItem("done", "0", `"type":"reasoning"`))}},
+		"Claude": {"anthropic", []part{{0, sse(messageStart, blockStart(`"type":"thinking","thinking":""`))},
+			{100 * s, sse(`{"type":"ping"}`)},
+			{10 * s, sse(blockDelta(`"type":"text_delta","text":"Hi"`), messageDelta("end_turn"), messageStop)}},
+			110*s + 100*time.Millisecond, "Hi", ""},
+		"Claude, redacted": {"anthropic",
+			[]part{{0, sse(messageStart, blockStart(`"type":"redacted_thinking","data":"x"`))},
+				{110 * s, sse(blockDelta(`"type":"text_delta","text":"Hi"`), messageDelta("end_turn"), messageStop)}},
+			110*s + 100*time.Millisecond, "Hi", ""},
+		"Claude, for too long": {"anthropic",
+			[]part{{0, sse(messageStart, blockStart(`"type":"thinking","thinking":""`))},
+				{100 * s, sse(`{"type":"ping"}`)}}, 120 * s, "", chat.UpstreamTimeout},
+		"Claude, between two texts": {"anthropic",
+			[]part{{0, sse(blockDelta(`"type":"text_delta","text":"H"`),
+				blockStart(`"type":"thinking","thinking":""`))},
+				{110 * s, sse(blockStart(`"type":"text","text":"i"`))}}, 140 * s, "Hi", chat.UpstreamTimeout},
+		"Responses": {"openai-responses",
+			[]part{{0, sse(responseCreated, responseItem("added", "0", `"type":"reasoning","summary":[]`))},
+				{110 * s, sse(responseDelta("output_text", "Hi"), responseCompleted)}}, 110*s + 100*time.Millisecond,
+			"Hi", ""},
+		"Responses, after its item": {"openai-responses",
+			[]part{{0, sse(responseItem("added", "0", `"type":"reasoning"`))},
+				{s, sse(responseItem("done", "0", `"type":"reasoning"`))}},
 			31 * s, "", chat.UpstreamTimeout},
-		"nobody, before a sign of it": {"openai-responses", []part{{0, sse(responseCreated)}}, 60 * s, "", chat.UpstreamTimeout},
+		"nobody, before a sign of it": {"openai-responses", []part{{0, sse(responseCreated)}}, 60 * s, "",
+			chat.UpstreamTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -160,12 +175,15 @@ func TestAModelThatThinksInSilenceHasTime(t *testing.T) {
 
 func TestClocks(t *testing.T) {
 	const s = time.Second
-	hi, empty, tool := sse(delta(`"content":"Hi"`)), sse(delta(`"content":""`)), sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":" "}}]`))
-	sent := sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}},{"index":1,"id":"b","function":{"name":"f"}}]`))
+	hi, empty, tool := sse(delta(`"content":"Hi"`)), sse(delta(`"content":""`)),
+		sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":" "}}]`))
+	sent := sse(delta(`"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}},{"index":1,` +
+		`"id":"b","function":{"name":"f"}}]`))
 	more := sse(delta(`"tool_calls":[{"index":0,"function":{"arguments":" "}}]`))
 	stop := sse(`{"model":"m-1","choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}`)
 	prompt := func(processed string) string {
-		return sse(`{"choices":[{"index":0,"delta":{"role":"assistant","content":null}}],"prompt_progress":{"total":40,"cache":0,"processed":` + processed + `,"time_ms":1}}`)
+		return sse(`{"choices":[{"index":0,"delta":{"role":"assistant","content":null}}],` +
+			`"prompt_progress":{"total":40,"cache":0,"processed":` + processed + `,"time_ms":1}}`)
 	}
 	for name, tc := range map[string]struct {
 		provider paced
@@ -174,65 +192,85 @@ func TestClocks(t *testing.T) {
 		code     chat.Code
 		phase    chat.Phase
 	}{
-		"headers count towards the first chunk": {paced{headers: time.Hour}, 60 * s, "", chat.UpstreamTimeout, chat.PhaseFirstChunk},
-		"headers alone are no chunk":            {paced{headers: 59 * s, hang: true}, 60 * s, "", chat.UpstreamTimeout, chat.PhaseFirstChunk},
-		"neither are events without content":    {paced{parts: []part{{30 * s, empty}, {29 * s, ": ping\n\n"}}, hang: true}, 60 * s, "", chat.UpstreamTimeout, chat.PhaseFirstChunk},
+		"headers count towards the first chunk": {paced{headers: time.Hour}, 60 * s, "", chat.UpstreamTimeout,
+			chat.PhaseFirstChunk},
+		"headers alone are no chunk": {paced{headers: 59 * s, hang: true}, 60 * s, "", chat.UpstreamTimeout,
+			chat.PhaseFirstChunk},
+		"neither are events without content": {paced{parts: []part{{30 * s, empty}, {29 * s, ": ping\n\n"}},
+			hang: true}, 60 * s, "", chat.UpstreamTimeout, chat.PhaseFirstChunk},
 		"a chunk starts the idle clock anew": {
-			paced{parts: []part{{59 * s, hi}, {29 * s, hi}, {29 * s, hi}}, hang: true}, (59 + 29 + 29 + 30) * s, "HiHiHi", chat.UpstreamTimeout, chat.PhaseIdle,
+			paced{parts: []part{{59 * s, hi}, {29 * s, hi}, {29 * s, hi}}, hang: true}, (59 + 29 + 29 + 30) * s,
+			"HiHiHi", chat.UpstreamTimeout, chat.PhaseIdle,
 		},
 		"what is no progress does not": {
-			paced{parts: []part{{0, hi}, {20 * s, ": ping\n\n"}, {9 * s, empty}}, hang: true}, 30 * s, "Hi", chat.UpstreamTimeout, chat.PhaseIdle,
+			paced{parts: []part{{0, hi}, {20 * s, ": ping\n\n"}, {9 * s, empty}}, hang: true}, 30 * s, "Hi",
+			chat.UpstreamTimeout, chat.PhaseIdle,
 		},
 		"a tool call in the making is progress": {
-			paced{parts: []part{{0, hi}, {29 * s, tool}, {29 * s, tool}, {29 * s, finished("tool_calls")}}, hang: true}, (29 + 29 + 30) * s, "Hi", chat.UpstreamTimeout, chat.PhaseIdle,
+			paced{parts: []part{{0, hi}, {29 * s, tool}, {29 * s, tool}, {29 * s, finished("tool_calls")}},
+				hang: true}, (29 + 29 + 30) * s, "Hi", chat.UpstreamTimeout, chat.PhaseIdle,
 		},
 		"an afterthought to a call that was sent is none": {
-			paced{parts: []part{{0, sent}, {20 * s, more}, {9 * s, more}}, hang: true}, 30 * s, "", chat.UpstreamTimeout, chat.PhaseIdle,
+			paced{parts: []part{{0, sent}, {20 * s, more}, {9 * s, more}}, hang: true}, 30 * s, "",
+			chat.UpstreamTimeout, chat.PhaseIdle,
 		},
 		"many chunks in no time cost no time": {
-			paced{parts: []part{{0, strings.Repeat(hi, 20)}, {29 * s, sse("[DONE]")}}}, 29 * s, strings.Repeat("Hi", 20), "", "",
+			paced{parts: []part{{0, strings.Repeat(hi, 20)}, {29 * s, sse("[DONE]")}}}, 29 * s,
+			strings.Repeat("Hi", 20), "", "",
 		},
 		"a finish reason without a terminator completes after a grace": {
 			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}}, hang: true}, 3 * s, "Hi", "", "",
 		},
 		"also when the idle clock has looked before": { // which it does after 30 s
-			paced{parts: []part{{0, hi}, {29 * s, hi}, {2 * s, sse(finished("stop"))}}, hang: true}, 33 * s, "HiHi", "", "",
+			paced{parts: []part{{0, hi}, {29 * s, hi}, {2 * s, sse(finished("stop"))}}, hang: true}, 33 * s, "HiHi",
+			"", "",
 		},
 		"in which usage may come": {
-			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}, {1500 * time.Millisecond, sse(usage)}}, hang: true}, 3 * s, "Hi", "", "",
+			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}, {1500 * time.Millisecond, sse(usage)}},
+				hang: true}, 3 * s, "Hi", "", "",
 		},
 		"which what is no progress does not prolong": {
-			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}, {1500 * time.Millisecond, empty}, {400 * time.Millisecond, empty}}, hang: true}, 3 * s, "Hi", "", "",
+			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}, {1500 * time.Millisecond, empty},
+				{400 * time.Millisecond, empty}}, hang: true}, 3 * s, "Hi", "", "",
 		},
 		"progress after it shows that it was no end: the answer goes on": {
-			paced{parts: []part{{0, hi}, {1 * s, sse(finished("tool_calls"))}, {1500 * time.Millisecond, tool}, {20 * s, hi}}, hang: true},
+			paced{parts: []part{{0, hi}, {1 * s, sse(finished("tool_calls"))}, {1500 * time.Millisecond, tool},
+				{20 * s, hi}}, hang: true},
 			(1+20+30)*s + 1500*time.Millisecond, "HiHi", "", "",
 		},
 		"until there is a finish reason alone": {
-			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}, {1 * s, hi}, {20 * s, sse(finished("stop"))}}, hang: true}, 24 * s, "HiHi", "", "",
+			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"))}, {1 * s, hi}, {20 * s, sse(finished("stop"))}},
+				hang: true}, 24 * s, "HiHi", "", "",
 		},
 		"a finish reason beside text has a longer grace": {
-			paced{parts: []part{{0, stop}, {4 * s, stop}, {20 * s, stop}, {5 * s, sse(finished("stop"))}}, hang: true}, 31 * s, "HiHiHi", "", "",
+			paced{parts: []part{{0, stop}, {4 * s, stop}, {20 * s, stop}, {5 * s, sse(finished("stop"))}}, hang: true},
+			31 * s, "HiHiHi", "", "",
 		},
 		"that of the first text is over after it": {paced{parts: []part{{0, stop}}, hang: true}, 5 * s, "Hi", "", ""},
 		"a finish reason before the first word ends nothing": {
-			paced{parts: []part{{0, sse(finished("stop"))}, {59 * s, hi}, {29 * s, sse(finished("stop"))}}, hang: true}, 90 * s, "Hi", "", "",
+			paced{parts: []part{{0, sse(finished("stop"))}, {59 * s, hi}, {29 * s, sse(finished("stop"))}},
+				hang: true}, 90 * s, "Hi", "", "",
 		},
 		"a model that thinks has more time": {
-			paced{parts: []part{{0, sse(delta(`"reasoning_content":"Hm"`))}, {119 * s, hi}}, hang: true}, (119 + 30) * s, "Hi", chat.UpstreamTimeout, chat.PhaseIdle,
+			paced{parts: []part{{0, sse(delta(`"reasoning_content":"Hm"`))}, {119 * s, hi}}, hang: true},
+			(119 + 30) * s, "Hi", chat.UpstreamTimeout, chat.PhaseIdle,
 		},
 		"but not all the time": {
-			paced{parts: []part{{0, hi + sse(delta(`"reasoning_content":"Hm"`))}}, hang: true}, 120 * s, "Hi", chat.UpstreamTimeout, chat.PhaseIdle,
+			paced{parts: []part{{0, hi + sse(delta(`"reasoning_content":"Hm"`))}}, hang: true}, 120 * s, "Hi",
+			chat.UpstreamTimeout, chat.PhaseIdle,
 		},
 		"a server that reads the prompt is alive": {
-			paced{parts: []part{{0, prompt("10")}, {50 * s, prompt("20")}, {50 * s, prompt("30")}, {50 * s, hi}}, hang: true}, (150 + 30) * s, "Hi",
+			paced{parts: []part{{0, prompt("10")}, {50 * s, prompt("20")}, {50 * s, prompt("30")}, {50 * s, hi}},
+				hang: true}, (150 + 30) * s, "Hi",
 			chat.UpstreamTimeout, chat.PhaseIdle,
 		},
 		"unless it gets nowhere": {
-			paced{parts: []part{{0, prompt("10")}, {50 * s, prompt("10")}}, hang: true}, 60 * s, "", chat.UpstreamTimeout, chat.PhaseFirstChunk,
+			paced{parts: []part{{0, prompt("10")}, {50 * s, prompt("10")}}, hang: true}, 60 * s, "",
+			chat.UpstreamTimeout, chat.PhaseFirstChunk,
 		},
 		"a terminator ends it at once": {
-			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"), "[DONE]")}}, hang: true}, 1*s + 100*time.Millisecond, "Hi", "", "",
+			paced{parts: []part{{0, hi}, {1 * s, sse(finished("stop"), "[DONE]")}}, hang: true},
+			1*s + 100*time.Millisecond, "Hi", "", "",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -314,14 +352,20 @@ func TestRetries(t *testing.T) {
 		code     chat.Code
 		text     string
 	}{
-		"a failure is tried again after a short wait": {each: []provider{fail(errProvider), succeed}, retries: 2, attempts: 2, max: 250 * time.Millisecond, text: "Hi"},
-		"the waits grow, but not for ever":            {each: []provider{fail(errProvider)}, retries: 8, attempts: 9, min: s, max: (250+500+1000+2000+4*4000)*time.Millisecond + s, code: chat.UpstreamError},
-		"no retries are no retries":                   {each: []provider{fail(errProvider)}, attempts: 1, code: chat.UpstreamError},
-		"what the provider asks for is a minimum":     {each: []provider{fail(errLimited), fail(errLimited), succeed}, retries: 2, attempts: 3, min: 6 * s, max: 6*s + 750*time.Millisecond, text: "Hi"},
+		"a failure is tried again after a short wait": {each: []provider{fail(errProvider), succeed}, retries: 2,
+			attempts: 2, max: 250 * time.Millisecond, text: "Hi"},
+		"the waits grow, but not for ever": {each: []provider{fail(errProvider)}, retries: 8, attempts: 9,
+			min: s, max: (250+500+1000+2000+4*4000)*time.Millisecond + s, code: chat.UpstreamError},
+		"no retries are no retries": {each: []provider{fail(errProvider)}, attempts: 1,
+			code: chat.UpstreamError},
+		"what the provider asks for is a minimum": {each: []provider{fail(errLimited), fail(errLimited), succeed},
+			retries: 2, attempts: 3, min: 6 * s, max: 6*s + 750*time.Millisecond, text: "Hi"},
 		"a wait beyond the budget is not begun": {
-			each: []provider{fail(&chat.Error{Code: chat.UpstreamRateLimited, RetryAfter: 31 * s})}, retries: 2, attempts: 1, code: chat.UpstreamRateLimited,
+			each: []provider{fail(&chat.Error{Code: chat.UpstreamRateLimited, RetryAfter: 31 * s})}, retries: 2,
+			attempts: 1, code: chat.UpstreamRateLimited,
 		},
-		"a rejection is final": {each: []provider{fail(&chat.Error{Code: chat.UpstreamRejected})}, retries: 2, attempts: 1, code: chat.UpstreamRejected},
+		"a rejection is final": {each: []provider{fail(&chat.Error{Code: chat.UpstreamRejected})}, retries: 2,
+			attempts: 1, code: chat.UpstreamRejected},
 		"after the first chunk nothing is tried again": {
 			each: []provider{func(_ context.Context, yield func(chat.Chunk, error) bool) {
 				if yield(chat.Chunk{Type: chat.Content, Text: []byte("Hi")}, nil) {
@@ -329,15 +373,18 @@ func TestRetries(t *testing.T) {
 				}
 			}, succeed}, retries: 2, attempts: 1, code: chat.UpstreamError, text: "Hi",
 		},
-		"a model that thinks has begun, and the budget is not for it": {each: []provider{thinking}, retries: 2, attempts: 1, ends: 60 * s, text: "Hi"},
-		"the budget ends an attempt":                                  {each: []provider{fail(errProvider), never}, retries: 2, attempts: 2, max: 250 * time.Millisecond, ends: 30 * s, code: chat.UpstreamTimeout},
-		"but not an answer":                                           {each: []provider{slowly}, retries: 2, attempts: 1, ends: time.Hour, text: "Hi"},
+		"a model that thinks has begun, and the budget is not for it": {each: []provider{thinking}, retries: 2,
+			attempts: 1, ends: 60 * s, text: "Hi"},
+		"the budget ends an attempt": {each: []provider{fail(errProvider), never}, retries: 2, attempts: 2,
+			max: 250 * time.Millisecond, ends: 30 * s, code: chat.UpstreamTimeout},
+		"but not an answer": {each: []provider{slowly}, retries: 2, attempts: 1, ends: time.Hour, text: "Hi"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := &attempts{each: tc.each}
 				began := time.Now()
-				chain := &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: a, Retries: tc.retries}}, Budget: 30 * s}
+				chain := &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: a, Retries: tc.retries}},
+					Budget: 30 * s}
 				got := chattest.Fold(t, chain.Stream(t.Context(), question()))
 				require.Len(t, a.began, tc.attempts)
 				last := a.began[tc.attempts-1].Sub(began)
@@ -363,7 +410,8 @@ func TestWaitsAreJittered(t *testing.T) {
 		waits := make(map[time.Duration]bool)
 		for range 20 {
 			a := &attempts{each: []func(context.Context, func(chat.Chunk, error) bool){fail(errProvider), succeed}}
-			chain := &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: a, Retries: 1}}, Budget: time.Minute}
+			chain := &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: a, Retries: 1}},
+				Budget: time.Minute}
 			chattest.Fold(t, chain.Stream(t.Context(), question()))
 			waits[a.began[1].Sub(a.began[0])] = true
 		}
@@ -393,17 +441,23 @@ func TestDemoModels(t *testing.T) {
 		code               chat.Code
 		finish             chat.FinishReason
 	}{
-		"demo":           {first: 30 * time.Millisecond, least: time.Second, most: 10 * time.Second, finish: chat.FinishStop},
-		"gpt-4":          {first: 30 * time.Millisecond, least: time.Second, most: 10 * time.Second, finish: chat.FinishStop},
-		"demo-fast":      {finish: chat.FinishStop},
-		"demo-slow":      {first: 25*time.Second + 30*time.Millisecond, least: 26 * time.Second, most: 35 * time.Second, finish: chat.FinishStop},
-		"demo-long":      {first: 30 * time.Millisecond, least: 30 * time.Second, most: 3 * time.Minute, finish: chat.FinishStop},
-		"demo-reasoning": {first: 30 * time.Millisecond, least: time.Second, most: 10 * time.Second, finish: chat.FinishStop},
+		"demo": {first: 30 * time.Millisecond, least: time.Second, most: 10 * time.Second,
+			finish: chat.FinishStop},
+		"gpt-4": {first: 30 * time.Millisecond, least: time.Second, most: 10 * time.Second,
+			finish: chat.FinishStop},
+		"demo-fast": {finish: chat.FinishStop},
+		"demo-slow": {first: 25*time.Second + 30*time.Millisecond, least: 26 * time.Second,
+			most: 35 * time.Second, finish: chat.FinishStop},
+		"demo-long": {first: 30 * time.Millisecond, least: 30 * time.Second, most: 3 * time.Minute,
+			finish: chat.FinishStop},
+		"demo-reasoning": {first: 30 * time.Millisecond, least: time.Second, most: 10 * time.Second,
+			finish: chat.FinishStop},
 		"demo-tools":     {first: 30 * time.Millisecond, most: 2 * time.Second, finish: chat.FinishToolCalls},
 		"demo-unicode":   {first: 30 * time.Millisecond, most: 5 * time.Second, finish: chat.FinishStop},
 		"demo-error":     {first: 30 * time.Millisecond, most: 5 * time.Second, code: chat.UpstreamError},
 		"demo-truncated": {first: 30 * time.Millisecond, most: 5 * time.Second, code: chat.UpstreamTruncated},
-		"demo-stall":     {first: 30 * time.Millisecond, least: idle + time.Second, most: idle + 5*time.Second, code: chat.UpstreamTimeout},
+		"demo-stall": {first: 30 * time.Millisecond, least: idle + time.Second, most: idle + 5*time.Second,
+			code: chat.UpstreamTimeout},
 	} {
 		t.Run(model, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -448,7 +502,8 @@ func TestADemoStreamEndsWithItsClient(t *testing.T) {
 			ctx, leave := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer leave()
 			began := time.Now()
-			got := chattest.Fold(t, newUpstream(t, provider.Options{Kind: "demo", IdleTimeout: time.Hour}).Stream(ctx, &chat.Request{Model: model, Messages: question().Messages}))
+			got := chattest.Fold(t, newUpstream(t, provider.Options{Kind: "demo", IdleTimeout: time.Hour}).Stream(ctx,
+				&chat.Request{Model: model, Messages: question().Messages}))
 			require.ErrorIs(t, got.Err, context.DeadlineExceeded)
 			require.Equal(t, 500*time.Millisecond, time.Since(began))
 		})

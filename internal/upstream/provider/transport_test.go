@@ -182,7 +182,8 @@ func TestAPrivateAuthorityIsTrustedWhenItIsGiven(t *testing.T) {
 	provider.CloseIdle(s)
 
 	o.RootCAs = nil
-	require.Equal(t, chat.UpstreamUnreachable, chat.AsError(chattest.Fold(t, newUpstream(t, o).Stream(t.Context(), question())).Err).Code)
+	require.Equal(t, chat.UpstreamUnreachable,
+		chat.AsError(chattest.Fold(t, newUpstream(t, o).Stream(t.Context(), question())).Err).Code)
 }
 
 func TestFurtherHeadersGoWithEachRequestAndBeforeTheFormats(t *testing.T) {

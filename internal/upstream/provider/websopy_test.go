@@ -19,17 +19,24 @@ var websopyStreams = map[string]struct {
 	err  *chat.Error
 }{
 	"a whole answer": {
-		body: sse(`{"type":"start","id":"x"}`, `{"type":"ping"}`, `{"type":"reasoning","content":"hm"}`, `{"type":"content","content":"Hi \ud83d\ude00"}`,
-			`{"type":"tool_call","tool":{"id":"a","name":"f","arguments":"{\"x\":1}"}}`, `{"type":"tool_call","tool":{"id":"b","name":"f","arguments":""}}`, `{"type":"from the future"}`,
-			`{"type":"done","finishReason":"tool_calls","model":"m-1","usage":{"promptTokens":7,"completionTokens":2}}`, "[DONE]"),
-		want: chattest.Transcript{Reasoning: "hm", Text: "Hi 😀", Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "f", Arguments: "{}"}}, Done: done("tool_calls")},
+		body: sse(`{"type":"start","id":"x"}`, `{"type":"ping"}`, `{"type":"reasoning","content":"hm"}`,
+			`{"type":"content","content":"Hi \ud83d\ude00"}`,
+			`{"type":"tool_call","tool":{"id":"a","name":"f","arguments":"{\"x\":1}"}}`,
+			`{"type":"tool_call","tool":{"id":"b","name":"f","arguments":""}}`, `{"type":"from the future"}`,
+			`{"type":"done","finishReason":"tool_calls","model":"m-1","usage":{"promptTokens":7,`+
+				`"completionTokens":2}}`, "[DONE]"),
+		want: chattest.Transcript{Reasoning: "hm", Text: "Hi 😀",
+			Tools: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "f", Arguments: "{}"}},
+			Done:  done("tool_calls")},
 	},
 	"stopped stays stopped": {
 		body: sse(`{"type":"done","finishReason":"stopped"}`, "[DONE]"),
 		want: chattest.Transcript{Done: &chat.Completion{FinishReason: chat.FinishStopped}},
 	},
 	"a failure of its provider is passed on": {
-		body: sse(`{"type":"content","content":"Hi"}`, `{"type":"error","error":"slow down","code":"upstream_rate_limited","retryable":true,"retryAfter":3,"requestId":"r"}`),
+		body: sse(`{"type":"content","content":"Hi"}`,
+			`{"type":"error","error":"slow down","code":"upstream_rate_limited","retryable":true,"retryAfter":3,`+
+				`"requestId":"r"}`),
 		want: chattest.Transcript{Text: "Hi"},
 		err:  &chat.Error{Code: chat.UpstreamRateLimited, Message: "slow down", RetryAfter: 3 * time.Second},
 	},
@@ -58,12 +65,15 @@ func TestARelayUnderstandsARelay(t *testing.T) {
 			}
 		})
 	}
-	got := decodeWith(t, "websopy", func() io.Reader { return strings.NewReader(sse(`{"type":"content","content":"x"}`, "[DONE]")) })
+	got := decodeWith(t, "websopy", func() io.Reader {
+		return strings.NewReader(sse(`{"type":"content","content":"x"}`, "[DONE]"))
+	})
 	require.Equal(t, chat.UpstreamMalformed, chat.AsError(got.Err).Code)
 }
 
 func TestDecodingWebsopyTextDoesNotAllocate(t *testing.T) {
-	requireNoAllocations(t, "websopy", `{"type":"content","content":" token \u00e9"}`, `{"type":"done","finishReason":"stop"}`)
+	requireNoAllocations(t, "websopy", `{"type":"content","content":" token \u00e9"}`,
+		`{"type":"done","finishReason":"stop"}`)
 }
 
 func FuzzWebsopy(f *testing.F) {

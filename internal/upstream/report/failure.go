@@ -87,8 +87,9 @@ var failureClasses = []failureClass{
 			`context shift`),
 	},
 	{
-		code: chat.UpstreamRejected, message: "the request is too large for the provider", tells: true, elsewhere: true,
-		statuses: []int{413}, kind: anyOf(`request_too_large`, `payload.?too.?large`),
+		code: chat.UpstreamRejected, message: "the request is too large for the provider", tells: true,
+		elsewhere: true,
+		statuses:  []int{413}, kind: anyOf(`request_too_large`, `payload.?too.?large`),
 	},
 	{
 		code: chat.UpstreamAuth, message: "the relay's account at the provider has no credit left",
@@ -165,12 +166,14 @@ var hostCodes = []struct {
 }{
 	{anyOf(`(^|\.)(z\.ai|bigmodel\.cn)$`), named(
 		"authentication", "1000 1001 1002 1003 1004", "account_disabled", "1110 1111 1112 1121", "permission", "1220",
-		"insufficient_balance", "1113 1309", "model_not_found", "1211 1221 1222", "invalid_parameter", "1210 1212 1213 1214 1215",
+		"insufficient_balance", "1113 1309", "model_not_found", "1211 1221 1222", "invalid_parameter",
+		"1210 1212 1213 1214 1215",
 		"context_length", "1261", "content_filter", "1300 1301", "rate_limit", "1302 1303 1304 1308 1310 1313",
 		"overloaded", "1120 1305 1312",
 	)},
 	{anyOf(`(^|\.)minimaxi?\.(chat|io|com)$`), named(
-		"rate_limit", "1002 1041 2056", "authentication", "1004 2049", "insufficient_balance", "1008", "sensitive", "1026 1027",
+		"rate_limit", "1002 1041 2056", "authentication", "1004 2049", "insufficient_balance", "1008", "sensitive",
+		"1026 1027",
 		"context_length", "1039", "invalid_parameter", "2013",
 	)},
 	{anyOf(`(^|\.)aliyuncs\.com$`), named("throttling", "insufficient_quota")}, // of some seconds
@@ -289,7 +292,8 @@ func (r *providerReport) errFrom(t Teller) *chat.Error {
 	told := *r
 	told.raw = t.without(r.raw)
 	f := &providerFailure{report: told, elsewhere: class.elsewhere || r.status == 404 || r.status == 413}
-	e := &chat.Error{Code: class.code, Message: class.message, RetryAfter: r.retryAfter, NoCredit: class.noCredit, Err: f}
+	e := &chat.Error{Code: class.code, Message: class.message, RetryAfter: r.retryAfter, NoCredit: class.noCredit,
+		Err: f}
 	if e.RetryAfter == 0 && e.Code.Retryable() {
 		e.RetryAfter = r.toldWait()
 	}

@@ -280,7 +280,8 @@ func Excerpt(body []byte) string {
 		s = s[:longest]
 	}
 	if len(body) > len(s) {
-		s = s[:strings.LastIndexFunc(s, func(r rune) bool { return r <= ' ' || r == '"' || r > unicode.MaxASCII })+1] + "…"
+		s = s[:strings.LastIndexFunc(s, func(r rune) bool { return r <= ' ' || r == '"' || r > unicode.MaxASCII })+1] +
+			"…"
 	}
 	return strings.ToValidUTF8(s, "\ufffd")
 }

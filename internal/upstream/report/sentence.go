@@ -144,8 +144,9 @@ var (
 	symbols = regexp.MustCompile(`^(?:[-–—+*/%&|~<>=]|[<>=!]=|…)$`)
 
 	// idName are the beginnings of names for things that are somebody's.
-	idName = regexp.MustCompile(`(?i)^(?:org|req|acct|acc|account|proj|project|team|user|usr|cus|sub|sess|sk|pk|rk|ak|` +
-		`gsk|xai|key|arn|tenant|workspace|chatcmpl|resp|msg|asst|thread|run|file|akia|asia)[-_:](?:id$)?`)
+	idName = regexp.MustCompile(
+		`(?i)^(?:org|req|acct|acc|account|proj|project|team|user|usr|cus|sub|sess|sk|pk|rk|ak|` +
+			`gsk|xai|key|arn|tenant|workspace|chatcmpl|resp|msg|asst|thread|run|file|akia|asia)[-_:](?:id$)?`)
 
 	modelName = regexp.MustCompile(`(?i)^(?:[a-z]{2,16}(?:-[a-z]{2,12})?/|` +
 		`(?:(?:us|eu|apac|global)\.)?(?:anthropic|meta|amazon|mistral|cohere|deepseek|openai|qwen)\.)?` +

@@ -23,21 +23,28 @@ const bedrockModel = "eu.anthropic.claude-haiku-4-5-20251001-v1:0"
 
 var bedrockAnswer = strings.Join([]string{
 	upstreamtest.AWSEvent("messageStart", `{"role":"assistant","p":"ab"}`),
-	upstreamtest.AWSEvent("contentBlockDelta", `{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"hm"}},"p":"abc"}`),
-	upstreamtest.AWSEvent("contentBlockDelta", `{"contentBlockIndex":0,"delta":{"reasoningContent":{"signature":"c2ln"}},"p":"a"}`),
+	upstreamtest.AWSEvent("contentBlockDelta",
+		`{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"hm"}},"p":"abc"}`),
+	upstreamtest.AWSEvent("contentBlockDelta",
+		`{"contentBlockIndex":0,"delta":{"reasoningContent":{"signature":"c2ln"}},"p":"a"}`),
 	upstreamtest.AWSEvent("contentBlockStop", `{"contentBlockIndex":0}`),
 	upstreamtest.AWSEvent("contentBlockDelta", `{"contentBlockIndex":1,"delta":{"text":"Hel"},"p":"abcdef"}`),
 	upstreamtest.AWSEvent("contentBlockDelta", `{"contentBlockIndex":1,"delta":{"text":"lo 你"},"p":"abcd"}`),
 	upstreamtest.AWSEvent("contentBlockStop", `{"contentBlockIndex":1}`),
-	upstreamtest.AWSEvent("contentBlockStart", `{"contentBlockIndex":2,"start":{"toolUse":{"toolUseId":"a","name":"f"}}}`),
+	upstreamtest.AWSEvent("contentBlockStart",
+		`{"contentBlockIndex":2,"start":{"toolUse":{"toolUseId":"a","name":"f"}}}`),
 	upstreamtest.AWSEvent("contentBlockDelta", `{"contentBlockIndex":2,"delta":{"toolUse":{"input":"{\"x\":1}"}}}`),
 	upstreamtest.AWSEvent("contentBlockStop", `{"contentBlockIndex":2}`),
 	upstreamtest.AWSEvent("messageStop", `{"stopReason":"tool_use"}`),
-	upstreamtest.AWSEvent("metadata", `{"usage":{"inputTokens":4,"outputTokens":2,"totalTokens":9,"cacheReadInputTokens":3},"metrics":{"latencyMs":5}}`),
+	upstreamtest.AWSEvent("metadata",
+		`{"usage":{"inputTokens":4,"outputTokens":2,"totalTokens":9,"cacheReadInputTokens":3},`+
+			`"metrics":{"latencyMs":5}}`),
 }, "")
 
 // converse folds a stream by the SDK.
-func converse(ctx context.Context, t *testing.T, url string) (text, thinking, input, stop string, total int32, err error) {
+func converse(
+	ctx context.Context, t *testing.T, url string,
+) (text, thinking, input, stop string, total int32, err error) {
 	t.Helper()
 	client := bedrockruntime.New(bedrockruntime.Options{
 		Region: "eu-west-1", BaseEndpoint: aws.String(url), RetryMaxAttempts: 1,
@@ -45,9 +52,11 @@ func converse(ctx context.Context, t *testing.T, url string) (text, thinking, in
 			return aws.Credentials{AccessKeyID: "AKID", SecretAccessKey: "secret"}, nil
 		}),
 	})
-	out, err := client.ConverseStream(ctx, &bedrockruntime.ConverseStreamInput{ModelId: aws.String(bedrockModel), Messages: []types.Message{
-		{Role: types.ConversationRoleUser, Content: []types.ContentBlock{&types.ContentBlockMemberText{Value: "hi"}}},
-	}})
+	out, err := client.ConverseStream(ctx, &bedrockruntime.ConverseStreamInput{ModelId: aws.String(bedrockModel),
+		Messages: []types.Message{
+			{Role: types.ConversationRoleUser,
+				Content: []types.ContentBlock{&types.ContentBlockMemberText{Value: "hi"}}},
+		}})
 	if err != nil {
 		return "", "", "", "", 0, err
 	}
@@ -75,8 +84,8 @@ func converse(ctx context.Context, t *testing.T, url string) (text, thinking, in
 	return text, thinking, input, stop, total, stream.Err()
 }
 
-// TestBedrocksSDKReadsTheFramesAndAsksTheSame: the frames of our tests are Amazon's, and both ask at the same address with
-// the same body.
+// TestBedrocksSDKReadsTheFramesAndAsksTheSame: the frames of our tests are Amazon's, and both ask at the same address
+// with the same body.
 func TestBedrocksSDKReadsTheFramesAndAsksTheSame(t *testing.T) {
 	var paths, bodies []string
 	answer := bedrockAnswer
@@ -116,7 +125,8 @@ func TestBedrocksSDKReadsTheFramesAndAsksTheSame(t *testing.T) {
 	require.Equal(t, paths[0], paths[1], "the model's id is escaped alike, which signatures depend on")
 	require.JSONEq(t, strings.Replace(bodies[0], "{", `{"inferenceConfig":{},`, 1), bodies[1])
 
-	answer = upstreamtest.AWSFrame(`{"message":"Too many"}`, ":message-type", "exception", ":exception-type", "throttlingException",
+	answer = upstreamtest.AWSFrame(`{"message":"Too many"}`, ":message-type", "exception", ":exception-type",
+		"throttlingException",
 		":content-type", "application/json")
 	_, _, _, _, _, err = converse(ctx, t, srv.URL)
 	var throttled *types.ThrottlingException

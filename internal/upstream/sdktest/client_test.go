@@ -31,10 +31,12 @@ type actor struct {
 }
 
 func chunk(delta, finish string) string {
-	return `data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{` + delta + `},"finish_reason":` + finish + "}]}\n\n"
+	return `data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{` + delta +
+		`},"finish_reason":` + finish + "}]}\n\n"
 }
 
-const actorEnd = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3,\"total_tokens\":10}}\n\ndata: [DONE]\n\n"
+const actorEnd = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3," +
+	"\"total_tokens\":10}}\n\ndata: [DONE]\n\n"
 
 func (a *actor) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, _ := io.ReadAll(req.Body)
@@ -55,11 +57,14 @@ func (a *actor) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		_, _ = io.WriteString(w, `{"error":{"message":"slow down","type":"requests","code":"rate_limit_exceeded"}}`)
 		return
 	case asked.Model == "tools" && last.Role == "tool":
-		_, _ = io.WriteString(w, chunk(`"content":"The tool says: `+last.Content+`"`, "null")+chunk("", `"stop"`)+actorEnd)
+		_, _ = io.WriteString(w, chunk(`"content":"The tool says: `+last.Content+`"`, "null")+chunk("", `"stop"`)+
+			actorEnd)
 		return
 	case asked.Model == "tools":
-		_, _ = io.WriteString(w, chunk(`"reasoning_content":"I need a tool.","tool_calls":[{"index":0,"id":"call_1","type":"function",`+
-			`"function":{"name":"weather","arguments":"{\"city\":\"Paris\"}"}}]`, "null")+chunk("", `"tool_calls"`)+actorEnd)
+		_, _ = io.WriteString(w,
+			chunk(`"reasoning_content":"I need a tool.","tool_calls":[{"index":0,"id":"call_1","type":"function",`+
+				`"function":{"name":"weather","arguments":"{\"city\":\"Paris\"}"}}]`, "null")+chunk("",
+				`"tool_calls"`)+actorEnd)
 		return
 	}
 	_, _ = io.WriteString(w, chunk(`"content":"Hel"`, "null"))
@@ -119,7 +124,8 @@ func TestTheGoSDKsAsClients(t *testing.T) {
 	})
 
 	t.Run("tools over two turns", func(t *testing.T) {
-		tools := []openai.ChatCompletionToolUnionParam{openai.ChatCompletionFunctionTool(shared.FunctionDefinitionParam{Name: "weather"})}
+		tools := []openai.ChatCompletionToolUnionParam{
+			openai.ChatCompletionFunctionTool(shared.FunctionDefinitionParam{Name: "weather"})}
 		messages := []openai.ChatCompletionMessageParamUnion{openai.UserMessage("How is it in Paris?")}
 		params := chat("tools", messages...)
 		params.Tools = tools
@@ -127,7 +133,8 @@ func TestTheGoSDKsAsClients(t *testing.T) {
 		require.NoError(t, err)
 		call := first.Choices[0].Message.ToolCalls[0]
 		require.JSONEq(t, `{"city":"Paris"}`, call.Function.Arguments)
-		params = chat("tools", append(messages, first.Choices[0].Message.ToParam(), openai.ToolMessage("21 degrees", call.ID))...)
+		params = chat("tools", append(messages, first.Choices[0].Message.ToParam(),
+			openai.ToolMessage("21 degrees", call.ID))...)
 		params.Tools = tools
 		second, err := client.Chat.Completions.New(t.Context(), params)
 		require.NoError(t, err)
@@ -228,7 +235,8 @@ func TestTheGoSDKsAsClients(t *testing.T) {
 		require.Equal(t, "response.failed", last)
 		require.ErrorContains(t, err, "upstream_truncated")
 
-		tool := responses.ToolUnionParam{OfFunction: &responses.FunctionToolParam{Name: "weather", Parameters: map[string]any{"type": "object"}}}
+		tool := responses.ToolUnionParam{OfFunction: &responses.FunctionToolParam{Name: "weather",
+			Parameters: map[string]any{"type": "object"}}}
 		params := response("tools", hi)
 		params.Tools = []responses.ToolUnionParam{tool}
 		first, err := client.Responses.New(t.Context(), params)
@@ -250,7 +258,8 @@ func TestTheGoSDKsAsClients(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "The tool says: 21 degrees", second.OutputText())
 		sent := provider.requests("tools")
-		require.True(t, strings.Contains(sent[len(sent)-1], `"reasoning_content":"I need a tool."`), "what the provider wants back")
+		require.True(t, strings.Contains(sent[len(sent)-1], `"reasoning_content":"I need a tool."`),
+			"what the provider wants back")
 
 		_, err = client.Responses.New(t.Context(), response("limited", hi))
 		var failure *openai.Error

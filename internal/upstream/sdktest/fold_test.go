@@ -29,7 +29,10 @@ type difference struct {
 }
 
 // requireSameFold folds the recorded streams of some dialects with an SDK and with ours.
-func requireSameFold(t *testing.T, kind, contentType string, dialects []string, fold func(ctx context.Context, baseURL string) (answer, error), differences map[string]difference) {
+func requireSameFold(
+	t *testing.T, kind, contentType string, dialects []string,
+	fold func(ctx context.Context, baseURL string) (answer, error), differences map[string]difference,
+) {
 	for id, body := range transcripts(t, dialects...) {
 		t.Run(id, func(t *testing.T) {
 			theirs, err := fold(t.Context(), replay(t, contentType, body))
@@ -40,7 +43,8 @@ func requireSameFold(t *testing.T, kind, contentType string, dialects []string, 
 			}
 			for _, name := range differences[id].fields {
 				sdk, we := reflect.ValueOf(&theirs).Elem().FieldByName(name), reflect.ValueOf(got).FieldByName(name)
-				require.NotEqual(t, sdk.Interface(), we.Interface(), "%s is no difference any more: %s", name, differences[id].why)
+				require.NotEqual(t, sdk.Interface(), we.Interface(), "%s is no difference any more: %s", name,
+					differences[id].why)
 				sdk.Set(we)
 			}
 			require.Equal(t, theirs, got, "%v", err)
@@ -68,18 +72,29 @@ func TestOpenAIFoldsTheSame(t *testing.T) {
 		a.Prompt, a.Completion = acc.Usage.PromptTokens, acc.Usage.CompletionTokens
 		return a, errors.Join(err, stream.Err())
 	}
-	requireSameFold(t, "openai", "text/event-stream", []string{"openai-chat", "azure", "mistral"}, fold, map[string]difference{
-		"avian/01-kimi-reasoning-tool-id-changes":        {"the SDK refuses a stream whose id changes", []string{"Text", "Tools", "Prompt", "Completion", "Failed"}},
-		"groq/03-compound-id-changes":                    {"the SDK refuses a stream whose id changes", []string{"Text", "Prompt", "Completion", "Failed"}},
-		"groq/04-kimi-k2-parallel-tools":                 {"the SDK adds up usage that comes twice", []string{"Prompt", "Completion"}},
-		"groq/06-gpt-oss-reasoning":                      {"the SDK adds up usage that comes twice", []string{"Prompt", "Completion"}},
-		"perplexity/01-sonar-crlf-no-done":               {"the SDK adds up usage that comes with every chunk", []string{"Prompt", "Completion"}},
-		"perplexity/02-online-2024-crlf":                 {"the SDK adds up usage that comes with every chunk", []string{"Prompt", "Completion"}},
-		"xai/01-grok-code-reasoning-parallel-tools":      {"the SDK does not count xAI's reasoning as part of the answer", []string{"Completion"}},
-		"mistral/02-hybrid-reasoning":                    {"the SDK takes a list of parts for a string", []string{"Text"}},
-		"openrouter/02-same-index-many-calls-then-error": {"the SDK goes by the index alone, and makes one call of fifteen", []string{"Tools"}},
-		"gpustack/01-error-field-mid-stream":             {"the SDK passes over an error in a field of its own", []string{"Failed"}},
-	})
+	requireSameFold(t, "openai", "text/event-stream", []string{"openai-chat", "azure", "mistral"}, fold,
+		map[string]difference{
+			"avian/01-kimi-reasoning-tool-id-changes": {"the SDK refuses a stream whose id changes",
+				[]string{"Text", "Tools", "Prompt", "Completion", "Failed"}},
+			"groq/03-compound-id-changes": {"the SDK refuses a stream whose id changes",
+				[]string{"Text", "Prompt", "Completion", "Failed"}},
+			"groq/04-kimi-k2-parallel-tools": {"the SDK adds up usage that comes twice",
+				[]string{"Prompt", "Completion"}},
+			"groq/06-gpt-oss-reasoning": {"the SDK adds up usage that comes twice",
+				[]string{"Prompt", "Completion"}},
+			"perplexity/01-sonar-crlf-no-done": {"the SDK adds up usage that comes with every chunk",
+				[]string{"Prompt", "Completion"}},
+			"perplexity/02-online-2024-crlf": {"the SDK adds up usage that comes with every chunk",
+				[]string{"Prompt", "Completion"}},
+			"xai/01-grok-code-reasoning-parallel-tools": {
+				"the SDK does not count xAI's reasoning as part of the answer", []string{"Completion"}},
+			"mistral/02-hybrid-reasoning": {"the SDK takes a list of parts for a string",
+				[]string{"Text"}},
+			"openrouter/02-same-index-many-calls-then-error": {
+				"the SDK goes by the index alone, and makes one call of fifteen", []string{"Tools"}},
+			"gpustack/01-error-field-mid-stream": {"the SDK passes over an error in a field of its own",
+				[]string{"Failed"}},
+		})
 }
 
 func TestResponsesFoldTheSame(t *testing.T) {
@@ -141,7 +156,8 @@ func TestAnthropicFoldsTheSame(t *testing.T) {
 		return a, errors.Join(err, stream.Err())
 	}
 	requireSameFold(t, "anthropic", "text/event-stream", []string{"anthropic"}, fold, map[string]difference{
-		"openrouter/13-anthropic-messages-done-event": {"the SDK takes the [DONE] after message_stop for JSON", []string{"Failed"}},
+		"openrouter/13-anthropic-messages-done-event": {"the SDK takes the [DONE] after message_stop for JSON",
+			[]string{"Failed"}},
 	})
 }
 
@@ -150,7 +166,8 @@ func TestAnthropicFoldsTheSame(t *testing.T) {
 
 func TestGeminiFoldsTheSame(t *testing.T) {
 	fold := func(ctx context.Context, baseURL string) (a answer, err error) {
-		client, err := genai.NewClient(ctx, &genai.ClientConfig{APIKey: "k", Backend: genai.BackendGeminiAPI, HTTPOptions: genai.HTTPOptions{BaseURL: baseURL}})
+		client, err := genai.NewClient(ctx, &genai.ClientConfig{APIKey: "k", Backend: genai.BackendGeminiAPI,
+			HTTPOptions: genai.HTTPOptions{BaseURL: baseURL}})
 		if err != nil {
 			return a, err
 		}
@@ -187,7 +204,8 @@ func TestGeminiFoldsTheSame(t *testing.T) {
 		return a, nil
 	}
 	requireSameFold(t, "gemini", "text/event-stream", []string{"gemini"}, fold, map[string]difference{
-		"vertex/07-partial-args-function-call": {"the SDK leaves it to its user to put arguments together that come value by value", []string{"Tools"}},
+		"vertex/07-partial-args-function-call": {
+			"the SDK leaves it to its user to put arguments together that come value by value", []string{"Tools"}},
 	})
 }
 
@@ -197,17 +215,18 @@ func TestOllamaFoldsTheSame(t *testing.T) {
 		if err != nil {
 			return a, err
 		}
-		err = ollama.NewClient(base, http.DefaultClient).Chat(ctx, &ollama.ChatRequest{Model: "m"}, func(res ollama.ChatResponse) error {
-			a.Text += res.Message.Content
-			a.Reasoning += res.Message.Thinking
-			for _, c := range res.Message.ToolCalls {
-				a.Tools = append(a.Tools, newTool(c.Function.Name, c.Function.Arguments.String()))
-			}
-			if res.Done {
-				a.Prompt, a.Completion = int64(res.PromptEvalCount), int64(res.EvalCount)
-			}
-			return nil
-		})
+		err = ollama.NewClient(base, http.DefaultClient).Chat(ctx, &ollama.ChatRequest{Model: "m"},
+			func(res ollama.ChatResponse) error {
+				a.Text += res.Message.Content
+				a.Reasoning += res.Message.Thinking
+				for _, c := range res.Message.ToolCalls {
+					a.Tools = append(a.Tools, newTool(c.Function.Name, c.Function.Arguments.String()))
+				}
+				if res.Done {
+					a.Prompt, a.Completion = int64(res.PromptEvalCount), int64(res.EvalCount)
+				}
+				return nil
+			})
 		return a, err
 	}
 	requireSameFold(t, "ollama", "application/x-ndjson", []string{"ollama"}, fold, nil)

@@ -20,7 +20,9 @@ import (
 func requests(kind string) map[string]*chat.Request {
 	strict := true
 	tools := []chat.ToolSpec{
-		{Name: "f", Description: "d", Parameters: []byte(`{"type":"object","properties":{"x":{"type":"integer","description":"n"}},"required":["x"],"additionalProperties":false}`), Strict: &strict},
+		{Name: "f", Description: "d",
+			Parameters: []byte(`{"type":"object","properties":{"x":{"type":"integer","description":"n"}},` +
+				`"required":["x"],"additionalProperties":false}`), Strict: &strict},
 		{Name: "g"},
 	}
 	user := chat.Message{Role: chat.RoleUser, Content: "and?"}
@@ -31,25 +33,36 @@ func requests(kind string) map[string]*chat.Request {
 			Messages: []chat.Message{
 				{Role: chat.RoleSystem, Parts: []chat.Part{{Type: chat.PartText, Text: "s"}}},
 				{Role: chat.RoleUser, Parts: []chat.Part{{Type: chat.PartText, Text: "what?"}, inline}},
-				{Role: chat.RoleAssistant, Content: "let me see", ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`}, {ID: "b", Name: "g", Arguments: "{}"}}},
+				{Role: chat.RoleAssistant, Content: "let me see",
+					ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x":1}`},
+						{ID: "b", Name: "g", Arguments: "{}"}}},
 				{Role: chat.RoleTool, ToolCallID: "a", Content: "4"},
 				{Role: chat.RoleTool, ToolCallID: "b", Content: `{"y":2}`},
 				user,
 			},
 			Tools: tools, ToolChoice: chat.ToolChoice{Mode: chat.ChooseAuto},
 		},
-		"numbers":                         {Messages: []chat.Message{user}, Temperature: "0.7", TopP: "0.9", MaxTokens: "900", Seed: "7", User: "u"},
-		"stop sequences":                  {Messages: []chat.Message{user}, Stop: []string{"END"}},
-		"schema":                          {Messages: []chat.Message{user}, ResponseFormat: []byte(`{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"},"strict":true}}`)},
-		"JSON":                            {Messages: []chat.Message{user}, ResponseFormat: []byte(`{"type":"json_object"}`)},
-		"effort":                          {Messages: []chat.Message{user}, ReasoningEffort: "low"},
-		"effort of a model with a budget": {Model: "claude-haiku-4-5 gemini-2.5", Messages: []chat.Message{user}, ReasoningEffort: "high"},
-		"effort of a model without":       {Model: "claude-opus-5", Messages: []chat.Message{user}, ReasoningEffort: "high"},
-		"no effort":                       {Messages: []chat.Message{user}, ReasoningEffort: "none"},
-		"no tool":                         {Messages: []chat.Message{user}, Tools: tools, ToolChoice: chat.ToolChoice{Mode: chat.ChooseNone}},
-		"any tool":                        {Messages: []chat.Message{user}, Tools: tools, ToolChoice: chat.ToolChoice{Mode: chat.ChooseRequired}},
-		"one tool":                        {Messages: []chat.Message{user}, Tools: tools, ToolChoice: chat.ToolChoice{Mode: chat.ChooseFunction, Name: "f"}},
-		"an image elsewhere":              {Messages: []chat.Message{{Role: chat.RoleUser, Parts: []chat.Part{{Type: chat.PartImage, ImageURL: "https://x/y.png"}}}}},
+		"numbers": {Messages: []chat.Message{user}, Temperature: "0.7", TopP: "0.9",
+			MaxTokens: "900", Seed: "7", User: "u"},
+		"stop sequences": {Messages: []chat.Message{user}, Stop: []string{"END"}},
+		"schema": {Messages: []chat.Message{user},
+			ResponseFormat: []byte(`{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"},` +
+				`"strict":true}}`)},
+		"JSON": {Messages: []chat.Message{user},
+			ResponseFormat: []byte(`{"type":"json_object"}`)},
+		"effort": {Messages: []chat.Message{user}, ReasoningEffort: "low"},
+		"effort of a model with a budget": {Model: "claude-haiku-4-5 gemini-2.5", Messages: []chat.Message{user},
+			ReasoningEffort: "high"},
+		"effort of a model without": {Model: "claude-opus-5", Messages: []chat.Message{user}, ReasoningEffort: "high"},
+		"no effort":                 {Messages: []chat.Message{user}, ReasoningEffort: "none"},
+		"no tool": {Messages: []chat.Message{user}, Tools: tools,
+			ToolChoice: chat.ToolChoice{Mode: chat.ChooseNone}},
+		"any tool": {Messages: []chat.Message{user}, Tools: tools,
+			ToolChoice: chat.ToolChoice{Mode: chat.ChooseRequired}},
+		"one tool": {Messages: []chat.Message{user}, Tools: tools,
+			ToolChoice: chat.ToolChoice{Mode: chat.ChooseFunction, Name: "f"}},
+		"an image elsewhere": {Messages: []chat.Message{
+			{Role: chat.RoleUser, Parts: []chat.Part{{Type: chat.PartImage, ImageURL: "https://x/y.png"}}}}},
 	}
 	refused := map[string][]string{
 		"openai-responses": {"stop sequences"},
@@ -108,7 +121,8 @@ func TestOpenAIAcceptsResponsesRequests(t *testing.T) {
 			case "one tool":
 				requireKept(t, choice, &responses.ToolChoiceFunctionParam{})
 			case "any tool", "no tool", "conversation with tools":
-				require.Contains(t, []responses.ToolChoiceOptions{"auto", "none", "required"}, responses.ToolChoiceOptions(bytes.Trim(choice, `"`)))
+				require.Contains(t, []responses.ToolChoiceOptions{"auto", "none", "required"},
+					responses.ToolChoiceOptions(bytes.Trim(choice, `"`)))
 			default:
 				require.Nil(t, choice)
 			}

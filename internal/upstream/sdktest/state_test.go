@@ -62,9 +62,12 @@ func events(data ...string) string { return "data: " + strings.Join(data, "\n\nd
 
 func TestAnthropicAcceptsItsThinkingBack(t *testing.T) {
 	body := secondTurn(t, "anthropic", "claude-opus-5-5", events(`{"type":"message_start","message":{}}`,
-		`{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"hm","signature":"c2ln"}}`, `{"type":"content_block_stop","index":0}`,
-		`{"type":"content_block_start","index":1,"content_block":{"type":"redacted_thinking","data":"ZGF0YQ=="}}`, `{"type":"content_block_stop","index":1}`,
-		`{"type":"content_block_start","index":2,"content_block":{"type":"tool_use","id":"a","name":"f","input":{"x":1}}}`, `{"type":"content_block_stop","index":2}`,
+		`{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"hm",`+
+			`"signature":"c2ln"}}`, `{"type":"content_block_stop","index":0}`,
+		`{"type":"content_block_start","index":1,"content_block":{"type":"redacted_thinking","data":"ZGF0YQ=="}}`,
+		`{"type":"content_block_stop","index":1}`,
+		`{"type":"content_block_start","index":2,"content_block":{"type":"tool_use","id":"a","name":"f",`+
+			`"input":{"x":1}}}`, `{"type":"content_block_stop","index":2}`,
 		`{"type":"message_delta","delta":{"stop_reason":"tool_use"}}`, `{"type":"message_stop"}`))
 	require.Contains(t, string(body), `"signature":"c2ln"`)
 	require.Contains(t, string(body), `"redacted_thinking"`)
@@ -72,7 +75,9 @@ func TestAnthropicAcceptsItsThinkingBack(t *testing.T) {
 }
 
 func TestGeminiAcceptsItsSignaturesBack(t *testing.T) {
-	body := secondTurn(t, "gemini", "gemini-3.5-flash", events(`{"candidates":[{"content":{"parts":[{"text":"so","thoughtSignature":"c2ln"},{"functionCall":{"name":"f","args":{}},"thoughtSignature":"c2lnMg=="}]},"finishReason":"STOP"}]}`))
+	body := secondTurn(t, "gemini", "gemini-3.5-flash",
+		events(`{"candidates":[{"content":{"parts":[{"text":"so","thoughtSignature":"c2ln"},`+
+			`{"functionCall":{"name":"f","args":{}},"thoughtSignature":"c2lnMg=="}]},"finishReason":"STOP"}]}`))
 	var p struct {
 		Contents         []*genai.Content        `json:"contents"`
 		GenerationConfig *genai.GenerationConfig `json:"generationConfig"`
@@ -84,9 +89,13 @@ func TestGeminiAcceptsItsSignaturesBack(t *testing.T) {
 
 func TestOpenAIAcceptsItsReasoningBack(t *testing.T) {
 	body := secondTurn(t, "openai-responses", "gpt-6-luna", events(
-		`{"type":"response.output_item.done","output_index":0,"item":{"type":"reasoning","id":"rs_1","encrypted_content":"enc","summary":[{"type":"summary_text","text":"S"}]}}`,
-		`{"type":"response.output_text.delta","output_index":1,"delta":"so"}`, `{"type":"response.output_item.done","output_index":1,"item":{"type":"message","phase":"commentary","content":[]}}`,
-		`{"type":"response.output_item.done","output_index":2,"item":{"type":"function_call","call_id":"a","name":"f","arguments":"{}"}}`, `{"type":"response.completed","response":{}}`))
+		`{"type":"response.output_item.done","output_index":0,"item":{"type":"reasoning","id":"rs_1",`+
+			`"encrypted_content":"enc","summary":[{"type":"summary_text","text":"S"}]}}`,
+		`{"type":"response.output_text.delta","output_index":1,"delta":"so"}`,
+		`{"type":"response.output_item.done","output_index":1,"item":{"type":"message","phase":"commentary",`+
+			`"content":[]}}`,
+		`{"type":"response.output_item.done","output_index":2,"item":{"type":"function_call","call_id":"a",`+
+			`"name":"f","arguments":"{}"}}`, `{"type":"response.completed","response":{}}`))
 	rest, taken := parts(t, without(t, body, "stream"), "input")
 	requireKept(t, rest, &responses.ResponseNewParams{})
 	var items []json.RawMessage
@@ -98,21 +107,26 @@ func TestOpenAIAcceptsItsReasoningBack(t *testing.T) {
 }
 
 func TestCohereAndOllamaAcceptTheirThinkingBack(t *testing.T) {
-	body := secondTurn(t, "cohere", "command-a-reasoning-08-2025", events(`{"type":"content-delta","index":0,"delta":{"message":{"content":{"thinking":"hm"}}}}`,
-		`{"type":"content-delta","index":1,"delta":{"message":{"content":{"text":"so"}}}}`, `{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}`))
+	body := secondTurn(t, "cohere", "command-a-reasoning-08-2025",
+		events(`{"type":"content-delta","index":0,"delta":{"message":{"content":{"thinking":"hm"}}}}`,
+			`{"type":"content-delta","index":1,"delta":{"message":{"content":{"text":"so"}}}}`,
+			`{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}`))
 	require.Contains(t, string(body), `"thinking":"hm"`)
 	requireKept(t, body, &cohere.V2ChatStreamRequest{})
 
-	body = secondTurn(t, "ollama", "qwen3", `{"message":{"thinking":"hm"}}`+"\n"+`{"message":{"content":"so"},"done":true}`+"\n")
+	body = secondTurn(t, "ollama", "qwen3", `{"message":{"thinking":"hm"}}`+"\n"+
+		`{"message":{"content":"so"},"done":true}`+"\n")
 	var p ollama.ChatRequest
 	requireKnown(t, body, &p)
 	require.Equal(t, "hm", p.Messages[1].Thinking)
 }
 
-// What servers that are compatible with OpenAI want back is not in OpenAI's own types, which keep it as further fields.
+// What servers that are compatible with OpenAI want back is not in OpenAI's own types, which keep it as further
+// fields.
 func TestCompatibleServersGetTheirFieldsBack(t *testing.T) {
 	body := secondTurn(t, "openai", "m", events(`{"choices":[{"index":0,"delta":{"reasoning_content":"hm"}}]}`,
-		`{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"c2ln"}}}]},"finish_reason":"tool_calls"}]}`, `[DONE]`))
+		`{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"},`+
+			`"extra_content":{"google":{"thought_signature":"c2ln"}}}]},"finish_reason":"tool_calls"}]}`, `[DONE]`))
 	var p openai.ChatCompletionNewParams
 	require.NoError(t, json.Unmarshal(body, &p))
 	require.Contains(t, string(body), `"reasoning_content":"hm"`)

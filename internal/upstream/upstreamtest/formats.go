@@ -21,17 +21,22 @@ var Formats = []Format{
 	openai("azure"),
 	{
 		Kind: "openai-responses", ContentType: eventStream,
-		Head: []string{data(`{"type":"response.created","response":{"id":"resp_1","model":"m-1","status":"in_progress","error":null,"usage":null}}`)},
+		Head: []string{data(`{"type":"response.created","response":{"id":"resp_1","model":"m-1",` +
+			`"status":"in_progress","error":null,"usage":null}}`)},
 		Words: words(func(word string) string {
-			return data(`{"type":"response.output_text.delta","item_id":"msg_1","output_index":0,"content_index":0,"delta":"` + word + `"}`)
+			return data(`{"type":"response.output_text.delta","item_id":"msg_1","output_index":0,"content_index":0,` +
+				`"delta":"` + word + `"}`)
 		}),
-		Tail:  []string{data(`{"type":"response.completed","response":{"id":"resp_1","model":"m-1","status":"completed","error":null,"usage":{"input_tokens":7,"output_tokens":3}}}`)},
-		Error: data(`{"type":"response.failed","response":{"model":"m-1","status":"failed","error":{"code":"server_error","message":"the server is overloaded"}}}`),
+		Tail: []string{data(`{"type":"response.completed","response":{"id":"resp_1","model":"m-1",` +
+			`"status":"completed","error":null,"usage":{"input_tokens":7,"output_tokens":3}}}`)},
+		Error: data(`{"type":"response.failed","response":{"model":"m-1","status":"failed",` +
+			`"error":{"code":"server_error","message":"the server is overloaded"}}}`),
 	},
 	{
 		Kind: "anthropic", ContentType: eventStream,
 		Head: []string{
-			event("message_start", `"message":{"id":"msg_1","model":"m-1","role":"assistant","content":[],"usage":{"input_tokens":7,"output_tokens":1}}`),
+			event("message_start", `"message":{"id":"msg_1","model":"m-1","role":"assistant","content":[],`+
+				`"usage":{"input_tokens":7,"output_tokens":1}}`),
 			event("content_block_start", `"index":0,"content_block":{"type":"text","text":""}`),
 			event("ping", `"x":0`),
 		},
@@ -49,9 +54,11 @@ var Formats = []Format{
 		Kind: "gemini", ContentType: eventStream,
 		Head: []string{data(`{"usageMetadata":{"promptTokenCount":7},"modelVersion":"m-1"}`)},
 		Words: words(func(word string) string {
-			return data(`{"candidates":[{"content":{"parts":[{"text":"` + word + `"}],"role":"model"},"index":0}],"modelVersion":"m-1"}`)
+			return data(`{"candidates":[{"content":{"parts":[{"text":"` + word +
+				`"}],"role":"model"},"index":0}],"modelVersion":"m-1"}`)
 		}),
-		Tail:  []string{data(`{"candidates":[{"finishReason":"STOP","index":0}],"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":3},"modelVersion":"m-1"}`)},
+		Tail: []string{data(`{"candidates":[{"finishReason":"STOP","index":0}],` +
+			`"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":3},"modelVersion":"m-1"}`)},
 		Error: data(`{"error":{"code":503,"message":"the model is overloaded","status":"UNAVAILABLE"}}`),
 	},
 	{
@@ -60,7 +67,8 @@ var Formats = []Format{
 		Words: words(func(word string) string {
 			return `{"model":"m-1","message":{"role":"assistant","content":"` + word + `"},"done":false}` + "\n"
 		}),
-		Tail:  []string{`{"model":"m-1","message":{"role":"assistant","content":""},"done_reason":"stop","done":true,"prompt_eval_count":7,"eval_count":3}` + "\n"},
+		Tail: []string{`{"model":"m-1","message":{"role":"assistant","content":""},"done_reason":"stop",` +
+			`"done":true,"prompt_eval_count":7,"eval_count":3}` + "\n"},
 		Error: `{"error":"llama runner process has terminated"}` + "\n",
 	},
 	{
@@ -74,7 +82,8 @@ var Formats = []Format{
 		}),
 		Tail: []string{
 			data(`{"type":"content-end","index":0}`),
-			data(`{"type":"message-end","delta":{"finish_reason":"COMPLETE","usage":{"tokens":{"input_tokens":7,"output_tokens":3}}}}`),
+			data(`{"type":"message-end","delta":{"finish_reason":"COMPLETE","usage":{"tokens":{"input_tokens":7,` +
+				`"output_tokens":3}}}}`),
 			data("[DONE]"),
 		},
 		Error: data(`{"type":"message-end","delta":{"finish_reason":"ERROR","error":"the server is overloaded"}}`),
@@ -88,7 +97,8 @@ var Formats = []Format{
 		Tail: []string{
 			AWSEvent("contentBlockStop", `{"contentBlockIndex":0}`),
 			AWSEvent("messageStop", `{"stopReason":"end_turn"}`),
-			AWSEvent("metadata", `{"usage":{"inputTokens":7,"outputTokens":3,"totalTokens":10},"metrics":{"latencyMs":5}}`),
+			AWSEvent("metadata",
+				`{"usage":{"inputTokens":7,"outputTokens":3,"totalTokens":10},"metrics":{"latencyMs":5}}`),
 		},
 		Error: AWSFrame(`{"message":"Bedrock is unable to process your request."}`,
 			":message-type", "exception", ":exception-type", "serviceUnavailableException"),
@@ -97,8 +107,10 @@ var Formats = []Format{
 		Kind: "websopy", ContentType: eventStream,
 		Head:  []string{data(`{"type":"ping"}`)},
 		Words: words(func(word string) string { return data(`{"type":"content","content":"` + word + `"}`) }),
-		Tail:  []string{data(`{"type":"done","finishReason":"stop","model":"m-1","usage":{"promptTokens":7,"completionTokens":3}}`), data("[DONE]")},
-		Error: data(`{"type":"error","error":"the provider failed","code":"upstream_error","retryable":true,"requestId":"r"}`),
+		Tail: []string{data(`{"type":"done","finishReason":"stop","model":"m-1","usage":{"promptTokens":7,` +
+			`"completionTokens":3}}`), data("[DONE]")},
+		Error: data(`{"type":"error","error":"the provider failed","code":"upstream_error","retryable":true,` +
+			`"requestId":"r"}`),
 	},
 }
 
@@ -107,13 +119,15 @@ const eventStream = "text/event-stream"
 // openai is the format of two kinds.
 func openai(kind string) Format {
 	chunk := func(delta, finish string) string {
-		return data(`{"id":"c1","object":"chat.completion.chunk","model":"m-1","choices":[{"index":0,"delta":{` + delta + `},"finish_reason":` + finish + `}]}`)
+		return data(`{"id":"c1","object":"chat.completion.chunk","model":"m-1","choices":[{"index":0,"delta":{` +
+			delta + `},"finish_reason":` + finish + `}]}`)
 	}
 	return Format{
 		Kind: kind, ContentType: eventStream,
 		Head:  []string{chunk(`"role":"assistant","content":""`, "null")},
 		Words: words(func(word string) string { return chunk(`"content":"`+word+`"`, "null") }),
-		Tail:  []string{chunk("", `"stop"`), data(`{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}`), data("[DONE]")},
+		Tail: []string{chunk("", `"stop"`), data(`{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}`),
+			data("[DONE]")},
 		Error: data(`{"error":{"message":"the server is overloaded","type":"server_error","code":null}}`),
 	}
 }
