@@ -42,12 +42,13 @@ func (c *Config) validate(r *report) {
 	if c.V1MaxBody == 0 {
 		r.problem("v1_max_body", "must be more than 0")
 	}
-	if c.BodyBytes > 0 && c.BodyBytes < 4*c.V1MaxBody && c.V1MaxBody > c.MaxBody {
-		r.problem("body_bytes", "must be 0 or at least %v: one caller gets half, and a body of %s takes twice its size",
-			4*c.V1MaxBody, path("v1_max_body"))
-	} else if c.BodyBytes > 0 && c.BodyBytes < 4*c.MaxBody {
-		r.problem("body_bytes", "must be 0 or at least %v: one caller gets half, and a body of %s takes twice its size",
-			4*c.MaxBody, path("max_body"))
+	largest, setting := c.MaxBody, path("max_body")
+	if c.V1MaxBody > largest {
+		largest, setting = c.V1MaxBody, path("v1_max_body")
+	}
+	if c.BodyBytes > 0 && c.BodyBytes < 4*largest {
+		r.problem("body_bytes", "must be 0 or at least %v: one caller gets half, and a body of %s takes twice its "+
+			"size", 4*largest, setting)
 	}
 	r.checkPositive("body_timeout", c.BodyTimeout)
 	if c.MaxStreams < 0 {
