@@ -89,11 +89,15 @@ func serve(
 		return err
 	}
 	defer stopTraces()
-	relay := newRelay(cfg, log, metrics, hub, generations, limiter, tokens, upstreams, redact, tracer)
+	attaching := limit.NewLimiter(limit.LimiterOptions{Policy: attaches(cfg)})
+	relay := newRelay(cfg, handler.Options{
+		Upstream: upstreams, Routes: upstreams, Streams: hub, Generations: generations,
+		Limiter: limiter, Attaches: attaching, Tokens: tokens,
+		Log: log, Metrics: metrics, Tracer: tracer, Redact: redact,
+	})
 	if cfg.File != "" {
 		r := &reloader{environ: environ, cfg: cfg, log: log, metrics: metrics, redact: redact, secrets: secrets,
-			routes:  upstreams,
-			limiter: limiter, attaches: relay.Attaches}
+			routes: upstreams, limiter: limiter, attaches: attaching}
 		defer r.start()()
 	}
 
@@ -139,27 +143,20 @@ func serve(
 	return drain(cfg, log, relay, hub, server, signals)
 }
 
-func newRelay(
-	cfg *config.Config, log zerolog.Logger, metrics *telemetry.Metrics, hub *stream.Hub, generations *limit.Places,
-	limiter *limit.Limiter, tokens *identity.Tokens, upstreams *routes, redact telemetry.Redaction,
-	tracer *telemetry.Tracer,
-) *handler.Relay {
+// newRelay makes a relay of parts, and of the settings.
+func newRelay(cfg *config.Config, o handler.Options) *handler.Relay {
 	var keys []identity.APIKey
 	for _, k := range cfg.APIKeys {
 		keys = append(keys, identity.APIKey{Name: k.Name, Key: k.Key.Reveal()})
 	}
-	return handler.New(handler.Options{
-		Streams: hub, Generations: generations, Limiter: limiter,
-		Attaches: limit.NewLimiter(limit.LimiterOptions{Policy: attaches(cfg)}),
-		Upstream: upstreams, Routes: upstreams,
-		Keys: identity.NewKeys(keys), Tokens: tokens, Cookie: cfg.JWTCookie, TrustedProxies: cfg.TrustedProxies,
-		Hosts: append(certificateNames(cfg), cfg.Hosts...), CORSOrigins: cfg.CORSOrigins,
-		MaxBody: int64(cfg.MaxBody), APIMaxBody: int64(cfg.V1MaxBody), BodyBytes: int64(cfg.BodyBytes),
-		BodyTimeout: cfg.BodyTimeout,
-		MaxStreams:  cfg.MaxStreams, MaxStreamBytes: int64(cfg.MaxStreamBytes), MaxDuration: cfg.MaxDuration,
-		Heartbeat: cfg.Heartbeat, WriteTimeout: cfg.WriteTimeout, UI: cfg.UI, Probe: cfg.Probe, Dialects: dialects,
-		Log: log, Metrics: metrics, Tracer: tracer, Redact: redact,
-	})
+	o.Keys, o.Cookie, o.TrustedProxies = identity.NewKeys(keys), cfg.JWTCookie, cfg.TrustedProxies
+	o.Hosts, o.CORSOrigins = append(certificateNames(cfg), cfg.Hosts...), cfg.CORSOrigins
+	o.MaxBody, o.APIMaxBody = int64(cfg.MaxBody), int64(cfg.V1MaxBody)
+	o.BodyBytes, o.BodyTimeout = int64(cfg.BodyBytes), cfg.BodyTimeout
+	o.MaxStreams, o.MaxStreamBytes, o.MaxDuration = cfg.MaxStreams, int64(cfg.MaxStreamBytes), cfg.MaxDuration
+	o.Heartbeat, o.WriteTimeout = cfg.Heartbeat, cfg.WriteTimeout
+	o.UI, o.Probe, o.Dialects = cfg.UI, cfg.Probe, dialects
+	return handler.New(o)
 }
 
 // ownSecrets are those of the relay itself.

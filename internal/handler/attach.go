@@ -20,13 +20,13 @@ func (r *Relay) mayAttach(w http.ResponseWriter, req *http.Request, name string)
 		hash := sha256.Sum256([]byte(name))
 		name = string(hash[:])
 	}
-	reservation, err := r.Attaches.Reserve(visitOf(req).caller.Share+"\n"+name, "", 0)
+	reservation, err := r.attaches.Reserve(visitOf(req).caller.Share+"\n"+name, "", 0)
 	exceeded, ok := errors.AsType[*limit.Exceeded](err)
 	if !ok {
 		reservation.Settle(0)
 		return nil
 	}
-	r.Metrics.Limited(attachLimit)
+	r.metrics.Limited(attachLimit)
 	exceeded.Stand[0].Name = attachLimit
 	tellLimits(w.Header(), exceeded.Stand)
 	return &chat.Error{Code: chat.RateLimited, Limit: attachLimit, RetryAfter: exceeded.After,

@@ -54,15 +54,15 @@ var errNoRoom = &chat.Error{Code: chat.Overloaded, RetryAfter: time.Second,
 // memory for it is taken from held as the body comes, so that who only announces one has nothing, and then as much
 // as the question will take.
 func (r *Relay) readBody(w http.ResponseWriter, req *http.Request, held *limit.Held) ([]byte, *chat.Error) {
-	longest := r.MaxBody
-	if visitOf(req).dialect.OfProvider && r.APIMaxBody > 0 {
-		longest = r.APIMaxBody
+	longest := r.maxBody
+	if visitOf(req).dialect.OfProvider && r.apiMaxBody > 0 {
+		longest = r.apiMaxBody
 	}
 	if req.ContentLength > longest {
 		return nil, bodyError(w, req, &http.MaxBytesError{Limit: longest})
 	}
 	from := &pacedBody{
-		body: http.MaxBytesReader(w, req.Body, longest), rc: http.NewResponseController(w), timeout: r.BodyTimeout,
+		body: http.MaxBytesReader(w, req.Body, longest), rc: http.NewResponseController(w), timeout: r.bodyTimeout,
 	}
 	if !held.Grow(largeHeader(req)) {
 		closeAfter(w, req)
@@ -103,7 +103,7 @@ func largeHeader(req *http.Request) int64 {
 // joined gives the body in one piece, when there is room for what becomes of it.
 func (r *Relay) joined(pieces body, held *limit.Held) ([]byte, *chat.Error) {
 	size := pieces.questionSize()
-	if r.BodyBytes > 0 && size > r.BodyBytes/2 {
+	if r.bodyBytes > 0 && size > r.bodyBytes/2 {
 		return nil, &chat.Error{Code: chat.BodyTooLarge,
 			Message: "the body has so many parts that it takes more memory than one caller may have (see " +
 				"RELAY_BODY_BYTES)"}

@@ -31,19 +31,19 @@ type charge struct {
 // reserve makes the charge of an answer, and tells the caller in headers how it stands with its limits. It is nil
 // where the caller has none.
 func (r *Relay) reserve(w http.ResponseWriter, req *http.Request, ask *chat.Request) (*charge, *chat.Error) {
-	if r.Limiter == nil {
+	if r.limiter == nil {
 		return nil, nil
 	}
 	caller := visitOf(req).caller
 	var prompt, tokens int64
-	counts := r.Limiter.CountsTokens(caller.Share, caller.Tier)
+	counts := r.limiter.CountsTokens(caller.Share, caller.Tier)
 	if counts {
 		prompt = ask.EstimatePrompt()
 		tokens = prompt + ask.EstimateAnswer()
 	}
-	reservation, err := r.Limiter.Reserve(caller.Share, caller.Tier, tokens)
+	reservation, err := r.limiter.Reserve(caller.Share, caller.Tier, tokens)
 	if exceeded, ok := errors.AsType[*limit.Exceeded](err); ok {
-		r.Metrics.Limited(exceeded.Limit)
+		r.metrics.Limited(exceeded.Limit)
 		tellLimits(w.Header(), exceeded.Stand)
 		return nil, &chat.Error{Code: chat.RateLimited, Limit: exceeded.Limit, RetryAfter: exceeded.After,
 			Message: exceededMessages[exceeded.Limit]}
@@ -55,7 +55,7 @@ func (r *Relay) reserve(w http.ResponseWriter, req *http.Request, ask *chat.Requ
 		return nil, nil
 	}
 	tellLimits(w.Header(), reservation.Stand())
-	return &charge{reservation: reservation, metrics: r.Metrics, counts: counts, prompt: prompt}, nil
+	return &charge{reservation: reservation, metrics: r.metrics, counts: counts, prompt: prompt}, nil
 }
 
 var exceededMessages = map[string]string{

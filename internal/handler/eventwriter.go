@@ -85,7 +85,7 @@ func (r *Relay) newEventWriter(
 	e := &eventWriter{
 		w: w, rc: *http.NewResponseController(w), start: rec.start,
 		http1: req.ProtoMajor == 1 && req.ProtoMinor == 1, http2: req.ProtoMajor >= 2,
-		timeout: r.WriteTimeout, beat: r.Heartbeat, max: r.MaxStreamBytes, cancel: cancel,
+		timeout: r.writeTimeout, beat: r.heartbeat, max: r.maxStreamBytes, cancel: cancel,
 		encoder: encoder, header: visitOf(req).dialect.Header, sent: rec.tally,
 	}
 	e.buf = encoder.Start(e.room[:0])

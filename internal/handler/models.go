@@ -34,10 +34,10 @@ func objectOf(m upstream.Model) modelObject {
 
 // models are those that clients may choose from.
 func (r *Relay) models() []upstream.Model {
-	if r.Routes == nil {
+	if r.routes == nil {
 		return nil
 	}
-	return r.Routes.Models()
+	return r.routes.Models()
 }
 
 // modelLabel is what metrics call a model: a name that is configured, or else one for all others.

@@ -142,7 +142,7 @@ func (r *Relay) probe(w http.ResponseWriter, req *http.Request) {
 	r.probesOpen.begin(start.ID)
 	defer r.probesOpen.end(start.ID)
 	maps.Copy(w.Header(), streamHeaders)
-	out := probeWriter{w: w, rc: http.NewResponseController(w), timeout: r.WriteTimeout}
+	out := probeWriter{w: w, rc: http.NewResponseController(w), timeout: r.writeTimeout}
 	if out.send(start) != nil {
 		return
 	}
@@ -165,7 +165,7 @@ func (r *Relay) probeStart(req *http.Request, o probeOptions) probeStart {
 	s := probeStart{
 		Type: "probe", ID: rand.Text(), Protocol: req.Proto, Host: short(req.Host), Via: short(req.Header.Get("Via")),
 		LastEventID: short(lastEventID(req)), AcceptEncoding: short(req.Header.Get("Accept-Encoding")),
-		HeartbeatMs: r.Heartbeat.Milliseconds(), MaxBody: r.MaxBody,
+		HeartbeatMs: r.heartbeat.Milliseconds(), MaxBody: r.maxBody,
 	}
 	for name := range req.Header {
 		if name == "Forwarded" || strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip" {

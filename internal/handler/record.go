@@ -79,7 +79,7 @@ func (t *tally) wrote(at time.Duration) {
 func (r *Relay) newRecord(req *http.Request, asked string) *record {
 	v := visitOf(req)
 	return &record{
-		visit: v, asked: asked, label: r.modelLabel(asked), start: time.Now(), tally: tally{metrics: r.Metrics},
+		visit: v, asked: asked, label: r.modelLabel(asked), start: time.Now(), tally: tally{metrics: r.metrics},
 		trace: trace.Trace{Caller: v.caller.Share, RequestID: v.id},
 	}
 }
@@ -89,7 +89,7 @@ func (r *Relay) newRecord(req *http.Request, asked string) *record {
 //
 //go:noinline
 func (r *Relay) watch(ctx context.Context, req *http.Request, rec *record) context.Context {
-	rec.span = r.Tracer.Request(req, visitOf(req).id)
+	rec.span = r.tracer.Request(req, visitOf(req).id)
 	return trace.With(rec.span.In(ctx, &rec.trace), &rec.trace)
 }
 

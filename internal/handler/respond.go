@@ -31,9 +31,9 @@ func (r *Relay) plain(w http.ResponseWriter, req *http.Request, status int, text
 // extendDeadline gives a response its time. On HTTP/1 the server may first have to wait for the rest of a body
 // that nobody has read.
 func (r *Relay) extendDeadline(w http.ResponseWriter, req *http.Request) {
-	timeout := r.WriteTimeout
+	timeout := r.writeTimeout
 	if req.ProtoMajor == 1 && req.ContentLength != 0 {
-		timeout += r.BodyTimeout
+		timeout += r.bodyTimeout
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout)) // a recorder has none
 }
@@ -99,6 +99,6 @@ func isFinal(e *chat.Error) bool {
 // shown is an error as clients see it.
 func (r *Relay) shown(e *chat.Error) *chat.Error {
 	shown := *e
-	shown.Message = r.Redact.Replace(e.Message)
+	shown.Message = r.redact.Replace(e.Message)
 	return &shown
 }

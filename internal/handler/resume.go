@@ -43,18 +43,18 @@ func (r *Relay) begin(
 	rec = r.newRecord(req, ask.Model)
 	generation := r.newRecord(req, ask.Model)
 	generation.charge = charge
-	rec.span = r.Tracer.Request(req, visitOf(req).id)
+	rec.span = r.tracer.Request(req, visitOf(req).id)
 	generation.span = rec.span.Generation()
 	head := r.head(req, ask)
 	head.Trace = generation.span.Traceparent()
 	question := visitOf(req).question
-	f, replayed, startErr := r.Streams.Start(req.Context(), stream.Request{
+	f, replayed, startErr := r.streams.Start(req.Context(), stream.Request{
 		Owner: visitOf(req).caller.Owner, Share: visitOf(req).caller.Share, Key: key, Body: *body,
 		Chat: visitOf(req).chat,
 		Head: head, Question: questionSize(&ask.Request),
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 			ctx = trace.With(generation.span.In(ctx, &generation.trace), &generation.trace)
-			return charge.all(r.Upstream.Stream(ctx, &ask.Request))
+			return charge.all(r.upstream.Stream(ctx, &ask.Request))
 		},
 		Begun: question.Release,
 		Ended: func(o stream.Outcome) {
@@ -93,14 +93,14 @@ func (r *Relay) begin(
 func (r *Relay) serveEarlier(
 	w http.ResponseWriter, req *http.Request, ask *dialect.Ask, body *[sha256.Size]byte,
 ) bool {
-	if !ask.Resumable || r.Streams == nil {
+	if !ask.Resumable || r.streams == nil {
 		return false
 	}
 	key, err := idempotencyKey(req)
 	if err != nil || key == "" {
 		return false
 	}
-	f := r.Streams.Find(req.Context(), visitOf(req).caller.Owner, key, *body)
+	f := r.streams.Find(req.Context(), visitOf(req).caller.Owner, key, *body)
 	if f == nil {
 		return false
 	}
@@ -167,7 +167,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 	r.follow(req, f, rec)
 	w.Header().Set("X-Stream-Id", f.ID())
 	of.Head = f.Head()
-	of.Grace, of.Retention = r.Streams.Keeps()
+	of.Grace, of.Retention = r.streams.Keeps()
 	r.stream(cancel, w, req, f.Chunks(ctx), r.encoder(req, of), rec)
 	r.noteRead(req, rec)
 	r.ended(rec)
@@ -179,7 +179,7 @@ func (r *Relay) serve(w http.ResponseWriter, req *http.Request, f *stream.Follow
 //go:noinline
 func (r *Relay) follow(req *http.Request, f *stream.Follower, rec *record) {
 	if rec.span == nil {
-		rec.span = r.Tracer.Request(req, visitOf(req).id)
+		rec.span = r.tracer.Request(req, visitOf(req).id)
 		rec.span.LinkTo(f.Head().Trace)
 	}
 }
@@ -255,17 +255,17 @@ func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, of d
 	defer leave()
 	var err error = errNoStreams
 	var f *stream.Follower
-	if r.Streams != nil {
-		f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.Owner, id, of.After)
+	if r.streams != nil {
+		f, err = r.streams.Attach(req.Context(), visitOf(req).caller.Owner, id, of.After)
 		if errors.Is(err, stream.ErrEnd) && req.Method == http.MethodPost && acceptsEvents(req) {
 			// fetch-event-source asks again after anything but an event stream with an end: it gets the end once more.
 			of.After--
-			f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.Owner, id, of.After)
+			f, err = r.streams.Attach(req.Context(), visitOf(req).caller.Owner, id, of.After)
 		}
 	}
 	if err == nil && of.After > 0 && visitOf(req).dialect.FromBeginning {
 		f.Close() // the position is a good one, and where it stands in the answer its beginning tells
-		f, err = r.Streams.Attach(req.Context(), visitOf(req).caller.Owner, id, 0)
+		f, err = r.streams.Attach(req.Context(), visitOf(req).caller.Owner, id, 0)
 	}
 	switch {
 	case err == nil:
@@ -319,8 +319,8 @@ func (r *Relay) stop(w http.ResponseWriter, req *http.Request, id string) {
 		return
 	}
 	var err error = errNoStreams
-	if r.Streams != nil {
-		err = r.Streams.Stop(req.Context(), visitOf(req).caller.Owner, id)
+	if r.streams != nil {
+		err = r.streams.Stop(req.Context(), visitOf(req).caller.Owner, id)
 	}
 	if err != nil {
 		r.fail(w, req, chat.AsError(err))

@@ -94,18 +94,35 @@ type Options struct {
 	Redact  telemetry.Redaction // takes out of logs and messages what must not appear there, whoever quotes it
 }
 
-// Relay serves the wire contract (docs/protocol.md).
+// Relay serves the wire contract (docs/protocol.md). It keeps of its options what answers need; checks have theirs from
+// newMux.
 type Relay struct {
-	Options
-	telemetry *telemetry.Telemetry
-	bugs      bugs
-	bodies    *limit.Bytes
-	routes    http.Handler
+	mux      http.Handler
+	upstream chat.Streamer
+	routes   Routes      // nil: every request has one
+	streams  *stream.Hub // nil: no stream is resumable
 
-	connections *limit.Places // of streams
+	generations *limit.Places
+	connections *limit.Places  // of streams
+	limiter     *limit.Limiter // nil: callers may all
+	attaches    *limit.Limiter
+	bodies      *limit.Bytes
 	probesOpen  probes
-	notReady    atomic.Bool
-	draining    atomic.Bool
+
+	maxBody, apiMaxBody, bodyBytes int64
+	bodyTimeout                    time.Duration
+	maxStreamBytes                 int64
+	maxDuration                    time.Duration
+	heartbeat, writeTimeout        time.Duration
+
+	telemetry *telemetry.Telemetry
+	metrics   *telemetry.Metrics
+	tracer    *telemetry.Tracer
+	redact    telemetry.Redaction
+	bugs      bugs
+
+	notReady atomic.Bool
+	draining atomic.Bool
 
 	life context.Context // ends when running streams have to
 	end  context.CancelCauseFunc
@@ -113,23 +130,30 @@ type Relay struct {
 
 // New returns a Relay that is ready.
 func New(o Options) *Relay {
-	r := &Relay{Options: o, bodies: limit.NewBytes(o.BodyBytes),
-		connections: limit.NewPlaces(limit.PlacesOptions{Places: o.MaxStreams})}
+	r := &Relay{
+		upstream: o.Upstream, routes: o.Routes, streams: o.Streams,
+		generations: o.Generations, connections: limit.NewPlaces(limit.PlacesOptions{Places: o.MaxStreams}),
+		limiter: o.Limiter, attaches: o.Attaches, bodies: limit.NewBytes(o.BodyBytes),
+		maxBody: o.MaxBody, apiMaxBody: o.APIMaxBody, bodyBytes: o.BodyBytes, bodyTimeout: o.BodyTimeout,
+		maxStreamBytes: o.MaxStreamBytes, maxDuration: o.MaxDuration,
+		heartbeat: o.Heartbeat, writeTimeout: o.WriteTimeout,
+		metrics: o.Metrics, tracer: o.Tracer, redact: o.Redact,
+	}
 	r.life, r.end = context.WithCancelCause(context.Background())
 	r.telemetry = telemetry.New(o.Metrics, o.Log, o.Redact)
 	r.bugs = bugs{r.telemetry}
-	r.Metrics.ObserveBodies(r.bodies.Used)
-	r.routes = r.newRoutes()
+	r.metrics.ObserveBodies(r.bodies.Used)
+	r.mux = r.newMux(&o)
 	return r
 }
 
 // ServeHTTP implements http.Handler.
-func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.routes.ServeHTTP(w, req) }
+func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.mux.ServeHTTP(w, req) }
 
-func (r *Relay) newRoutes() http.Handler {
+func (r *Relay) newMux(o *Options) http.Handler {
 	mux := chi.NewRouter()
-	mux.Use(receive(r.Dialects, r.Redact), recoverPanics(r.bugs, r.fail))
-	mux.Use(checked(r.fail, address(r.TrustedProxies), bodyDeadline(r.BodyTimeout)), markOrigins(r.CORSOrigins))
+	mux.Use(receive(o.Dialects, o.Redact), recoverPanics(r.bugs, r.fail))
+	mux.Use(checked(r.fail, address(o.TrustedProxies), bodyDeadline(o.BodyTimeout)), markOrigins(o.CORSOrigins))
 	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
 
@@ -137,24 +161,23 @@ func (r *Relay) newRoutes() http.Handler {
 		ask("/healthz", r.healthz)
 		ask("/readyz", r.readyz)
 	}
-	accepted := credentials{keys: r.Keys, tokens: r.Tokens, cookie: r.Cookie}
-	host := checkHost(r.Hosts, accepted)
-	r.routePages(mux.With(checked(r.fail, host)))
-	r.routeStreams(mux, host, accepted)
+	accepted := credentials{keys: o.Keys, tokens: o.Tokens, cookie: o.Cookie}
+	host := checkHost(o.Hosts, accepted)
+	if o.UI {
+		r.routePages(mux.With(checked(r.fail, host)))
+	}
+	r.routeStreams(mux, o, host, accepted)
 	return mux
 }
 
 func (r *Relay) routePages(mux chi.Router) {
-	if !r.UI {
-		return
-	}
 	for _, ask := range []func(string, http.HandlerFunc){mux.Get, mux.Head} {
 		ask("/", r.ui)
 		ask("/ui/*", r.ui)
 	}
 }
 
-func (r *Relay) routeStreams(mux chi.Router, host check, accepted credentials) {
+func (r *Relay) routeStreams(mux chi.Router, o *Options, host check, accepted credentials) {
 	refuse := func(w http.ResponseWriter, req *http.Request, e *chat.Error) {
 		if e == errNoKeys { // that may be different in a moment
 			r.turnAway(w, req, e)
@@ -164,7 +187,7 @@ func (r *Relay) routeStreams(mux chi.Router, host check, accepted credentials) {
 	}
 	mux.Group(func(mux chi.Router) {
 		mux.Use(checked(refuse,
-			host, checkOrigin(r.CORSOrigins), authenticate(accepted, r.CORSOrigins), discardBody))
+			host, checkOrigin(o.CORSOrigins), authenticate(accepted, o.CORSOrigins), discardBody))
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", uiPath} {
 			mux.Post(path, r.postStream)
 		}
@@ -175,16 +198,16 @@ func (r *Relay) routeStreams(mux chi.Router, host check, accepted credentials) {
 		}
 		mux.Get(uiPath+"/{chatId}/stream", r.resumeChat)
 		mux.Post(uiPath+"/{chatId}/stop", r.stopChat)
-		sign := checked(r.fail, checkSign(r.CORSOrigins, accepted.none()))
+		sign := checked(r.fail, checkSign(o.CORSOrigins, accepted.none()))
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat"} {
 			mux.With(sign).Get(path, r.getStream)
 		}
-		if r.Probe {
+		if o.Probe {
 			mux.Get(probePath, r.probe)
 		}
 		mux.Get("/v1/models", r.listModels)
 		mux.Get("/v1/models/*", r.oneModel)
-		for _, d := range r.Dialects {
+		for _, d := range o.Dialects {
 			mux.Post(d.Path, r.postStream)
 			mux.Get(d.Path+"/{id}", r.attachStream)
 		}

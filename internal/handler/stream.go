@@ -120,7 +120,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 		}
 		return
 	}
-	if ask.Resumable && r.Streams != nil {
+	if ask.Resumable && r.streams != nil {
 		f, rec, refused := r.begin(w, req, ask, body, charge)
 		switch {
 		case f != nil && !ask.Stream:
@@ -133,7 +133,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 			return
 		}
 	}
-	place, full := r.Generations.Take(req.Context(), visitOf(req).caller.Share)
+	place, full := r.generations.Take(req.Context(), visitOf(req).caller.Share)
 	if full != nil {
 		charge.cancel()
 		r.turnAway(w, req, chat.AsError(noPlace(full)))
@@ -154,15 +154,15 @@ func (r *Relay) answerHere(
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(r.life, func() { cancel(context.Cause(r.life)) })()
-	if r.MaxDuration > 0 {
-		defer time.AfterFunc(r.MaxDuration, func() { cancel(errTooLong) }).Stop()
+	if r.maxDuration > 0 {
+		defer time.AfterFunc(r.maxDuration, func() { cancel(errTooLong) }).Stop()
 	}
 
 	rec := r.newRecord(req, ask.Model)
 	rec.charge = charge
 	ctx = r.watch(ctx, req, rec)
 	if ask.Stream {
-		r.stream(cancel, w, req, r.Upstream.Stream(ctx, &ask.Request), r.encoderHere(req, ask), rec)
+		r.stream(cancel, w, req, r.upstream.Stream(ctx, &ask.Request), r.encoderHere(req, ask), rec)
 	} else {
 		r.wholeHere(ctx, w, req, ask, rec)
 	}
@@ -187,7 +187,7 @@ func (r *Relay) head(req *http.Request, ask *dialect.Ask) chat.Head {
 func (r *Relay) wholeHere(
 	ctx context.Context, w http.ResponseWriter, req *http.Request, ask *dialect.Ask, rec *record,
 ) {
-	r.whole(w, req, r.head(req, ask), r.Upstream.Stream(ctx, &ask.Request), rec)
+	r.whole(w, req, r.head(req, ask), r.upstream.Stream(ctx, &ask.Request), rec)
 }
 
 // encoderHere makes the frames of an answer that ends with its connection.
@@ -314,7 +314,7 @@ func (r *Relay) collect(
 			rec.wrote(time.Since(rec.start))
 		}
 		answer.Add(c)
-		if size += int64(c.Size()); r.MaxStreamBytes > 0 && size > r.MaxStreamBytes {
+		if size += int64(c.Size()); r.maxStreamBytes > 0 && size > r.maxStreamBytes {
 			return errTooBig
 		}
 	}

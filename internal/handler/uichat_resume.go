@@ -41,12 +41,12 @@ func chatID(req *http.Request) string {
 // newestOf gives the id of the stream that a chat leads to, and whether its reader has its end. A client that began in
 // another dialect names the stream itself. The error is why nobody knows now.
 func (r *Relay) newestOf(req *http.Request) (id string, read bool, err error) {
-	if r.Streams == nil {
+	if r.streams == nil {
 		return "", false, nil
 	}
 	name := chatID(req)
 	if visitOf(req).chat = chatOf(req, name); visitOf(req).chat != "" {
-		id, read, err = r.Streams.Chat(req.Context(), visitOf(req).caller.Owner, visitOf(req).chat)
+		id, read, err = r.streams.Chat(req.Context(), visitOf(req).caller.Owner, visitOf(req).chat)
 	}
 	if id == "" && stream.ValidID(name) {
 		return name, false, nil
@@ -73,7 +73,7 @@ func (r *Relay) resumeChat(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer leave()
-	f, err := r.Streams.Attach(req.Context(), visitOf(req).caller.Owner, id, 0)
+	f, err := r.streams.Attach(req.Context(), visitOf(req).caller.Owner, id, 0)
 	switch {
 	case err == nil:
 		r.serve(w, req, f, dialect.Response{}, r.newRecord(req, f.Head().Model))
@@ -107,7 +107,7 @@ func (r *Relay) noteRead(req *http.Request, rec *record) {
 	if chatName == "" || rec.cut || !ended || !delivered(req.Context()) {
 		return
 	}
-	r.Streams.ReadChat(req.Context(), visitOf(req).caller.Owner, chatName, rec.id)
+	r.streams.ReadChat(req.Context(), visitOf(req).caller.Owner, chatName, rec.id)
 }
 
 // longestDelivery is how long the end of an answer waits for the client's side to take it.
