@@ -27,38 +27,36 @@ export class Answer {
   }
 
   /** The answer as one object. A stream that ended well need not say how. */
-  completion(): ChatCompletion {
+  completion(end: Partial<UIMessage> = { finishReason: 'stop' }): ChatCompletion {
     const { content, reasoning, toolCalls, done } = this
-    const { type, ...end } = done ?? {}
+    const { type, ...how } = done ?? {}
     return {
       content,
       ...(reasoning && { reasoning }),
       ...(toolCalls.length && { toolCalls }),
-      finishReason: 'stop',
       ...end,
+      ...how,
     } as ChatCompletion
   }
 }
 
 /** The message to keep of an answer, `interrupted` or not; none when nothing has come. */
 export function messageOf(answer: Answer, interrupted: boolean): UIMessage | undefined {
-  const { finishReason, ...rest } = answer.completion()
-  if (!rest.content && !rest.reasoning && !rest.toolCalls) return undefined
-  return { role: 'assistant', ...rest, ...(interrupted ? { interrupted } : { finishReason }) }
+  if (!answer.content && !answer.reasoning && !answer.toolCalls[0]) return undefined
+  return { role: 'assistant', ...answer.completion(interrupted ? { interrupted } : undefined) }
 }
-
-const onWire = ({ id, name, arguments: text }: ToolCall) => ({
-  id,
-  type: 'function' as const,
-  function: { name, arguments: text },
-})
 
 /** One message as it is sent, with those of its calls that are `kept`. */
 export function wireMessage(
   { role, content, parts, toolCalls = [], toolCallId, state }: UIMessage,
   kept: (call: ToolCall) => boolean = () => true,
 ): Message {
-  const calls = toolCalls.filter(kept).map(onWire)
+  const calls = toolCalls
+    .filter(kept)
+    .map(
+      ({ id, name, arguments: text }) =>
+        ({ id, type: 'function', function: { name, arguments: text } }) as const,
+    )
   return {
     role,
     content: parts ?? content,

@@ -14,8 +14,8 @@ export class WebsopyError extends Error {
   /** Whether the same request may succeed later. */
   declare readonly retryable: boolean
 
-  constructor(message: string, { cause, ...details }: Details) {
-    super(message, { cause })
+  constructor(message: string, details: Details) {
+    super(message, details)
     Object.assign(this, { retryable: false }, details)
   }
 }
@@ -37,6 +37,10 @@ export class ConnectionError extends WebsopyError {
     super(message, { code: 'connection_error', retryable: true, cause, ...more })
   }
 }
+
+/** What made a connection fail, as an error of ours. */
+export const connectionFailure = (message: string, cause?: unknown): WebsopyError =>
+  cause instanceof WebsopyError ? cause : new ConnectionError(message, cause)
 
 /** The server was silent for too long. */
 export class TimeoutError extends ConnectionError {

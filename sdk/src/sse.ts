@@ -13,51 +13,47 @@ export interface ServerSentEvent {
 const maxEvent = 100 * 1024 * 1024
 
 /**
- * Decodes an event stream, given in pieces of any size.
+ * Makes a decoder of one event stream, given in pieces of any size: each call gives the events that `bytes`
+ * completes. An event without its blank line is incomplete. `onRetry` is told the server's word how long to
+ * wait before connecting again, in milliseconds.
  *
  * https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation, less
  * the event names, which the relay never uses.
  */
-export class EventDecoder {
-  /** One decoder for the whole body: a character may be split between two pieces. */
-  #utf8 = new TextDecoder()
-  #line = ''
-  /** The last piece ended in CR: an LF at the start of the next one belongs to it. */
-  #afterCR = false
-  #data: string | undefined
-  #id: string | undefined
-  /** The server's word how long to wait before connecting again, in milliseconds. */
-  retry: number | undefined
+export function eventDecoder(onRetry: (ms: number) => void) {
+  // One decoder for the whole body: a character may be split between two pieces.
+  const utf8 = new TextDecoder()
+  let line = ''
+  // The last piece ended in CR: an LF at the start of the next one belongs to it.
+  let afterCR = false
+  let data: string | undefined
+  let id: string | undefined
 
-  /** Gives the events that `bytes` completes. An event without its blank line is incomplete. */
-  decode(bytes: Uint8Array): ServerSentEvent[] {
-    let text = this.#utf8.decode(bytes, { stream: true })
-    if (!text) return []
-    if (this.#afterCR && text[0] === '\n') text = text.slice(1)
-    this.#afterCR = text.endsWith('\r')
+  return function* decode(bytes: Uint8Array): Generator<ServerSentEvent, void> {
+    let text = utf8.decode(bytes, { stream: true })
+    if (!text) return
+    if (afterCR && text[0] === '\n') text = text.slice(1)
+    afterCR = text.endsWith('\r')
 
-    const events: ServerSentEvent[] = []
-    const [first, ...rest] = text.split(/\r\n|\n|\r/)
-    this.#line += first
-    for (const next of rest) {
-      this.#take(this.#line, events)
-      this.#line = next
+    const lines = text.split(/\r\n|\n|\r/)
+    lines[0] = line + lines[0]
+    line = lines.pop()!
+    for (const each of lines) {
+      if (each) take(each)
+      else {
+        if (data !== undefined) yield { data, id }
+        data = id = undefined
+      }
     }
-    if (this.#line.length + (this.#data?.length ?? 0) > maxEvent) {
+    if (line.length + (data?.length ?? 0) > maxEvent) {
       throw new StreamError({ error: 'An event is over 100 MiB', code: 'event_too_large' })
     }
-    return events
   }
 
-  #take(line: string, events: ServerSentEvent[]): void {
-    if (line === '') {
-      if (this.#data !== undefined) events.push({ data: this.#data, id: this.#id })
-      this.#data = this.#id = undefined
-      return
-    }
-    const [, field, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line)!
-    if (field === 'data') this.#data = this.#data === undefined ? value : `${this.#data}\n${value}`
-    else if (field === 'id' && !value.includes('\0')) this.#id = value
-    else if (field === 'retry' && /^\d+$/.test(value)) this.retry = Number(value)
+  function take(each: string): void {
+    const [, field, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(each)!
+    if (field === 'data') data = data === undefined ? value : `${data}\n${value}`
+    else if (field === 'id' && !value.includes('\0')) id = value
+    else if (field === 'retry' && /^\d+$/.test(value)) onRetry(Number(value))
   }
 }

@@ -46,35 +46,21 @@ export interface ChatOptions extends ModelOptions {
 /** Milliseconds between two snapshots of a growing answer: about what a screen can show. */
 const publishInterval = 32
 
-const idle = {
-  streaming: false,
-  currentContent: '',
-  currentReasoning: '',
-  currentToolCalls: [],
-  streamId: undefined,
-  error: undefined,
-} as const
-
 /** One answer under way. */
 interface Run {
   readonly stream: ChatStream
-  readonly answer: Answer
   /** The message that is answered: the answer belongs behind it and nowhere else. */
   question: UIMessage | undefined
   /** The answer that is to be replaced by a better one. */
   readonly old: readonly UIMessage[]
   /** What was put behind the question when the run was over. */
-  kept: readonly UIMessage[]
-  /** It was left, perhaps before all was read that had come: to be picked up from its beginning. */
-  left: boolean
+  kept?: readonly UIMessage[]
   readonly settle: (complete: boolean) => void
 }
 
 /** The server has the stream no more: there is nothing to pick up. */
-const gone = (error: unknown): boolean => {
-  const { status, cause } = Object(error) as { status?: number; cause?: unknown }
-  return status === 404 || status === 410 || (cause !== undefined && gone(cause))
-}
+const gone = (error: { status?: number; cause?: unknown } | undefined): boolean =>
+  Boolean(error) && (error!.status === 404 || error!.status === 410 || gone(error!.cause as Error))
 
 const whole = ({ interrupted, finishReason }: UIMessage): boolean =>
   !interrupted && finishReason !== 'stopped'
@@ -87,265 +73,270 @@ const whole = ({ interrupted, finishReason }: UIMessage): boolean =>
  * does so at once, and what still comes of it is dropped.
  */
 export class ChatStore {
-  #options: () => ChatOptions
-  readonly #sameOrigin = new WebsopyClient({ baseURL: '' })
-  readonly #subscribers = new Set<() => void>()
-  #snapshot: ChatSnapshot
-  #run: Run | undefined
-  /** A run that broke off and may be picked up. */
-  #lost: Run | undefined
-  /** The last request, until it is known what came of it: asked again it must not count twice. */
-  #asked: { body: string; key: string } | undefined
-  #timer: ReturnType<typeof setTimeout> | undefined
-  #users = 0
-
-  /** `options` is asked before every request. */
-  constructor(options: () => ChatOptions = () => ({})) {
-    this.#options = options
-    this.#snapshot = { ...idle, status: 'ready', messages: options().initialMessages ?? [] }
-  }
-
-  readonly subscribe = (subscriber: () => void): (() => void) => {
-    this.#subscribers.add(subscriber)
-    return () => void this.#subscribers.delete(subscriber)
-  }
-
-  readonly getSnapshot = (): ChatSnapshot => this.#snapshot
-
+  declare readonly subscribe: (subscriber: () => void) => () => void
+  declare readonly getSnapshot: () => ChatSnapshot
   /**
    * Asks, with the whole conversation. Resolves to whether a complete answer came; `false` at once,
    * and nothing is sent, while another answer is under way or when there is nothing to ask. Never rejects.
    */
-  readonly sendMessage = async (message: string | UIMessage): Promise<boolean> => {
-    const asked: UIMessage = typeof message === 'string' ? { role: 'user', content: message } : message
-    if (!asked.content.trim() && !asked.parts?.length) return false
-    return this.#ask([...this.#snapshot.messages, asked])
-  }
-
+  declare readonly sendMessage: (message: string | UIMessage) => Promise<boolean>
   /**
    * Asks again, for another answer in place of the last one, which comes back when the new one fails or is
    * stopped. An answer that broke off is picked up instead, if the server still has it. Resolves as
    * `sendMessage` does.
    */
-  readonly regenerate = async (): Promise<boolean> => {
-    if (this.#lost) return (await this.resume()) || (gone(this.#snapshot.error) && this.regenerate())
-    const messages = [...this.#snapshot.messages]
-    const old: UIMessage[] = []
-    while (messages.at(-1)?.role === 'assistant') old.unshift(messages.pop()!)
-    return this.#ask(messages, old)
-  }
-
+  declare readonly regenerate: () => Promise<boolean>
   /**
    * Goes on with the answer that broke off; with a `streamId`, with one that was under way on an earlier
    * page. Resolves as `sendMessage` does.
    */
-  readonly resume = async (streamId?: string): Promise<boolean> => {
-    const lost = !streamId || this.#lost?.stream.id === streamId ? this.#lost : undefined
-    const id = streamId ?? lost?.stream.id
-    if (!id || this.#run) return false
-    const { client = this.#sameOrigin } = this.#options()
-    const { messages } = this.#snapshot
-    // What was kept of the answer comes again, whole.
-    const kept = lost?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted)
-    const read = lost?.left ? undefined : lost
-    return this.#receive(
-      client.ai.pickUp(id, read?.stream.lastEventId),
-      messages.filter((message) => !kept.includes(message)),
-      lost?.old,
-      read?.answer,
-    )
-  }
-
+  declare readonly resume: (streamId?: string) => Promise<boolean>
   /** Ends the answer under way and keeps what is there of it. */
-  readonly stop = (): void => {
-    const run = this.#run
-    if (!run) return
-    // When the server can't be told, it stops by itself soon, for want of a reader.
-    run.stream.stop().catch(() => {})
-    run.answer.add({ type: 'done', finishReason: 'stopped' })
-    this.#finish(run)
-  }
-
+  declare readonly stop: () => void
   /** Replaces the conversation. An answer goes on if its question is still there, the same object. */
-  readonly setMessages = (
+  declare readonly setMessages: (
     change: readonly UIMessage[] | ((messages: readonly UIMessage[]) => readonly UIMessage[]),
-  ): void => {
-    const messages = typeof change === 'function' ? change(this.#snapshot.messages) : change
-    const run = this.#run ?? this.#lost
-    if (run) run.question ??= messages.at(-1)
-    const foreign = run && !(run.question && messages.includes(run.question))
-    if (foreign) {
-      this.#release()
-      run.stream.stop().catch(() => {})
-      run.settle(false)
-    }
-    this.#publish(foreign ? { ...idle, status: 'ready', messages } : { messages })
-  }
-
-  readonly clearError = (): void => {
-    if (this.#snapshot.status === 'error') this.#publish({ status: 'ready', error: undefined })
-  }
-
+  ) => void
+  declare readonly clearError: () => void
   /**
    * Closes the connection of the answer under way. A resumable one is written on for a while, and `resume`
    * picks it up. The store can be used again after it.
    */
-  readonly dispose = (): void => {
-    const run = this.#run
-    if (!run) return
-    run.stream.abort()
-    this.#finish(run, new AbortError())
-  }
-
+  declare readonly dispose: () => void
+  /** What an app may do, as the hooks give it. @internal */
+  declare readonly actions: Pick<ChatStore, Action>
+  /** Other options, from the next request on. @internal */
+  declare readonly configure: (options: () => ChatOptions) => void
   /**
-   * Counts a component that shows the conversation; the returned function counts it out. When the last one
-   * has gone for good, the answer of a conversation without an id is stopped.
+   * As `subscribe`, for a component. When the last one has gone for good, the answer of a conversation without
+   * an id is stopped.
    * @internal
    */
-  attach(options: () => ChatOptions): () => void {
-    this.#options = options
-    this.#users++
+  declare readonly attach: (subscriber: () => void) => () => void
+  /** Nobody shows it, and nothing is under way. @internal */
+  declare readonly unused: () => boolean
+
+  /** `options` is asked before every request. */
+  constructor(options: () => ChatOptions = () => ({})) {
+    Object.assign(this, createStore(options))
+  }
+}
+
+/** The functions that the hooks pass on. */
+export type Action = 'sendMessage' | 'regenerate' | 'resume' | 'stop' | 'setMessages' | 'clearError'
+
+function createStore(options: () => ChatOptions): ChatStore {
+  const sameOrigin = new WebsopyClient({ baseURL: '' })
+  const subscribers = new Set<() => void>()
+  const nothing = new Answer()
+  let snapshot: ChatSnapshot
+  let run: Run | undefined
+  /** A run that broke off and may be picked up. */
+  let lost: Run | undefined
+  /** The last request, until it is known what came of it: asked again it must not count twice. */
+  let asked: { body: string; key: string } | undefined
+  let timer: ReturnType<typeof setTimeout> | undefined
+
+  const subscribe: ChatStore['subscribe'] = (subscriber) => {
+    subscribers.add(subscriber)
+    return () => void subscribers.delete(subscriber)
+  }
+
+  const sendMessage: ChatStore['sendMessage'] = async (message) => {
+    const asked: UIMessage = typeof message === 'string' ? { role: 'user', content: message } : message
+    if (!asked.content.trim() && !asked.parts?.length) return false
+    return ask([...snapshot.messages, asked])
+  }
+
+  const regenerate: ChatStore['regenerate'] = async () => {
+    if (lost) return (await resume()) || (gone(snapshot.error) && regenerate())
+    const messages = [...snapshot.messages]
+    const old: UIMessage[] = []
+    while (messages.at(-1)?.role === 'assistant') old.unshift(messages.pop()!)
+    return ask(messages, old)
+  }
+
+  const resume: ChatStore['resume'] = async (streamId = lost?.stream.id) => {
+    if (!streamId || run) return false
+    const same = lost?.stream.id === streamId ? lost : undefined
+    const { messages } = snapshot
+    // What was kept of the answer comes again, whole.
+    const kept = same?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted)
+    return receive(
+      ai().pickUp(streamId, same?.stream),
+      messages.filter((message) => !kept.includes(message)),
+      same?.old,
+    )
+  }
+
+  const stop: ChatStore['stop'] = () => {
+    if (!run) return
+    const { stream } = run
+    // When the server can't be told, it stops by itself soon, for want of a reader.
+    stream.stop().catch(() => {})
+    stream.answer.add({ type: 'done', finishReason: 'stopped' })
+    finish(run)
+  }
+
+  const setMessages: ChatStore['setMessages'] = (change) => {
+    const messages = typeof change === 'function' ? change(snapshot.messages) : change
+    const last = run ?? lost
+    if (last) last.question ??= messages.at(-1)
+    if (!last || messages.includes(last.question!)) return publish(snapshot.status, messages, snapshot.error)
+    release()
+    last.stream.stop().catch(() => {})
+    last.settle(false)
+    publish('ready', messages)
+  }
+
+  const clearError: ChatStore['clearError'] = () => {
+    if (snapshot.error) publish('ready')
+  }
+
+  const dispose: ChatStore['dispose'] = () => {
+    if (!run) return
+    const { stream } = run
+    stream.abort()
+    finish(run, stream.answer.done ? undefined : new AbortError())
+  }
+
+  const attach: ChatStore['attach'] = (subscriber) => {
+    const { id } = options()
+    const unsubscribe = subscribe(subscriber)
     return () => {
-      this.#users--
+      unsubscribe()
       // Later: StrictMode takes a component away and brings it back in the same breath.
       queueMicrotask(() => {
-        if (!this.#users && options().id === undefined) this.stop()
+        if (!subscribers.size && id === undefined) stop()
       })
     }
   }
 
-  /** Nobody shows it, and nothing is under way. @internal */
-  get unused(): boolean {
-    return !this.#users && !this.#run
-  }
+  const ai = () => (options().client ?? sameOrigin).ai
 
-  async #ask(messages: readonly UIMessage[], old: readonly UIMessage[] = []): Promise<boolean> {
+  async function ask(messages: readonly UIMessage[], old?: readonly UIMessage[]): Promise<boolean> {
     const role = messages.at(-1)?.role
-    if (this.#run || (role !== 'user' && role !== 'tool')) return false
-    const {
-      client = this.#sameOrigin,
-      id,
-      initialMessages,
-      onChunk,
-      resumable = true,
-      ...options
-    } = this.#options()
-    const params = { ...options, resumable, messages: wire(messages) }
+    if (run || (role !== 'user' && role !== 'tool')) return false
+    const { client, id, initialMessages, onChunk, resumable = true, ...more } = options()
+    const params = { ...more, resumable, messages: wire(messages) }
     const body = JSON.stringify(params)
     // A question that may have arrived is the same question.
-    if (this.#asked?.body !== body) this.#asked = { body, key: uniqueKey() }
-    return this.#receive(client.ai.begin({ ...params, idempotencyKey: this.#asked.key }), messages, old)
+    if (asked?.body !== body) asked = { body, key: uniqueKey() }
+    return receive(ai().begin({ ...params, idempotencyKey: asked.key }), messages, old)
   }
 
-  #receive(
+  function receive(
     stream: ChatStream,
     messages: readonly UIMessage[],
     old: readonly UIMessage[] = [],
-    answer = new Answer(),
   ): Promise<boolean> {
     return new Promise((settle) => {
-      const run: Run = { stream, answer, question: messages.at(-1), old, kept: [], left: false, settle }
-      this.#run = run
-      this.#lost = undefined
-      const status = answer.content ? 'reconnecting' : 'submitted'
-      this.#publish({ ...idle, ...current(run), messages, status, streaming: true })
-      const show = (change: Partial<ChatSnapshot>): void => {
-        if (this.#run === run) this.#publish({ ...change, streamId: stream.id })
+      const mine: Run = { stream, question: messages.at(-1), old, settle }
+      const begun = (): boolean => messageOf(stream.answer, true) !== undefined
+      const show = (status: ChatStatus): void => {
+        if (run === mine) publish(status)
       }
-      stream.on('reconnecting', () => show({ status: 'reconnecting' }))
-      stream.on('reconnected', () => show({ status: messageOf(answer, true) ? 'streaming' : 'submitted' }))
-      stream.opened.then(
-        () => show({}),
-        () => {},
-      )
-      void this.#read(run)
+      const open = (): void => show(begun() ? 'streaming' : 'submitted')
+      run = mine
+      lost = undefined
+      publish(begun() ? 'reconnecting' : 'submitted', messages)
+      stream.on('reconnecting', () => show('reconnecting')).on('reconnected', open)
+      stream.opened.then(open, () => {})
+      void read(mine)
     })
   }
 
-  async #read(run: Run): Promise<void> {
+  async function read(mine: Run): Promise<void> {
     let error: Error | undefined
     try {
-      for await (const chunk of run.stream) {
-        if (this.#run !== run) return
-        run.answer.add(chunk)
-        this.#show(run)
-        this.#options().onChunk?.(chunk)
+      for await (const chunk of mine.stream) {
+        if (run !== mine) return
+        // The first chunk is shown at once, the others as often as people can see.
+        if (snapshot.status !== 'streaming') publish('streaming')
+        else {
+          timer ??= setTimeout(() => {
+            timer = undefined
+            publish(snapshot.status)
+          }, publishInterval)
+        }
+        options().onChunk?.(chunk)
       }
     } catch (thrown) {
       error = thrown as Error
     }
-    if (this.#run === run) this.#finish(run, error)
+    if (run === mine) finish(mine, error)
   }
 
   /** There is no run any more, and none to come back to. */
-  #release(): void {
-    clearTimeout(this.#timer)
-    this.#run = this.#lost = this.#asked = this.#timer = undefined
+  function release(keep?: typeof asked): void {
+    clearTimeout(timer)
+    asked = keep
+    run = lost = timer = undefined
   }
 
   /** Puts what there is of the answer behind its question, in one snapshot. */
-  #finish(run: Run, error?: Error): void {
-    const { stream, answer, old, settle } = run
-    const asked = this.#asked
-    this.#release()
+  function finish(over: Run, error?: Error): void {
+    const { stream, question, old, settle } = over
     const left = error instanceof AbortError
     const unsure = (left || error instanceof ConnectionError) && !gone(error)
     // What came of the question is not known: asked again, it has to be the same one.
-    if (unsure) this.#asked = asked
-    if (unsure && stream.id) this.#lost = run
-    run.left = left
+    release(unsure ? asked : undefined)
+    if (unsure && stream.id) lost = over
 
-    const message = messageOf(answer, Boolean(error))
-    const better = message && (whole(message) || !old.some(whole))
-    const kept = better ? [message] : old
-    if (this.#lost) this.#lost.kept = kept
-    const messages = [...this.#snapshot.messages]
-    const at = run.question ? messages.indexOf(run.question) + 1 : messages.length
-    messages.splice(at, 0, ...kept)
-    this.#publish({
-      ...idle,
-      status: error && !left ? 'error' : 'ready',
-      error: left ? undefined : error,
-      streamId: this.#lost?.stream.id,
+    const message = messageOf(stream.answer, Boolean(error))
+    const complete = message !== undefined && whole(message)
+    over.kept = message && (complete || !old.some(whole)) ? [message] : old
+    const messages = [...snapshot.messages]
+    messages.splice(messages.indexOf(question!) + 1, 0, ...over.kept)
+    publish('ready', messages, left ? undefined : error)
+    settle(complete)
+  }
+
+  function publish(status: ChatStatus, messages = snapshot.messages, error?: Error): void {
+    const { content, reasoning, toolCalls } = run?.stream.answer ?? nothing
+    snapshot = {
       messages,
-    })
-    settle(message !== undefined && whole(message))
-  }
-
-  /** Publishes the growing answer: its first chunk at once, the others as often as people can see. */
-  #show(run: Run): void {
-    const publish = (): void => {
-      this.#timer = undefined
-      this.#publish({ ...current(run), status: 'streaming' })
+      status: error ? 'error' : status,
+      error,
+      streaming: run !== undefined,
+      currentContent: content,
+      currentReasoning: reasoning,
+      currentToolCalls: toolCalls,
+      streamId: (run ?? lost)?.stream.id,
     }
-    if (this.#snapshot.status !== 'streaming') publish()
-    else this.#timer ??= setTimeout(publish, publishInterval)
+    for (const subscriber of [...subscribers]) subscriber()
   }
 
-  #publish(change: Partial<ChatSnapshot>): void {
-    this.#snapshot = { ...this.#snapshot, ...change }
-    for (const subscriber of [...this.#subscribers]) subscriber()
+  publish('ready', options().initialMessages ?? [])
+  const actions = { sendMessage, regenerate, resume, stop, setMessages, clearError }
+  return {
+    ...actions,
+    actions,
+    subscribe,
+    getSnapshot: () => snapshot,
+    dispose,
+    configure: (changed) => {
+      options = changed
+    },
+    attach,
+    unused: () => !subscribers.size && !run,
   }
 }
-
-const current = ({ answer, stream }: Run): Partial<ChatSnapshot> => ({
-  currentContent: answer.content,
-  currentReasoning: answer.reasoning,
-  currentToolCalls: answer.toolCalls,
-  streamId: stream.id,
-})
 
 /** Conversations by their ids, as long as the page lives; those in use are never dropped. */
 const chats = new Map<string, ChatStore>()
 const maxChats = 50
 
-/** The conversation with this id. A server has many users: there each call makes one of its own. */
-export function chatStore(id: string, options: () => ChatOptions): ChatStore {
-  let store = chats.get(id)
+/**
+ * The conversation with this id; without one, a new conversation. A server has many users: there each call
+ * makes one of its own.
+ */
+export function chatStore(id: string | undefined, options: () => ChatOptions): ChatStore {
+  let store = chats.get(id!)
   if (store) return store
   store = new ChatStore(options)
-  if (typeof document !== 'object') return store
-  for (const [other, { unused }] of chats) if (unused && chats.size >= maxChats) chats.delete(other)
+  if (id === undefined || typeof document !== 'object') return store
+  for (const [other, { unused }] of chats) if (chats.size >= maxChats && unused()) chats.delete(other)
   chats.set(id, store)
   return store
 }

@@ -1,4 +1,4 @@
-import { AbortError, APIError, ConnectionError, WebsopyError } from './errors.js'
+import { AbortError, APIError, ConnectionError, connectionFailure, WebsopyError } from './errors.js'
 import type { Retries } from './retries.js'
 import { within } from './wait.js'
 
@@ -41,81 +41,85 @@ export interface Call {
   method: 'GET' | 'POST'
   path: string
   headers?: Record<string, string>
-  body?: string
+  body?: string | undefined
 }
 
-export interface Exchange<T> extends Call {
-  signal?: AbortSignal
+export interface Exchange extends Call {
+  signal: AbortSignal
   /** Whether sending it twice does no harm. */
-  repeatable: boolean
-  /** Makes the result from a 2xx response. What it throws, unless typed, counts as a broken connection. */
-  accept: (connection: Connection) => T | Promise<T>
+  repeatable: unknown
+  /** Takes a 2xx response. What it throws, unless typed, counts as a broken connection. */
+  accept: (connection: Connection) => void
 }
 
 /** One client's way to the server: address, credentials, time-outs, retries. */
-export class Transport {
-  readonly options: ClientOptions
-  readonly #base: string
+export interface Transport {
+  readonly maxRetries: number
+  readonly idleTimeout: number
+  /** Sends until it is answered with 2xx, or `retries` or the signal says that it is enough. */
+  send: (exchange: Exchange, retries: Retries) => Promise<void>
+}
 
-  constructor(options: ClientOptions) {
-    if (
-      typeof options.apiKey === 'string' &&
-      typeof document === 'object' &&
-      !options.dangerouslyAllowBrowser
-    ) {
-      throw new WebsopyError('In a browser everybody can read an API key: see dangerouslyAllowBrowser', {
-        code: 'key_in_browser',
-      })
-    }
-    this.options = options
-    this.#base = (options.baseURL ?? 'https://api.websopy.com').replace(/\/+$/, '')
+export function createTransport({
+  apiKey,
+  dangerouslyAllowBrowser,
+  baseURL = 'https://api.websopy.com',
+  fetch: request = (url, init) => fetch(url, init),
+  headers: own = {},
+  credentials,
+  maxRetries = 3,
+  timeout = 60_000,
+  idleTimeout = 60_000,
+}: ClientOptions): Transport {
+  if (typeof apiKey === 'string' && typeof document === 'object' && !dangerouslyAllowBrowser) {
+    throw new WebsopyError('In a browser everybody can read an API key: see dangerouslyAllowBrowser', {
+      code: 'key_in_browser',
+    })
   }
 
-  /** Sends until it is answered with 2xx, or `retries` or the signal says that it is enough. */
-  async send<T>(exchange: Exchange<T>, retries: Retries): Promise<T> {
-    const { signal = new AbortController().signal } = exchange
+  async function attempt(
+    { path, method, body, headers, accept }: Exchange,
+    connection: AbortController,
+  ): Promise<void> {
+    const key = typeof apiKey === 'function' ? await apiKey() : apiKey
+    const all: Record<string, string> = { ...(key && { authorization: `Bearer ${key}` }), ...headers }
+    // The caller's own headers win, however they are spelt.
+    for (const [name, value] of Object.entries(own)) all[name.toLowerCase()] = value
+    const init = {
+      // Some edge runtimes throw at the mere presence of `credentials`.
+      ...(credentials && { credentials }),
+      method,
+      body,
+      headers: all,
+      signal: connection.signal,
+    }
+    try {
+      const response = await request(baseURL.replace(/\/+$/, '') + path, init as RequestInit)
+      if (!response.ok) throw await refusal(response)
+      accept({ response, abort: () => connection.abort() })
+    } catch (error) {
+      throw connectionFailure('The server could not be reached', error)
+    }
+  }
+
+  async function send(exchange: Exchange, retries: Retries): Promise<void> {
+    const { signal, repeatable } = exchange
     for (;;) {
       if (signal.aborted) throw new AbortError(signal.reason)
       const connection = new AbortController()
-      const cancel = (): void => connection.abort()
       const began = Date.now()
       try {
-        const work = this.#attempt(exchange, connection.signal, cancel)
-        return await within(work, (this.options.timeout ?? 60_000) || undefined, 'connect', signal)
+        return await within(attempt(exchange, connection), timeout || Infinity, 'connect', signal)
       } catch (error) {
-        cancel()
+        connection.abort()
         if (!(error instanceof WebsopyError)) throw error
-        if (!exchange.repeatable && mayBeAnswered(error, Date.now() - began)) throw error
+        if (!repeatable && mayBeAnswered(error, Date.now() - began)) throw error
         await retries.wait(error, signal)
       }
     }
   }
 
-  async #attempt<T>(
-    { path, method, body, headers, accept }: Exchange<T>,
-    signal: AbortSignal,
-    abort: () => void,
-  ): Promise<T> {
-    const { apiKey, credentials, fetch: send = (url, init) => fetch(url, init) } = this.options
-    const key = typeof apiKey === 'function' ? await apiKey() : apiKey
-    const init: RequestInit = {
-      // Some edge runtimes throw at the mere presence of `credentials`.
-      ...(credentials && { credentials }),
-      ...(body && { body }),
-      method,
-      headers: merge({ ...(key && { authorization: `Bearer ${key}` }), ...headers }, this.options.headers),
-      signal,
-    }
-
-    try {
-      const response = await send(this.#base + path, init)
-      if (response.ok) return await accept({ response, abort })
-      throw await refusal(response)
-    } catch (error) {
-      if (error instanceof WebsopyError) throw error
-      throw new ConnectionError('The server could not be reached', error)
-    }
-  }
+  return { maxRetries, idleTimeout, send }
 }
 
 const isPassing = (status: number): boolean => [408, 425, 429].includes(status)
@@ -132,25 +136,26 @@ function mayBeAnswered(error: WebsopyError, ms: number): boolean {
   return error instanceof ConnectionError && ms > 5000
 }
 
-/** The caller's own headers win, however they are spelt. */
-function merge(ours: Record<string, string>, theirs: Record<string, string> = {}): Record<string, string> {
-  for (const [name, value] of Object.entries(theirs)) ours[name.toLowerCase()] = value
-  return ours
+interface Refusal {
+  error?: unknown
+  code?: string
+  retryable?: boolean
+  requestId?: string
+  retryAfter?: number
 }
 
 /** Reads the error object of docs/protocol.md, 4, or makes the best of another server's body. */
 async function refusal(response: Response): Promise<APIError> {
   const { status, headers } = response
-  const text = await response.text().catch(() => '')
-  let body: { error?: unknown; code?: string; retryable?: boolean; requestId?: string; retryAfter?: number } =
-    {}
-  try {
-    body = Object(JSON.parse(text))
-  } catch {
-    // A proxy's HTML page tells people nothing.
-  }
+  // A proxy's HTML page tells people nothing.
+  const body: Refusal = Object(
+    await response
+      .text()
+      .then(JSON.parse)
+      .catch(() => {}),
+  )
   // OpenAI's servers put an object here.
-  const message = (body.error as { message?: unknown } | undefined)?.message ?? body.error
+  const message = Object(body.error).message ?? body.error
   return new APIError(typeof message === 'string' ? message : `The server answered ${status}`, {
     status,
     code: body.code ?? `http_${status}`,

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest'
-import { EventDecoder } from '../src/sse.js'
+import { eventDecoder } from '../src/sse.js'
 
 const decode = (...pieces: (string | Uint8Array)[]) => {
-  const decoder = new EventDecoder()
+  const decoder = eventDecoder(() => {})
   const utf8 = new TextEncoder()
-  return pieces.flatMap((piece) => decoder.decode(typeof piece === 'string' ? utf8.encode(piece) : piece))
+  return pieces.flatMap((piece) => [...decoder(typeof piece === 'string' ? utf8.encode(piece) : piece)])
 }
 
 test.each([
@@ -53,17 +53,17 @@ test('an id with a null character is ignored', () => {
 })
 
 test('a line that never ends is refused, in time linear to its length', () => {
-  const decoder = new EventDecoder()
+  const decoder = eventDecoder(() => {})
   const piece = new TextEncoder().encode('x'.repeat(64 * 1024))
   expect(() => {
-    for (let i = 0; i < 1700; i++) decoder.decode(piece)
+    for (let i = 0; i < 1700; i++) [...decoder(piece)]
   }).toThrow(expect.objectContaining({ code: 'event_too_large', retryable: false }))
 })
 
 test('data lines without end are refused', () => {
-  const decoder = new EventDecoder()
+  const decoder = eventDecoder(() => {})
   const piece = new TextEncoder().encode(`data: ${'x'.repeat(1024 * 1024)}\n`)
   expect(() => {
-    for (let i = 0; i < 110; i++) decoder.decode(piece)
+    for (let i = 0; i < 110; i++) [...decoder(piece)]
   }).toThrow(expect.objectContaining({ code: 'event_too_large' }))
 })

@@ -211,13 +211,13 @@ test('disposed in mid-answer it closes the connection and can be used again', as
   await eventually(() => expect(timers.left()).toBe(0))
 })
 
-test('disposed in mid-answer it can be picked up, whole', async () => {
+test('disposed in mid-answer it can be picked up, where it was left', async () => {
   const first = { ...content('a'), $id: 's.1' }
   const { store, seen } = await storeFor(
     (exchange) => exchange.stream({ 'x-stream-id': 's' }).frames(first),
-    (exchange) => exchange.stream({ 'x-stream-id': 's' }).frames(first, { ...content('b'), $id: 's.2' }),
+    (exchange) => exchange.stream({ 'x-stream-id': 's' }).frames({ ...content('b'), $id: 's.2' }),
     async (exchange) => {
-      await exchange.stream().frames(first, { ...content('b'), $id: 's.2' }, { ...done, $id: 's.3' })
+      await exchange.stream().frames({ ...done, $id: 's.3' })
       exchange.end()
     },
   )
@@ -230,7 +230,69 @@ test('disposed in mid-answer it can be picked up, whole', async () => {
   }
   expect(await store.resume()).toBe(true)
   expect(store.getSnapshot().messages).toMatchObject([{}, { content: 'ab', finishReason: 'stop' }])
-  expect(seen[2]?.headers).not.toHaveProperty('last-event-id')
+  expect(seen.map(({ headers }) => headers['last-event-id'])).toEqual([undefined, 's.1', 's.2'])
+})
+
+test('disposed at any moment it is picked up without a lost or doubled character', async () => {
+  const frames = [content('a'), content('b'), content('c'), done].map(
+    (chunk, i) => `data: ${JSON.stringify(chunk)}\nid: s.${i + 1}\n\n`,
+  )
+  let pickedUp = 0
+  for (let ticks = 0; ticks < 60; ticks++) {
+    const dispose = async () => {
+      for (let i = 0; i < ticks; i++) await undefined
+      store.dispose()
+    }
+    const client = clientFor('', {
+      fetch: async (_, { method, headers }) => {
+        let next = Number((headers as Record<string, string>)['last-event-id']?.slice(2) ?? 0)
+        const body = new ReadableStream({
+          pull(controller) {
+            if (next === 2 && method === 'POST') void dispose()
+            if (next === frames.length) controller.close()
+            else controller.enqueue(new TextEncoder().encode(frames[next++]))
+          },
+        })
+        return new Response(body, { headers: { 'x-stream-id': 's' } })
+      },
+    })
+    const store = new ChatStore(() => ({ client }))
+    if (!(await store.sendMessage('1'))) {
+      pickedUp++
+      expect(await store.resume()).toBe(true)
+    }
+    expect(store.getSnapshot().messages, `after ${ticks} ticks`).toMatchObject([
+      {},
+      { content: 'abc', finishReason: 'stop' },
+    ])
+  }
+  expect(pickedUp).toBeGreaterThan(0)
+})
+
+test('a snapshot that was due does not hide that the connection broke', async () => {
+  noBackoff()
+  const { store, history } = await storeFor(
+    async (exchange) => {
+      await exchange.stream({ 'x-stream-id': 's' }).frames({ ...content('a'), $id: 's.1' })
+      await exchange.frames({ ...content('b'), $id: 's.2' })
+      exchange.reset()
+    },
+    async (exchange) => {
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      await exchange.stream().frames({ ...content('c'), $id: 's.3' }, { ...done, $id: 's.4' })
+      exchange.end()
+    },
+  )
+  expect(await store.sendMessage('1')).toBe(true)
+  expect(store.getSnapshot().messages).toMatchObject([{}, { content: 'abc' }])
+  const statuses = history.map(({ status }) => status)
+  expect(statuses.filter((status, i) => status !== statuses[i - 1])).toEqual([
+    'submitted',
+    'streaming',
+    'reconnecting',
+    'streaming',
+    'ready',
+  ])
 })
 
 test('a broken connection is not seen', async () => {

@@ -13,30 +13,26 @@ var Answer = class {
     else if (chunk.type === "done") this.done = chunk;
   }
   /** The answer as one object. A stream that ended well need not say how. */
-  completion() {
+  completion(end = { finishReason: "stop" }) {
     const { content, reasoning, toolCalls, done } = this;
-    const { type, ...end } = done ?? {};
+    const { type, ...how } = done ?? {};
     return {
       content,
       ...reasoning && { reasoning },
       ...toolCalls.length && { toolCalls },
-      finishReason: "stop",
-      ...end
+      ...end,
+      ...how
     };
   }
 };
 function messageOf(answer, interrupted) {
-  const { finishReason, ...rest } = answer.completion();
-  if (!rest.content && !rest.reasoning && !rest.toolCalls) return void 0;
-  return { role: "assistant", ...rest, ...interrupted ? { interrupted } : { finishReason } };
+  if (!answer.content && !answer.reasoning && !answer.toolCalls[0]) return void 0;
+  return { role: "assistant", ...answer.completion(interrupted ? { interrupted } : void 0) };
 }
-var onWire = ({ id, name, arguments: text }) => ({
-  id,
-  type: "function",
-  function: { name, arguments: text }
-});
 function wireMessage({ role, content, parts, toolCalls = [], toolCallId, state }, kept = () => true) {
-  const calls = toolCalls.filter(kept).map(onWire);
+  const calls = toolCalls.filter(kept).map(
+    ({ id, name, arguments: text }) => ({ id, type: "function", function: { name, arguments: text } })
+  );
   return {
     role,
     content: parts ?? content,
@@ -53,8 +49,8 @@ function wire(messages) {
 // src/errors.ts
 var WebsopyError = class extends Error {
   name = "WebsopyError";
-  constructor(message, { cause, ...details }) {
-    super(message, { cause });
+  constructor(message, details) {
+    super(message, details);
     Object.assign(this, { retryable: false }, details);
   }
 };
@@ -70,6 +66,7 @@ var ConnectionError = class extends WebsopyError {
     super(message, { code: "connection_error", retryable: true, cause, ...more });
   }
 };
+var connectionFailure = (message, cause) => cause instanceof WebsopyError ? cause : new ConnectionError(message, cause);
 var TimeoutError = class extends ConnectionError {
   name = "TimeoutError";
   constructor(phase, partial = "") {
@@ -98,237 +95,190 @@ var StreamError = class extends WebsopyError {
 
 // src/wait.ts
 var longest = 2 ** 31 - 1;
-async function within(work, ms, phase, signal) {
-  let settle = () => {
+function within(work, ms, phase, signal) {
+  let abort = () => {
   };
-  const limit = new Promise((_, reject) => {
-    const abort = () => reject(new AbortError(signal.reason));
-    const late = () => reject(new TimeoutError(phase));
-    const timer = ms === void 0 ? ms : setTimeout(late, Math.min(ms, longest));
+  let timer;
+  return new Promise((resolve, reject) => {
+    abort = () => reject(new AbortError(signal.reason));
+    if (ms < Infinity) timer = setTimeout(() => reject(new TimeoutError(phase)), Math.min(ms, longest));
     signal.addEventListener("abort", abort);
     if (signal.aborted) abort();
-    settle = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", abort);
-    };
+    work.then(resolve, reject);
+  }).finally(() => {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", abort);
   });
-  try {
-    return await Promise.race([work, limit]);
-  } finally {
-    settle();
-  }
 }
-var offline = () => globalThis.navigator?.onLine === false;
 var reasonsToWake = ["visibilitychange", "online"];
 async function sleep(ms, signal, eager) {
   let wake = () => {
   };
   const awake = new Promise((resolve) => {
     wake = () => {
-      if (globalThis.document?.visibilityState !== "hidden") resolve();
+      if (!globalThis.document?.hidden) resolve();
     };
   });
   if (eager) for (const event of reasonsToWake) globalThis.addEventListener?.(event, wake);
   await within(awake, ms, "idle", signal).catch(() => {
   });
   for (const event of reasonsToWake) globalThis.removeEventListener?.(event, wake);
-  if (signal.aborted) throw new AbortError(signal.reason);
 }
 
 // src/retries.ts
 var longestWait = 6e4;
-var Retries = class {
-  constructor(max = 3, onWait = () => {
-  }) {
-    this.max = max;
-    this.onWait = onWait;
-  }
-  max;
-  onWait;
-  /** Milliseconds that the server wants between two connections. */
-  pause = 0;
-  /** Attempts are not counted until this time: the stream is still there, or the device has no network. */
-  until = 0;
-  /** Attempts since something new has arrived. */
-  used = 0;
-  /** Nothing is under way: the next attempt is waited for. */
-  waiting = false;
-  /** Goes on for `ms` milliseconds from the first failure, however many attempts that takes. */
-  persist(ms) {
-    this.until ||= Date.now() + ms;
-  }
-  /** Waits until the next attempt is due; throws `error` when there is to be none. */
-  async wait(error, signal) {
-    if (offline()) this.persist(longestWait);
-    const { until, max } = this;
-    const more = until && max ? Date.now() < until : this.used < max;
-    const { retryAfter } = error;
-    const backoff = this.pause + Math.random() * Math.min(8e3, 500 * 2 ** this.used++);
-    const ms = retryAfter === void 0 ? backoff : retryAfter * 1e3;
-    const passing = error.retryable || until && error.code === "not_a_stream";
-    if (!more || !passing || !until && ms > longestWait) throw error;
-    this.onWait(error);
-    this.waiting = true;
-    await sleep(ms, signal, retryAfter === void 0);
-    this.waiting = false;
-  }
-};
+function createRetries(max, onWait) {
+  const retries = {
+    max,
+    pause: 0,
+    until: 0,
+    used: 0,
+    waiting: false,
+    persist(ms) {
+      retries.until ||= Date.now() + ms;
+    },
+    async wait(error, signal) {
+      if (globalThis.navigator?.onLine === false) retries.persist(longestWait);
+      const { until, max: max2 } = retries;
+      const more = until && max2 ? Date.now() < until : retries.used < max2;
+      const { retryAfter } = error;
+      const backoff = retries.pause + Math.random() * Math.min(8e3, 500 * 2 ** retries.used++);
+      const ms = retryAfter === void 0 ? backoff : retryAfter * 1e3;
+      const passing = error.retryable || until && error.code === "not_a_stream";
+      if (!more || !passing || !until && ms > longestWait) throw error;
+      onWait?.(error);
+      retries.waiting = true;
+      await sleep(ms, signal, retryAfter === void 0);
+      retries.waiting = false;
+    }
+  };
+  return retries;
+}
 
 // src/sse.ts
 var maxEvent = 100 * 1024 * 1024;
-var EventDecoder = class {
-  /** One decoder for the whole body: a character may be split between two pieces. */
-  #utf8 = new TextDecoder();
-  #line = "";
-  /** The last piece ended in CR: an LF at the start of the next one belongs to it. */
-  #afterCR = false;
-  #data;
-  #id;
-  /** The server's word how long to wait before connecting again, in milliseconds. */
-  retry;
-  /** Gives the events that `bytes` completes. An event without its blank line is incomplete. */
-  decode(bytes) {
-    let text = this.#utf8.decode(bytes, { stream: true });
-    if (!text) return [];
-    if (this.#afterCR && text[0] === "\n") text = text.slice(1);
-    this.#afterCR = text.endsWith("\r");
-    const events = [];
-    const [first, ...rest] = text.split(/\r\n|\n|\r/);
-    this.#line += first;
-    for (const next of rest) {
-      this.#take(this.#line, events);
-      this.#line = next;
+function eventDecoder(onRetry) {
+  const utf8 = new TextDecoder();
+  let line = "";
+  let afterCR = false;
+  let data;
+  let id;
+  return function* decode(bytes) {
+    let text = utf8.decode(bytes, { stream: true });
+    if (!text) return;
+    if (afterCR && text[0] === "\n") text = text.slice(1);
+    afterCR = text.endsWith("\r");
+    const lines = text.split(/\r\n|\n|\r/);
+    lines[0] = line + lines[0];
+    line = lines.pop();
+    for (const each of lines) {
+      if (each) take(each);
+      else {
+        if (data !== void 0) yield { data, id };
+        data = id = void 0;
+      }
     }
-    if (this.#line.length + (this.#data?.length ?? 0) > maxEvent) {
+    if (line.length + (data?.length ?? 0) > maxEvent) {
       throw new StreamError({ error: "An event is over 100 MiB", code: "event_too_large" });
     }
-    return events;
-  }
-  #take(line, events) {
-    if (line === "") {
-      if (this.#data !== void 0) events.push({ data: this.#data, id: this.#id });
-      this.#data = this.#id = void 0;
-      return;
-    }
-    const [, field, value = ""] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
-    if (field === "data") this.#data = this.#data === void 0 ? value : `${this.#data}
+  };
+  function take(each) {
+    const [, field, value = ""] = /^([^:]*)(?:: ?(.*))?$/s.exec(each);
+    if (field === "data") data = data === void 0 ? value : `${data}
 ${value}`;
-    else if (field === "id" && !value.includes("\0")) this.#id = value;
-    else if (field === "retry" && /^\d+$/.test(value)) this.retry = Number(value);
+    else if (field === "id" && !value.includes("\0")) id = value;
+    else if (field === "retry" && /^\d+$/.test(value)) onRetry(Number(value));
   }
-};
+}
 
 // src/receiver.ts
 var drainTime = 1e3;
-var frameTypes = ["content", "reasoning", "tool_call", "done", "error", "start", "ping"];
+var frameTypes = /^(content|reasoning|tool_call|done|error|start|ping)$/;
 var isChunk = (chunk) => !/^(start|ping)$/.test(chunk.type);
 var streamPath = (id) => `/api/chat/stream/${encodeURIComponent(id)}`;
-var Receiver = class {
-  /** Takes the question, or the id of a stream that was started before, and where to read on in it. */
-  constructor(transport, start, lastEventId, signal, notify) {
-    this.lastEventId = lastEventId;
-    this.#transport = transport;
-    this.#signal = signal;
-    this.#notify = notify;
-    this.retries = new Retries(transport.options.maxRetries, notify);
-    if (typeof start === "string") {
-      this.id = start;
-      this.retries.persist(longestWait);
-    } else this.#question = start;
-    signal.addEventListener("abort", () => this.#connection?.abort());
-  }
-  lastEventId;
-  /** The stream's id on the server, once known; only a resumable stream has one. */
-  id;
-  retries;
-  #keeps = 11 * longestWait;
-  #started = false;
-  #connection;
-  /** Told of what broke the connection, and of nothing when there is one again. */
-  #notify;
-  #transport;
-  #signal;
-  #question;
-  /** Whether it may have an id that is not known yet, or has one. */
-  get resumable() {
-    return Boolean(this.id ?? (!this.#started && this.#question?.body.resumable));
-  }
-  /** Resolves at the response headers. */
-  async connect() {
+function createReceiver({ maxRetries, idleTimeout, send }, start, lastEventId, signal, notify) {
+  const retries = createRetries(maxRetries, notify);
+  let id;
+  let question;
+  let keeps = 11 * longestWait;
+  let started = false;
+  let connection;
+  if (typeof start === "string") {
+    id = start;
+    retries.persist(longestWait);
+  } else question = start;
+  signal.addEventListener("abort", () => connection?.abort());
+  async function connect() {
     try {
-      await this.#connect();
+      await request();
     } catch (error) {
-      const messages = this.#question?.body.messages;
-      if (error.status !== 413 || !messages?.some(({ state }) => state)) throw error;
-      const lean = messages.map(({ state, ...message }) => message);
-      this.#question = { ...this.#question, body: { ...this.#question.body, messages: lean } };
-      await this.#connect();
+      const body = question?.body;
+      if (error.status !== 413 || !body?.messages.some(({ state }) => state)) throw error;
+      body.messages = body.messages.map(({ state, ...message }) => message);
+      await request();
     }
   }
-  async #connect() {
-    const { id, lastEventId, retries } = this;
-    const question = id ? void 0 : this.#question;
-    this.#connection = await this.#transport.send(
+  async function request() {
+    const asked = id ? void 0 : question;
+    await send(
       {
-        method: question ? "POST" : "GET",
-        path: question ? "/v1/ai/chat/stream" : streamPath(id),
-        ...question && { body: JSON.stringify(question.body) },
+        method: asked ? "POST" : "GET",
+        path: asked ? "/v1/ai/chat/stream" : streamPath(id),
+        body: asked && JSON.stringify(asked.body),
         headers: {
-          ...question?.headers,
+          ...asked && { "content-type": "application/json", "idempotency-key": asked.key },
           ...lastEventId && { "last-event-id": lastEventId },
           accept: "text/event-stream"
         },
-        signal: this.#signal,
-        repeatable: !question || Boolean(question.body.resumable || lastEventId),
-        accept: eventStream
+        signal,
+        repeatable: !asked || asked.body.resumable || lastEventId,
+        accept: (accepted) => {
+          connection = eventStream(accepted);
+        }
       },
       retries
     );
-    if (this.#signal.aborted) {
-      this.#connection.abort();
-      throw new AbortError(this.#signal.reason);
-    }
-    this.id ??= this.#connection.response.headers.get("x-stream-id") ?? lastEventId?.replace(/\.\d+$/, "");
-    if (retries.used) this.#notify();
+    id ??= connection.response.headers.get("x-stream-id") ?? lastEventId?.replace(/\.\d+$/, "");
+    if (retries.used) notify();
   }
-  /** Gives the frames to the end. Throws when the stream is broken for good. */
-  async *frames() {
+  async function* frames() {
     for (; ; ) {
-      const broken2 = yield* this.#read(this.#connection);
+      const broken2 = yield* read(connection);
       if (!broken2) return;
-      if (!this.id) throw broken2;
-      this.retries.persist(this.#keeps);
-      await this.retries.wait(broken2, this.#signal);
-      await this.#connect();
+      if (!id) throw broken2;
+      retries.persist(keeps);
+      await retries.wait(broken2, signal);
+      await request();
     }
   }
-  /** Ends the generation, if there is one that has an id. */
-  async stop() {
-    if (!this.id) return;
-    const { maxRetries } = this.#transport.options;
-    const path = `${streamPath(this.id)}/stop`;
-    await this.#transport.send(
-      { method: "POST", path, repeatable: true, accept: ({ abort }) => abort() },
-      new Retries(maxRetries)
+  async function stop() {
+    if (!id) return;
+    await send(
+      {
+        method: "POST",
+        path: `${streamPath(id)}/stop`,
+        signal: new AbortController().signal,
+        repeatable: true,
+        accept: ({ abort }) => abort()
+      },
+      createRetries(maxRetries)
     );
   }
-  /** Reads one connection. Returns what broke it, or nothing when the stream is complete. */
-  async *#read({ response, abort }) {
+  async function* read({ response, abort }) {
     if (response.status === 204) return;
     const reader = response.body.getReader();
-    const decoder = new EventDecoder();
-    const ms = (this.#transport.options.idleTimeout ?? 6e4) || void 0;
+    const decode = eventDecoder((retry) => {
+      retries.pause = Math.min(retry, longestWait);
+    });
     let failed = false;
     try {
       for (; ; ) {
-        const { done, value } = await within(reader.read(), ms, "idle", this.#signal);
+        const { done, value } = await within(reader.read(), idleTimeout || Infinity, "idle", signal);
         if (done) throw broken();
-        const events = decoder.decode(value);
-        if (events[0]) this.retries.until = 0;
-        this.retries.pause = Math.min(decoder.retry ?? this.retries.pause, longestWait);
-        for (const { data, id } of events) {
+        for (const { data, id: id2 } of decode(value)) {
+          retries.until = 0;
           if (data === "[DONE]") return;
-          const frame = this.#take(data, id);
+          const frame = take(data, id2);
           if (frame) yield frame;
         }
       }
@@ -336,42 +286,51 @@ var Receiver = class {
       failed = true;
       return broken(error);
     } finally {
-      if (failed || this.#signal.aborted) abort();
+      if (failed || signal.aborted) abort();
       else void drain(reader, abort);
     }
   }
-  /** Reads an event, if it is a frame of ours that has not been received before. */
-  #take(data, eventId) {
+  function take(data, eventId) {
     if (/^[\w\s:.-]*$/.test(data)) return;
     let chunk;
     try {
-      chunk = JSON.parse(data);
+      chunk = Object(JSON.parse(data));
     } catch {
       throw new StreamError({ error: "A frame is not JSON", code: "malformed_frame" });
     }
-    const { type = "" } = chunk ?? {};
-    if (!chunk || !frameTypes.includes(type)) return;
+    if (!frameTypes.test(chunk.type)) return;
     if (chunk.type === "start" && chunk.id) {
-      this.id = chunk.id;
-      this.#keeps = (chunk.graceMs ?? longestWait) + (chunk.retentionMs ?? 10 * longestWait);
+      id = chunk.id;
+      keeps = chunk.graceMs + chunk.retentionMs || keeps;
     }
-    const id = eventId?.startsWith(`${this.id}.`) ? eventId : void 0;
-    if (id) {
-      if (sequence(id) <= sequence(this.lastEventId ?? ".-1") && !/^(done|error)$/.test(type)) return;
-      this.lastEventId = id;
+    const position = eventId?.startsWith(`${id}.`) ? eventId : void 0;
+    if (position) {
+      if (sequence(position) <= sequence(lastEventId ?? ".-1") && !/^(done|error)$/.test(chunk.type)) return;
+      lastEventId = position;
     }
     if (isChunk(chunk)) {
-      this.#started = true;
-      this.retries.used = 0;
+      started = true;
+      retries.used = 0;
     }
-    return { chunk, id };
+    return { chunk, id: position };
   }
-};
-var broken = (cause) => cause instanceof WebsopyError ? cause : new ConnectionError("The connection broke", cause);
-var sequence = (id) => Number(id.slice(id.lastIndexOf(".") + 1));
+  return {
+    get id() {
+      return id;
+    },
+    get nameless() {
+      return !id && !started && !retries.waiting && question?.body.resumable;
+    },
+    retries,
+    connect,
+    frames,
+    stop
+  };
+}
+var broken = (cause) => connectionFailure("The connection broke", cause);
+var sequence = (id) => Number(id.split(".").pop());
 function eventStream(connection) {
   const { status, headers, body } = connection.response;
-  if (status === 204) return connection;
   const type = headers.get("content-type");
   if (type && !type.includes("text/event-stream")) {
     connection.abort();
@@ -380,7 +339,7 @@ function eventStream(connection) {
       code: "not_a_stream"
     });
   }
-  if (typeof body?.getReader !== "function") {
+  if (status !== 204 && typeof body?.getReader !== "function") {
     throw new WebsopyError('This fetch cannot stream. In React Native, pass fetch from "expo/fetch".', {
       code: "no_body_stream"
     });
@@ -398,242 +357,157 @@ async function drain(reader, abort) {
 }
 
 // src/stream.ts
-var ChatStream = class {
-  #receiver;
-  #frames;
-  /** Ends everything that this stream has under way. */
-  #life;
-  /** Takes the listener off the caller's signal. */
-  #leave;
-  /** Everything that came; pings and the like are only for those who pass the stream on. */
-  #log = [];
-  #listeners = /* @__PURE__ */ new Set();
-  /** What has come so far. */
-  #answer = new Answer();
-  /**
-   * Resolves at the response headers, after retries.
-   * @internal
-   */
-  opened;
-  /** There is nothing more to read. */
-  #over = false;
-  #ended = false;
-  #error;
-  /** The read under way, which all consumers wait for together. */
-  #step;
-  /** Loops and `data` listeners. */
-  #readers = 0;
-  /** The loop was left: nobody has to be told that the stream is aborted. */
-  #left = false;
-  /** @internal */
-  constructor(transport, start, lastEventId, signal) {
-    const life = new AbortController();
-    const abort = () => life.abort(signal?.reason);
-    signal?.addEventListener("abort", abort);
-    if (signal?.aborted) abort();
-    this.#life = life;
-    this.#leave = () => signal?.removeEventListener("abort", abort);
-    this.#receiver = new Receiver(transport, start, lastEventId, life.signal, (error) => {
-      if (!this.#ended) this.#emit(error ? "reconnecting" : "reconnected", error);
-    });
-    this.#frames = this.#receiver.frames();
-    life.signal.addEventListener("abort", () => this.#end(new AbortError(life.signal.reason)));
-    this.opened = this.#receiver.connect().then(() => this);
-    this.opened.catch((error) => this.#end(error));
+function createStream(transport, start, { lastEventId, signal, answer = new Answer() } = {}) {
+  const life = new AbortController();
+  const log = [];
+  const listeners = /* @__PURE__ */ new Set();
+  let over = false;
+  let ended = false;
+  let failure;
+  let step;
+  let loops = 0;
+  let feeds = 0;
+  let left = false;
+  const cancel = () => life.abort(signal?.reason);
+  signal?.addEventListener("abort", cancel);
+  if (signal?.aborted) cancel();
+  const receiver = createReceiver(transport, start, lastEventId, life.signal, (error) => {
+    if (!ended) emit(error ? "reconnecting" : "reconnected", error);
+  });
+  const frames = receiver.frames();
+  async function* read() {
+    for (let next = 0; next < log.length || !ended; ) {
+      if (next < log.length) yield log[next++];
+      else await pull();
+    }
   }
-  /** The stream's id on the server, if it is resumable: what `resumeStream` takes. */
-  get id() {
-    return this.#receiver.id;
-  }
-  /** The position of the last chunk received, if the stream is resumable. */
-  get lastEventId() {
-    return this.#receiver.lastEventId ?? void 0;
-  }
-  /**
-   * Gives every chunk from the first on, then ends; or throws, after the chunks that came before
-   * the failure. Leaving the loop aborts the stream, unless somebody else is still reading it.
-   */
-  async *[Symbol.asyncIterator]() {
-    this.#readers++;
+  async function* chunks() {
+    loops++;
     try {
-      for await (const { chunk } of this.#read()) if (isChunk(chunk)) yield chunk;
-      if (this.#error) throw this.#error;
+      for await (const { chunk } of read()) if (isChunk(chunk)) yield chunk;
+      if (failure) throw failure;
     } finally {
-      if (--this.#readers === 0) this.#abandon();
+      if (!--loops && !feeds) abandon();
     }
   }
-  /** Every frame from the first on, for one consumer. */
-  async *#read() {
-    for (let next = 0; next < this.#log.length || !this.#ended; ) {
-      if (next < this.#log.length) yield this.#log[next++];
-      else await this.#pull();
-    }
+  async function completion() {
+    for await (const _ of chunks()) ;
+    return answer.completion();
   }
-  on(event, listener) {
-    return this.#listen(event, listener, false);
-  }
-  once(event, listener) {
-    return this.#listen(event, listener, true);
-  }
-  off(event, listener) {
-    for (const each of this.#listeners) {
-      if (each.event === event && each.call === listener) this.#listeners.delete(each);
-    }
-    return this;
-  }
-  /** The whole text of the answer; rejects when it fails or is aborted. */
-  async text() {
-    return (await this.completion()).content;
-  }
-  /** The whole answer; rejects when it fails or is aborted. */
-  async completion() {
-    for await (const _ of this) ;
-    return this.#answer.completion();
-  }
-  /** The answer as the assistant's message, with its calls and state: append it to `messages`. */
-  async message() {
-    return wireMessage({ role: "assistant", ...await this.completion() });
-  }
-  /** Ends the stream here and now with an `AbortError`. */
-  abort(reason) {
-    if (!this.#ended) this.#life.abort(reason);
-  }
-  /**
-   * The user has read enough: ends the stream with `done` and the finish reason `stopped`, at once.
-   * The promise is the server's word that a resumable stream is not generated any further.
-   */
-  async stop() {
-    if (this.#ended) return;
-    this.#add({ chunk: { type: "done", finishReason: "stopped" }, id: void 0 });
-    this.#end(void 0, true);
-    await this.#knowId();
-    this.#life.abort();
-    await this.#receiver.stop();
-  }
-  /**
-   * A question that is on its way can't be called back: what it started has an id once the server has
-   * answered, and only with that can it be stopped. A question that waits to be sent again is given up.
-   */
-  async #knowId() {
-    const receiver = this.#receiver;
+  async function stop() {
+    if (ended) return;
+    add({ chunk: { type: "done", finishReason: "stopped" }, id: void 0 });
+    end(void 0, true);
     receiver.retries.max = 0;
-    if (receiver.retries.waiting || !receiver.resumable) return;
-    await this.opened.catch(() => {
+    if (receiver.nameless) await opened.catch(() => {
     });
-    while (receiver.resumable && !this.id && !this.#over) await this.#pull();
+    while (receiver.nameless && !over) await pull();
+    life.abort();
+    await receiver.stop();
   }
-  /**
-   * The stream as the bytes of an event stream, for passing it on: `new Response(stream.toReadableStream())`
-   * from a server's route is what the SDK can read in the browser. Cancelling it aborts the stream.
-   */
-  toReadableStream() {
+  async function* passOn() {
+    yield '{"type":"ping"}';
+    let last;
+    for await (const { chunk, id } of read()) {
+      last = chunk.type;
+      yield JSON.stringify(chunk) + (id ? `
+id: ${id}` : "");
+    }
+    if (!failure) yield "[DONE]";
+    else if (last !== "error") {
+      const { name, message, partial, ...details } = failure;
+      yield JSON.stringify({ type: "error", error: message, ...details });
+    }
+  }
+  function toReadableStream() {
     const utf8 = new TextEncoder();
-    const frames = this.#passOn();
+    const data = passOn();
     return new ReadableStream(
       {
         pull: async (controller) => {
-          const { value } = await frames.next();
+          const { value } = await data.next();
           if (value) controller.enqueue(utf8.encode(`data: ${value}
 
 `));
           else controller.close();
         },
-        cancel: () => this.#abandon()
+        cancel: abandon
       },
       { highWaterMark: 0 }
     );
   }
-  async *#passOn() {
-    yield '{"type":"ping"}';
-    let last;
-    for await (const { chunk, id } of this.#read()) {
-      last = chunk.type;
-      yield JSON.stringify(chunk) + (id ? `
-id: ${id}` : "");
-    }
-    if (!this.#error) yield "[DONE]";
-    else if (last !== "error") {
-      const { name, message, partial, ...details } = this.#error;
-      yield JSON.stringify({ type: "error", error: message, ...details });
-    }
+  function listen(each) {
+    listeners.add(each);
+    const data = each.event === "data";
+    if (data) feeds++;
+    queueMicrotask(() => data ? feed(each) : announce());
+    return stream;
   }
-  #listen(event, call, once) {
-    const each = { event, call, once };
-    this.#listeners.add(each);
-    if (event === "data") this.#readers++;
-    queueMicrotask(() => event === "data" ? this.#feed(each) : this.#announce());
-    return this;
-  }
-  /** Gives a listener every chunk, to the end or until it does not listen any more. */
-  async #feed(each) {
-    for await (const { chunk } of this.#read()) {
-      if (!this.#listeners.has(each)) break;
-      if (isChunk(chunk)) this.#call(each, chunk);
+  async function feed(each) {
+    for await (const { chunk } of read()) {
+      if (!listeners.has(each)) break;
+      if (isChunk(chunk)) tell(each, chunk);
     }
-    this.#readers--;
-    this.#listeners.delete(each);
-    this.#announce();
+    feeds--;
+    listeners.delete(each);
+    announce();
   }
-  /** Waits for one more chunk in the log, or for the end. Never rejects. */
-  #pull() {
-    this.#step ??= this.#advance().finally(() => {
-      this.#step = void 0;
+  function pull() {
+    step ??= advance().finally(() => {
+      step = void 0;
     });
-    return this.#step;
+    return step;
   }
-  async #advance() {
+  async function advance() {
     try {
-      await this.opened;
-      const { done, value } = await this.#frames.next();
-      this.#over = done === true;
-      if (this.#ended) return;
-      if (value) this.#add(value);
+      await opened;
+      const { done, value } = await frames.next();
+      over = done === true;
+      if (ended) return;
+      if (value) add(value);
       const chunk = value?.chunk;
-      if (done || chunk?.type === "done") this.#end();
-      else if (chunk?.type === "error") this.#end(new StreamError(chunk, this.#answer.content));
+      if (done || chunk?.type === "done") end();
+      else if (chunk?.type === "error") end(new StreamError(chunk, answer.content));
     } catch (error) {
-      this.#over = true;
-      this.#end(this.#failure(error));
+      over = true;
+      end(meaning(error));
     }
   }
-  #add(frame) {
-    this.#log.push(frame);
-    if (isChunk(frame.chunk)) this.#answer.add(frame.chunk);
+  function add(frame) {
+    log.push(frame);
+    lastEventId = frame.id ?? lastEventId;
+    if (isChunk(frame.chunk)) answer.add(frame.chunk);
   }
-  /** Says in the caller's terms what the broken stream means. */
-  #failure(error) {
-    const partial = this.#answer.content;
-    const cut = error instanceof APIError ? this.#log.length : error instanceof ConnectionError;
+  function meaning(error) {
+    const partial = answer.content;
+    const cut = error instanceof APIError ? log.length : error instanceof ConnectionError;
     return cut && error.phase !== "idle" ? new StreamInterruptedError(partial, error) : Object.assign(error, { partial });
   }
-  #abandon() {
-    this.#left ||= !this.#ended;
-    this.#end(new AbortError());
+  function abandon() {
+    left ||= !ended;
+    end(new AbortError());
   }
-  /** `stopping`: the frames may be needed a moment longer. */
-  #end(error, stopping = false) {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#error = error;
-    this.#leave();
-    if (error instanceof AbortError) this.#life.abort();
-    if (!stopping) void this.#frames.return().catch(() => {
+  function end(error, stopping = false) {
+    if (ended) return;
+    ended = true;
+    failure = error;
+    signal?.removeEventListener("abort", cancel);
+    if (error instanceof AbortError) life.abort();
+    if (!stopping) void frames.return().catch(() => {
     });
-    queueMicrotask(() => this.#announce());
+    queueMicrotask(announce);
   }
-  /** Tells how it ended, once every listener has had every chunk. */
-  #announce() {
-    const error = this.#error;
-    if (!this.#ended || [...this.#listeners].some(({ event }) => event === "data")) return;
-    if (error && !this.#left) this.#emit(error instanceof AbortError ? "abort" : "error", error);
-    this.#emit("end");
-    this.#listeners.clear();
+  function announce() {
+    if (!ended || feeds) return;
+    if (failure && !left) emit(failure instanceof AbortError ? "abort" : "error", failure);
+    emit("end");
+    listeners.clear();
   }
-  #emit(event, value) {
-    for (const each of this.#listeners) if (each.event === event) this.#call(each, value);
+  function emit(event, value) {
+    for (const each of listeners) if (each.event === event) tell(each, value);
   }
-  #call(each, value) {
-    if (each.once) this.#listeners.delete(each);
+  function tell(each, value) {
+    if (each.once) listeners.delete(each);
     try {
       each.call(value);
     } catch (error) {
@@ -642,61 +516,94 @@ id: ${id}` : "");
       });
     }
   }
-};
+  life.signal.addEventListener("abort", () => end(new AbortError(life.signal.reason)));
+  const opened = receiver.connect().then(() => stream);
+  opened.catch(end);
+  const stream = {
+    get id() {
+      return receiver.id;
+    },
+    get lastEventId() {
+      return lastEventId ?? void 0;
+    },
+    opened,
+    answer,
+    [Symbol.asyncIterator]: chunks,
+    on: (event, call) => listen({ event, call }),
+    once: (event, call) => listen({ event, call, once: true }),
+    off(event, listener) {
+      for (const each of listeners) {
+        if (each.event === event && each.call === listener) listeners.delete(each);
+      }
+      return stream;
+    },
+    text: async () => (await completion()).content,
+    completion,
+    message: async () => wireMessage({ role: "assistant", ...await completion() }),
+    abort: (reason) => {
+      if (!ended) life.abort(reason);
+    },
+    stop,
+    toReadableStream
+  };
+  return stream;
+}
 
 // src/transport.ts
-var Transport = class {
-  options;
-  #base;
-  constructor(options) {
-    if (typeof options.apiKey === "string" && typeof document === "object" && !options.dangerouslyAllowBrowser) {
-      throw new WebsopyError("In a browser everybody can read an API key: see dangerouslyAllowBrowser", {
-        code: "key_in_browser"
-      });
-    }
-    this.options = options;
-    this.#base = (options.baseURL ?? "https://api.websopy.com").replace(/\/+$/, "");
+function createTransport({
+  apiKey,
+  dangerouslyAllowBrowser,
+  baseURL = "https://api.websopy.com",
+  fetch: request = (url, init) => fetch(url, init),
+  headers: own = {},
+  credentials,
+  maxRetries = 3,
+  timeout = 6e4,
+  idleTimeout = 6e4
+}) {
+  if (typeof apiKey === "string" && typeof document === "object" && !dangerouslyAllowBrowser) {
+    throw new WebsopyError("In a browser everybody can read an API key: see dangerouslyAllowBrowser", {
+      code: "key_in_browser"
+    });
   }
-  /** Sends until it is answered with 2xx, or `retries` or the signal says that it is enough. */
-  async send(exchange, retries) {
-    const { signal = new AbortController().signal } = exchange;
+  async function attempt({ path, method, body, headers, accept }, connection) {
+    const key = typeof apiKey === "function" ? await apiKey() : apiKey;
+    const all = { ...key && { authorization: `Bearer ${key}` }, ...headers };
+    for (const [name, value] of Object.entries(own)) all[name.toLowerCase()] = value;
+    const init = {
+      // Some edge runtimes throw at the mere presence of `credentials`.
+      ...credentials && { credentials },
+      method,
+      body,
+      headers: all,
+      signal: connection.signal
+    };
+    try {
+      const response = await request(baseURL.replace(/\/+$/, "") + path, init);
+      if (!response.ok) throw await refusal(response);
+      accept({ response, abort: () => connection.abort() });
+    } catch (error) {
+      throw connectionFailure("The server could not be reached", error);
+    }
+  }
+  async function send(exchange, retries) {
+    const { signal, repeatable } = exchange;
     for (; ; ) {
       if (signal.aborted) throw new AbortError(signal.reason);
       const connection = new AbortController();
-      const cancel = () => connection.abort();
       const began = Date.now();
       try {
-        const work = this.#attempt(exchange, connection.signal, cancel);
-        return await within(work, (this.options.timeout ?? 6e4) || void 0, "connect", signal);
+        return await within(attempt(exchange, connection), timeout || Infinity, "connect", signal);
       } catch (error) {
-        cancel();
+        connection.abort();
         if (!(error instanceof WebsopyError)) throw error;
-        if (!exchange.repeatable && mayBeAnswered(error, Date.now() - began)) throw error;
+        if (!repeatable && mayBeAnswered(error, Date.now() - began)) throw error;
         await retries.wait(error, signal);
       }
     }
   }
-  async #attempt({ path, method, body, headers, accept }, signal, abort) {
-    const { apiKey, credentials, fetch: send = (url, init2) => fetch(url, init2) } = this.options;
-    const key = typeof apiKey === "function" ? await apiKey() : apiKey;
-    const init = {
-      // Some edge runtimes throw at the mere presence of `credentials`.
-      ...credentials && { credentials },
-      ...body && { body },
-      method,
-      headers: merge({ ...key && { authorization: `Bearer ${key}` }, ...headers }, this.options.headers),
-      signal
-    };
-    try {
-      const response = await send(this.#base + path, init);
-      if (response.ok) return await accept({ response, abort });
-      throw await refusal(response);
-    } catch (error) {
-      if (error instanceof WebsopyError) throw error;
-      throw new ConnectionError("The server could not be reached", error);
-    }
-  }
-};
+  return { maxRetries, idleTimeout, send };
+}
 var isPassing = (status) => [408, 425, 429].includes(status);
 function mayBeAnswered(error, ms) {
   if (error instanceof APIError) {
@@ -704,19 +611,13 @@ function mayBeAnswered(error, ms) {
   }
   return error instanceof ConnectionError && ms > 5e3;
 }
-function merge(ours, theirs = {}) {
-  for (const [name, value] of Object.entries(theirs)) ours[name.toLowerCase()] = value;
-  return ours;
-}
 async function refusal(response) {
   const { status, headers } = response;
-  const text = await response.text().catch(() => "");
-  let body = {};
-  try {
-    body = Object(JSON.parse(text));
-  } catch {
-  }
-  const message = body.error?.message ?? body.error;
+  const body = Object(
+    await response.text().then(JSON.parse).catch(() => {
+    })
+  );
+  const message = Object(body.error).message ?? body.error;
   return new APIError(typeof message === "string" ? message : `The server answered ${status}`, {
     status,
     code: body.code ?? `http_${status}`,
@@ -738,300 +639,205 @@ function seconds(retryAfter) {
 var WebsopyClient = class {
   ai;
   constructor(options = {}) {
-    this.ai = new AI(new Transport(options));
+    this.ai = createAI(createTransport(options));
   }
 };
-var AI = class {
-  #transport;
-  /** @internal */
-  constructor(transport) {
-    this.#transport = transport;
-  }
-  /**
-   * Starts a streamed answer. Resolves when the server has accepted the request; rejects with an
-   * `APIError` when it refuses, a `ConnectionError` when it can't be reached, after retries.
-   */
-  async chatStream(params) {
-    return this.begin(params).opened;
-  }
-  /**
-   * Picks up a resumable stream that was started before, on this page or an earlier one: from its
-   * beginning, or after `lastEventId`. Rejects with an `APIError` when the server has it no more.
-   */
-  async resumeStream(id, { lastEventId, signal } = {}) {
-    return this.pickUp(id, lastEventId, signal).opened;
-  }
-  /**
-   * Asks for a whole answer. It comes as a resumable stream, so that neither a proxy's time-out nor a broken
-   * connection loses it or asks twice.
-   */
-  async chat(params) {
-    return this.begin({ ...params, resumable: true }).opened.then((stream) => stream.completion());
-  }
-  /**
-   * As `chatStream`, before the server has accepted.
-   * @internal
-   */
-  begin({ signal, idempotencyKey, lastEventId, ...params }) {
-    const body = { ...params, stream: true };
-    return new ChatStream(
-      this.#transport,
-      {
-        body,
-        headers: {
-          "content-type": "application/json",
-          "idempotency-key": idempotencyKey ?? uniqueKey()
-        }
-      },
-      lastEventId,
-      signal
-    );
-  }
-  /**
-   * As `resumeStream`, before the server has answered.
-   * @internal
-   */
-  pickUp(id, lastEventId, signal) {
-    return new ChatStream(this.#transport, id, lastEventId, signal);
-  }
-};
+function createAI(transport) {
+  const begin = ({ signal, idempotencyKey, lastEventId, ...params }) => {
+    const question = { body: { ...params, stream: true }, key: idempotencyKey ?? uniqueKey() };
+    return createStream(transport, question, { lastEventId, signal });
+  };
+  const pickUp = (id, from) => createStream(transport, id, from);
+  return {
+    begin,
+    pickUp,
+    chatStream: async (params) => begin(params).opened,
+    resumeStream: async (id, options) => pickUp(id, options).opened,
+    chat: async (params) => (await begin({ ...params, resumable: true }).opened).completion()
+  };
+}
 function uniqueKey() {
-  return globalThis.crypto?.randomUUID?.() ?? Array.from({ length: 5 }, Math.random).join("");
+  return globalThis.crypto?.randomUUID?.() ?? [1, 2, 3, 4, 5].map(Math.random).join("");
 }
 
 // src/store.ts
 var publishInterval = 32;
-var idle = {
-  streaming: false,
-  currentContent: "",
-  currentReasoning: "",
-  currentToolCalls: [],
-  streamId: void 0,
-  error: void 0
-};
-var gone = (error) => {
-  const { status, cause } = Object(error);
-  return status === 404 || status === 410 || cause !== void 0 && gone(cause);
-};
+var gone = (error) => Boolean(error) && (error.status === 404 || error.status === 410 || gone(error.cause));
 var whole = ({ interrupted, finishReason }) => !interrupted && finishReason !== "stopped";
 var ChatStore = class {
-  #options;
-  #sameOrigin = new WebsopyClient({ baseURL: "" });
-  #subscribers = /* @__PURE__ */ new Set();
-  #snapshot;
-  #run;
-  /** A run that broke off and may be picked up. */
-  #lost;
-  /** The last request, until it is known what came of it: asked again it must not count twice. */
-  #asked;
-  #timer;
-  #users = 0;
   /** `options` is asked before every request. */
   constructor(options = () => ({})) {
-    this.#options = options;
-    this.#snapshot = { ...idle, status: "ready", messages: options().initialMessages ?? [] };
+    Object.assign(this, createStore(options));
   }
-  subscribe = (subscriber) => {
-    this.#subscribers.add(subscriber);
-    return () => void this.#subscribers.delete(subscriber);
+};
+function createStore(options) {
+  const sameOrigin = new WebsopyClient({ baseURL: "" });
+  const subscribers = /* @__PURE__ */ new Set();
+  const nothing = new Answer();
+  let snapshot;
+  let run;
+  let lost;
+  let asked;
+  let timer;
+  const subscribe = (subscriber) => {
+    subscribers.add(subscriber);
+    return () => void subscribers.delete(subscriber);
   };
-  getSnapshot = () => this.#snapshot;
-  /**
-   * Asks, with the whole conversation. Resolves to whether a complete answer came; `false` at once,
-   * and nothing is sent, while another answer is under way or when there is nothing to ask. Never rejects.
-   */
-  sendMessage = async (message) => {
-    const asked = typeof message === "string" ? { role: "user", content: message } : message;
-    if (!asked.content.trim() && !asked.parts?.length) return false;
-    return this.#ask([...this.#snapshot.messages, asked]);
+  const sendMessage = async (message) => {
+    const asked2 = typeof message === "string" ? { role: "user", content: message } : message;
+    if (!asked2.content.trim() && !asked2.parts?.length) return false;
+    return ask([...snapshot.messages, asked2]);
   };
-  /**
-   * Asks again, for another answer in place of the last one, which comes back when the new one fails or is
-   * stopped. An answer that broke off is picked up instead, if the server still has it. Resolves as
-   * `sendMessage` does.
-   */
-  regenerate = async () => {
-    if (this.#lost) return await this.resume() || gone(this.#snapshot.error) && this.regenerate();
-    const messages = [...this.#snapshot.messages];
+  const regenerate = async () => {
+    if (lost) return await resume() || gone(snapshot.error) && regenerate();
+    const messages = [...snapshot.messages];
     const old = [];
     while (messages.at(-1)?.role === "assistant") old.unshift(messages.pop());
-    return this.#ask(messages, old);
+    return ask(messages, old);
   };
-  /**
-   * Goes on with the answer that broke off; with a `streamId`, with one that was under way on an earlier
-   * page. Resolves as `sendMessage` does.
-   */
-  resume = async (streamId) => {
-    const lost = !streamId || this.#lost?.stream.id === streamId ? this.#lost : void 0;
-    const id = streamId ?? lost?.stream.id;
-    if (!id || this.#run) return false;
-    const { client = this.#sameOrigin } = this.#options();
-    const { messages } = this.#snapshot;
-    const kept = lost?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted);
-    const read = lost?.left ? void 0 : lost;
-    return this.#receive(
-      client.ai.pickUp(id, read?.stream.lastEventId),
+  const resume = async (streamId = lost?.stream.id) => {
+    if (!streamId || run) return false;
+    const same = lost?.stream.id === streamId ? lost : void 0;
+    const { messages } = snapshot;
+    const kept = same?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted);
+    return receive(
+      ai().pickUp(streamId, same?.stream),
       messages.filter((message) => !kept.includes(message)),
-      lost?.old,
-      read?.answer
+      same?.old
     );
   };
-  /** Ends the answer under way and keeps what is there of it. */
-  stop = () => {
-    const run = this.#run;
+  const stop = () => {
     if (!run) return;
-    run.stream.stop().catch(() => {
+    const { stream } = run;
+    stream.stop().catch(() => {
     });
-    run.answer.add({ type: "done", finishReason: "stopped" });
-    this.#finish(run);
+    stream.answer.add({ type: "done", finishReason: "stopped" });
+    finish(run);
   };
-  /** Replaces the conversation. An answer goes on if its question is still there, the same object. */
-  setMessages = (change) => {
-    const messages = typeof change === "function" ? change(this.#snapshot.messages) : change;
-    const run = this.#run ?? this.#lost;
-    if (run) run.question ??= messages.at(-1);
-    const foreign = run && !(run.question && messages.includes(run.question));
-    if (foreign) {
-      this.#release();
-      run.stream.stop().catch(() => {
-      });
-      run.settle(false);
-    }
-    this.#publish(foreign ? { ...idle, status: "ready", messages } : { messages });
+  const setMessages = (change) => {
+    const messages = typeof change === "function" ? change(snapshot.messages) : change;
+    const last = run ?? lost;
+    if (last) last.question ??= messages.at(-1);
+    if (!last || messages.includes(last.question)) return publish(snapshot.status, messages, snapshot.error);
+    release();
+    last.stream.stop().catch(() => {
+    });
+    last.settle(false);
+    publish("ready", messages);
   };
-  clearError = () => {
-    if (this.#snapshot.status === "error") this.#publish({ status: "ready", error: void 0 });
+  const clearError = () => {
+    if (snapshot.error) publish("ready");
   };
-  /**
-   * Closes the connection of the answer under way. A resumable one is written on for a while, and `resume`
-   * picks it up. The store can be used again after it.
-   */
-  dispose = () => {
-    const run = this.#run;
+  const dispose = () => {
     if (!run) return;
-    run.stream.abort();
-    this.#finish(run, new AbortError());
+    const { stream } = run;
+    stream.abort();
+    finish(run, stream.answer.done ? void 0 : new AbortError());
   };
-  /**
-   * Counts a component that shows the conversation; the returned function counts it out. When the last one
-   * has gone for good, the answer of a conversation without an id is stopped.
-   * @internal
-   */
-  attach(options) {
-    this.#options = options;
-    this.#users++;
+  const attach = (subscriber) => {
+    const { id } = options();
+    const unsubscribe = subscribe(subscriber);
     return () => {
-      this.#users--;
+      unsubscribe();
       queueMicrotask(() => {
-        if (!this.#users && options().id === void 0) this.stop();
+        if (!subscribers.size && id === void 0) stop();
       });
     };
-  }
-  /** Nobody shows it, and nothing is under way. @internal */
-  get unused() {
-    return !this.#users && !this.#run;
-  }
-  async #ask(messages, old = []) {
+  };
+  const ai = () => (options().client ?? sameOrigin).ai;
+  async function ask(messages, old) {
     const role = messages.at(-1)?.role;
-    if (this.#run || role !== "user" && role !== "tool") return false;
-    const {
-      client = this.#sameOrigin,
-      id,
-      initialMessages,
-      onChunk,
-      resumable = true,
-      ...options
-    } = this.#options();
-    const params = { ...options, resumable, messages: wire(messages) };
+    if (run || role !== "user" && role !== "tool") return false;
+    const { client, id, initialMessages, onChunk, resumable = true, ...more } = options();
+    const params = { ...more, resumable, messages: wire(messages) };
     const body = JSON.stringify(params);
-    if (this.#asked?.body !== body) this.#asked = { body, key: uniqueKey() };
-    return this.#receive(client.ai.begin({ ...params, idempotencyKey: this.#asked.key }), messages, old);
+    if (asked?.body !== body) asked = { body, key: uniqueKey() };
+    return receive(ai().begin({ ...params, idempotencyKey: asked.key }), messages, old);
   }
-  #receive(stream, messages, old = [], answer = new Answer()) {
+  function receive(stream, messages, old = []) {
     return new Promise((settle) => {
-      const run = { stream, answer, question: messages.at(-1), old, kept: [], left: false, settle };
-      this.#run = run;
-      this.#lost = void 0;
-      const status = answer.content ? "reconnecting" : "submitted";
-      this.#publish({ ...idle, ...current(run), messages, status, streaming: true });
-      const show = (change) => {
-        if (this.#run === run) this.#publish({ ...change, streamId: stream.id });
+      const mine = { stream, question: messages.at(-1), old, settle };
+      const begun = () => messageOf(stream.answer, true) !== void 0;
+      const show = (status) => {
+        if (run === mine) publish(status);
       };
-      stream.on("reconnecting", () => show({ status: "reconnecting" }));
-      stream.on("reconnected", () => show({ status: messageOf(answer, true) ? "streaming" : "submitted" }));
-      stream.opened.then(
-        () => show({}),
-        () => {
-        }
-      );
-      void this.#read(run);
+      const open = () => show(begun() ? "streaming" : "submitted");
+      run = mine;
+      lost = void 0;
+      publish(begun() ? "reconnecting" : "submitted", messages);
+      stream.on("reconnecting", () => show("reconnecting")).on("reconnected", open);
+      stream.opened.then(open, () => {
+      });
+      void read(mine);
     });
   }
-  async #read(run) {
+  async function read(mine) {
     let error;
     try {
-      for await (const chunk of run.stream) {
-        if (this.#run !== run) return;
-        run.answer.add(chunk);
-        this.#show(run);
-        this.#options().onChunk?.(chunk);
+      for await (const chunk of mine.stream) {
+        if (run !== mine) return;
+        if (snapshot.status !== "streaming") publish("streaming");
+        else {
+          timer ??= setTimeout(() => {
+            timer = void 0;
+            publish(snapshot.status);
+          }, publishInterval);
+        }
+        options().onChunk?.(chunk);
       }
     } catch (thrown) {
       error = thrown;
     }
-    if (this.#run === run) this.#finish(run, error);
+    if (run === mine) finish(mine, error);
   }
-  /** There is no run any more, and none to come back to. */
-  #release() {
-    clearTimeout(this.#timer);
-    this.#run = this.#lost = this.#asked = this.#timer = void 0;
+  function release(keep) {
+    clearTimeout(timer);
+    asked = keep;
+    run = lost = timer = void 0;
   }
-  /** Puts what there is of the answer behind its question, in one snapshot. */
-  #finish(run, error) {
-    const { stream, answer, old, settle } = run;
-    const asked = this.#asked;
-    this.#release();
+  function finish(over, error) {
+    const { stream, question, old, settle } = over;
     const left = error instanceof AbortError;
     const unsure = (left || error instanceof ConnectionError) && !gone(error);
-    if (unsure) this.#asked = asked;
-    if (unsure && stream.id) this.#lost = run;
-    run.left = left;
-    const message = messageOf(answer, Boolean(error));
-    const better = message && (whole(message) || !old.some(whole));
-    const kept = better ? [message] : old;
-    if (this.#lost) this.#lost.kept = kept;
-    const messages = [...this.#snapshot.messages];
-    const at = run.question ? messages.indexOf(run.question) + 1 : messages.length;
-    messages.splice(at, 0, ...kept);
-    this.#publish({
-      ...idle,
-      status: error && !left ? "error" : "ready",
-      error: left ? void 0 : error,
-      streamId: this.#lost?.stream.id,
-      messages
-    });
-    settle(message !== void 0 && whole(message));
+    release(unsure ? asked : void 0);
+    if (unsure && stream.id) lost = over;
+    const message = messageOf(stream.answer, Boolean(error));
+    const complete = message !== void 0 && whole(message);
+    over.kept = message && (complete || !old.some(whole)) ? [message] : old;
+    const messages = [...snapshot.messages];
+    messages.splice(messages.indexOf(question) + 1, 0, ...over.kept);
+    publish("ready", messages, left ? void 0 : error);
+    settle(complete);
   }
-  /** Publishes the growing answer: its first chunk at once, the others as often as people can see. */
-  #show(run) {
-    const publish = () => {
-      this.#timer = void 0;
-      this.#publish({ ...current(run), status: "streaming" });
+  function publish(status, messages = snapshot.messages, error) {
+    const { content, reasoning, toolCalls } = run?.stream.answer ?? nothing;
+    snapshot = {
+      messages,
+      status: error ? "error" : status,
+      error,
+      streaming: run !== void 0,
+      currentContent: content,
+      currentReasoning: reasoning,
+      currentToolCalls: toolCalls,
+      streamId: (run ?? lost)?.stream.id
     };
-    if (this.#snapshot.status !== "streaming") publish();
-    else this.#timer ??= setTimeout(publish, publishInterval);
+    for (const subscriber of [...subscribers]) subscriber();
   }
-  #publish(change) {
-    this.#snapshot = { ...this.#snapshot, ...change };
-    for (const subscriber of [...this.#subscribers]) subscriber();
-  }
-};
-var current = ({ answer, stream }) => ({
-  currentContent: answer.content,
-  currentReasoning: answer.reasoning,
-  currentToolCalls: answer.toolCalls,
-  streamId: stream.id
-});
+  publish("ready", options().initialMessages ?? []);
+  const actions = { sendMessage, regenerate, resume, stop, setMessages, clearError };
+  return {
+    ...actions,
+    actions,
+    subscribe,
+    getSnapshot: () => snapshot,
+    dispose,
+    configure: (changed) => {
+      options = changed;
+    },
+    attach,
+    unused: () => !subscribers.size && !run
+  };
+}
 export {
   ChatStore,
   WebsopyClient
