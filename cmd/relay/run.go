@@ -91,7 +91,7 @@ func serve(
 	defer stopTraces()
 	attaching := limit.NewLimiter(limit.LimiterOptions{Policy: attaches(cfg)})
 	relay := newRelay(cfg, handler.Options{
-		Upstream: upstreams, Routes: upstreams, Streams: hub, Generations: generations,
+		Router: upstreams, Streams: hub, Generations: generations,
 		Limiter: limiter, Attaches: attaching, Tokens: tokens,
 		Log: log, Metrics: metrics, Tracer: tracer, Redact: redact,
 	})

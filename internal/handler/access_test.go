@@ -18,8 +18,9 @@ import (
 )
 
 func TestABugOutsideOfStreamsIsAnswered(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello,
-		Routes: &upstream.Router{Routes: []*upstream.Route{{Has: func(string) bool { panic("a bug") }}}}})
+	r := start(t, handler.Options{
+		Router: routed{hello,
+			&upstream.Router{Routes: []*upstream.Route{{Has: func(string) bool { panic("a bug") }}}}}})
 	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"model":"m-2",`+question[1:])
 	require.Equal(t, http.StatusInternalServerError, res.StatusCode)
 	require.Equal(t, chat.Internal, lastError(t, body).Code)
@@ -27,7 +28,7 @@ func TestABugOutsideOfStreamsIsAnswered(t *testing.T) {
 }
 
 func TestAuthentication(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello,
+	r := start(t, handler.Options{Router: answering{hello},
 		Keys: identity.NewKeys([]identity.APIKey{{Name: "shop", Key: "k-shop"}, {Key: "k-nameless"}})})
 	for name, tc := range map[string]struct {
 		authorization string
@@ -77,8 +78,9 @@ func TestAuthentication(t *testing.T) {
 
 func TestSecretsAreNeverShown(t *testing.T) {
 	r := start(t, handler.Options{
-		Upstream: play(content("Hel"), &chat.Error{Code: chat.UpstreamRejected, Message: "no such key: sk-provider",
-			Err: errors.New("got sk-provider")}),
+		Router: answering{play(content("Hel"),
+			&chat.Error{Code: chat.UpstreamRejected, Message: "no such key: sk-provider",
+				Err: errors.New("got sk-provider")})},
 		Redact: telemetry.Redactor([]string{"", "sk-provider", "k-shop"}),
 	})
 	_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
@@ -95,9 +97,9 @@ func TestSecretsAreNeverShown(t *testing.T) {
 
 func TestASecretInAPanicIsNotLogged(t *testing.T) {
 	r := start(t, handler.Options{Redact: telemetry.Redactor([]string{"sk-provider"}),
-		Upstream: provider(func(context.Context, *chat.Request, func(chat.Chunk, error) bool) {
+		Router: answering{provider(func(context.Context, *chat.Request, func(chat.Chunk, error) bool) {
 			panic("with the key sk-provider in hand")
-		})})
+		})}})
 	_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 	require.Equal(t, chat.Internal, lastError(t, body).Code)
 	line := r.log.wait(t, "panic", 1)[0]
@@ -108,7 +110,7 @@ func TestASecretInAPanicIsNotLogged(t *testing.T) {
 func TestPreflights(t *testing.T) {
 	const app = "https://app.example.com"
 	preflight := func(t *testing.T, origins []string, origin string) *http.Response {
-		r := start(t, handler.Options{Upstream: hello, CORSOrigins: origins,
+		r := start(t, handler.Options{Router: answering{hello}, CORSOrigins: origins,
 			Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
 		res, body := fetch(t, http.MethodOptions, r.url+"/api/chat/stream", "", "Origin", origin,
 			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type")
@@ -189,7 +191,7 @@ func TestOrigins(t *testing.T) {
 		"a sibling site's image": {nil, []string{"Sec-Fetch-Site", "same-site"}, 403, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, handler.Options{Upstream: hello, CORSOrigins: tc.allowed,
+			r := start(t, handler.Options{Router: answering{hello}, CORSOrigins: tc.allowed,
 				Hosts: handler.Hosts{"relay.example.com"}})
 			for method, path := range map[string]string{http.MethodPost: "/api/chat/stream", http.MethodGet: "/v1/ai/chat?message=hi"} {
 				res, body := fetch(t, method, r.url+path, question, tc.headers...)
@@ -208,18 +210,18 @@ func TestOrigins(t *testing.T) {
 }
 
 func TestTheLogNamesTheClientThatTheProxyHeardFrom(t *testing.T) {
-	trusting := start(t, handler.Options{Upstream: hello,
+	trusting := start(t, handler.Options{Router: answering{hello},
 		TrustedProxies: identity.Proxies{netip.MustParsePrefix("127.0.0.0/8")}})
 	fetch(t, http.MethodPost, trusting.url+"/api/chat/stream", question, "X-Forwarded-For", "1.1.1.1, 203.0.113.7")
 	require.Equal(t, "203.0.113.7", trusting.log.stream(t)["client"])
 
-	other := start(t, handler.Options{Upstream: hello})
+	other := start(t, handler.Options{Router: answering{hello}})
 	fetch(t, http.MethodPost, other.url+"/api/chat/stream", question, "X-Forwarded-For", "203.0.113.7")
 	require.Equal(t, "127.0.0.1", other.log.stream(t)["client"])
 }
 
 func TestARefusedOriginIsToldTheSettings(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello})
+	r := start(t, handler.Options{Router: answering{hello}})
 	_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", "{}", "Origin", "https://evil.example.com")
 	require.Contains(t, body, "RELAY_CORS_ORIGINS")
 	require.Contains(t, body, "RELAY_TRUSTED_PROXIES")

@@ -22,7 +22,7 @@ func TestARunGoesOnWhereItsClientStopped(t *testing.T) {
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
 	t.Cleanup(func() { closeHub(hub) })
 	upstream := &abc{}
-	r := start(t, handler.Options{Upstream: upstream, Streams: hub, Dialects: []handler.Dialect{aguiAt}})
+	r := start(t, handler.Options{Router: answering{upstream}, Streams: hub, Dialects: []handler.Dialect{aguiAt}})
 
 	res, body := fetch(t, http.MethodPost, r.url+"/api/agui", aguiQuestion, "Accept", "text/event-stream")
 	id := res.Header.Get("X-Stream-Id")
@@ -49,7 +49,7 @@ func TestARunGoesOnWhereItsClientStopped(t *testing.T) {
 }
 
 func TestAnAGUIClientIsRefusedWithAStatus(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Dialects: []handler.Dialect{aguiAt}})
+	r := start(t, handler.Options{Router: answering{hello}, Dialects: []handler.Dialect{aguiAt}})
 	gone := strings.Repeat("0", 32) + ".1"
 	res, _ := fetch(t, http.MethodPost, r.url+"/api/agui", aguiQuestion, "Accept", "text/event-stream",
 		"Last-Event-ID", gone)

@@ -51,7 +51,7 @@ func answers() map[string][]any {
 func TestTheSameAnswerIsToldInEveryDialect(t *testing.T) {
 	native, others := spokenBy()
 	for name, answer := range answers() {
-		r := start(t, handler.Options{Upstream: play(answer...), Dialects: append(ofProviders, aguiAt)})
+		r := start(t, handler.Options{Router: answering{play(answer...)}, Dialects: append(ofProviders, aguiAt)})
 		streamed, whole := native.put(t, r.url, native.ask), native.put(t, r.url, native.whole)
 		for in, s := range others {
 			s.requireAnswer(t, streamed, s.put(t, r.url, s.ask), name+" in "+in)
@@ -82,7 +82,8 @@ func TestWhoLeavesIsSeenInEveryDialect(t *testing.T) {
 					continue
 				}
 				gone := make(chan error, 1)
-				r := start(t, handler.Options{Upstream: hang(gone, said...), Dialects: append(ofProviders, aguiAt)})
+				r := start(t, handler.Options{Router: answering{hang(gone, said...)},
+					Dialects: append(ofProviders, aguiAt)})
 				ctx, leave := context.WithCancel(t.Context())
 				req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+s.path, strings.NewReader(body))
 				require.NoError(t, err)

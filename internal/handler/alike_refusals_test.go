@@ -65,7 +65,7 @@ func TestTheSameRequestIsRefusedAlikeInEveryDialect(t *testing.T) {
 	key := []string{"Authorization", "Bearer k"}
 	options := func() handler.Options {
 		return handler.Options{
-			Upstream: hello, MaxBody: 4 << 10, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
+			Router: answering{hello}, MaxBody: 4 << 10, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
 			CORSOrigins: []string{page},
 			Dialects:    append(ofProviders, aguiAt),
 		}

@@ -149,7 +149,7 @@ func TestAnAnswerThatIsTooLongEndsAlikeInEveryDialect(t *testing.T) {
 		"text and then, later": append(many(3, content(strings.Repeat("x", 4000))), many(30, text)...),
 	} {
 		r := start(t, handler.Options{
-			Upstream: play(append(steps, done(chat.FinishStop))...), MaxStreamBytes: 20_000,
+			Router: answering{play(append(steps, done(chat.FinishStop))...)}, MaxStreamBytes: 20_000,
 			Dialects: append(ofProviders, aguiAt),
 		})
 		native, others := spokenBy()
@@ -185,7 +185,7 @@ func TestACutIsNoEndOverHTTP10(t *testing.T) {
 		"one that fails":              {play(content("Hel"), content("lo"), failure), true},
 		"one that fails with no text": {play(failure), true},
 	} {
-		r := start(t, handler.Options{Upstream: tc.upstream})
+		r := start(t, handler.Options{Router: answering{tc.upstream}})
 		c := dial(t, r)
 		c.send(t, "POST /api/chat HTTP/1.0\r\nAccept: text/plain\r\nContent-Type: application/json\r\n"+
 			"Content-Length: "+strconv.Itoa(len(uiQuestion))+"\r\n\r\n"+uiQuestion)

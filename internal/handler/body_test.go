@@ -50,7 +50,7 @@ func TestABodyMayBeSlowButNotIdle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				_, s := connect(t, handler.Options{Upstream: hello, MaxBody: 8 << 20})
+				_, s := connect(t, handler.Options{Router: answering{hello}, MaxBody: 8 << 20})
 				began := time.Now()
 				var sending sync.WaitGroup
 				sending.Go(func() { s.trickle(longQuestion(tc.bytes), tc.rate) })
@@ -65,7 +65,7 @@ func TestABodyMayBeSlowButNotIdle(t *testing.T) {
 }
 
 func TestABodyThatIsTooLargeIsRefusedBeforeItIsSent(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, MaxBody: 8 << 20})
+	r := start(t, handler.Options{Router: answering{hello}, MaxBody: 8 << 20})
 	s := dial(t, r)
 	s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\n"+
 		"Content-Length: 9000000\r\n\r\n")
@@ -89,7 +89,7 @@ func TestABodyThatIsTooLargeIsRefusedBeforeItIsSent(t *testing.T) {
 }
 
 func TestTheLargestBodyIsTaken(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, MaxBody: 8 << 20, BodyBytes: 33 << 20})
+	r := start(t, handler.Options{Router: answering{hello}, MaxBody: 8 << 20, BodyBytes: 33 << 20})
 	body := longQuestion(8<<20 - len(longQuestion(0)))
 	require.Len(t, body, 8<<20)
 	for protocol, client := range protocols(t) {
@@ -119,7 +119,8 @@ func TestAQuestionHoldsItsBytesUntilItIsAnswered(t *testing.T) {
 	keys := identity.NewKeys([]identity.APIKey{{Name: "a", Key: "key-a"}, {Name: "b", Key: "key-b"}})
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
 	defer closeHub(hub)
-	r := start(t, handler.Options{Upstream: stepped, Streams: hub, Keys: keys, MaxBody: 1 << 20, BodyBytes: 4 << 20})
+	r := start(t, handler.Options{Router: answering{stepped}, Streams: hub, Keys: keys, MaxBody: 1 << 20,
+		BodyBytes: 4 << 20})
 	body := longQuestion(600_000)
 	for name, question := range map[string]string{
 		"a stream":           body,
@@ -171,7 +172,7 @@ func TestAQuestionHoldsItsBytesUntilItIsAnswered(t *testing.T) {
 // 300 KB of small messages are some 3 MB in memory.
 func TestAQuestionCountsAsWhatItTakes(t *testing.T) {
 	gone := make(chan error, 1)
-	r := start(t, handler.Options{Upstream: hang(gone), MaxBody: 1 << 20, BodyBytes: 8 << 20})
+	r := start(t, handler.Options{Router: answering{hang(gone)}, MaxBody: 1 << 20, BodyBytes: 8 << 20})
 	many := func(n int) string {
 		return `{"messages":[` + strings.Repeat(`{"role":"user","content":"q"},`, n-1) +
 			`{"role":"user","content":"q"}]}`
@@ -191,7 +192,7 @@ func TestAQuestionCountsAsWhatItTakes(t *testing.T) {
 }
 
 func TestABodyThatNobodyReadsDoesNotDelayTheAnswer(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello})
+	r := start(t, handler.Options{Router: answering{hello}})
 	for _, request := range []string{"GET /healthz", "PUT /nowhere", "POST /healthz"} {
 		s := dial(t, r)
 		s.send(t, request+" HTTP/1.1\r\nHost: relay\r\nContent-Length: 9000000\r\n\r\n")
@@ -201,7 +202,7 @@ func TestABodyThatNobodyReadsDoesNotDelayTheAnswer(t *testing.T) {
 }
 
 func TestALargeHeaderCountsWhileABodyIsAwaited(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, MaxBody: 1 << 20, BodyBytes: 64 << 10})
+	r := start(t, handler.Options{Router: answering{hello}, MaxBody: 1 << 20, BodyBytes: 64 << 10})
 	s := dial(t, r)
 	s.send(t, "POST /api/chat/stream HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\n"+
 		"Content-Length: 100\r\n"+

@@ -66,7 +66,7 @@ func TestAnotherDialectStreamsResumesAndRefusesInItsOwnWay(t *testing.T) {
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
 	t.Cleanup(func() { closeHub(hub) })
 	r := start(t, handler.Options{
-		Upstream: &abc{}, Streams: hub, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
+		Router: answering{&abc{}}, Streams: hub, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
 		Dialects: []handler.Dialect{{Path: "/shout", Dialect: shouting{}}},
 	})
 	key := []string{"Authorization", "Bearer k"}

@@ -16,7 +16,8 @@ import (
 
 // A file of a provider that yields some error of its own is a bug there, and not a client that has left.
 func TestAPlainErrorIsTold(t *testing.T) {
-	r := start(t, handler.Options{Upstream: play(content("Hel"), errors.New("a provider's file: no such field"))})
+	r := start(t,
+		handler.Options{Router: answering{play(content("Hel"), errors.New("a provider's file: no such field"))}})
 	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.True(t, strings.HasPrefix(body, helFrame), body)
@@ -43,7 +44,7 @@ func TestAClientThatClosesItsSideReadsNoCleanEnd(t *testing.T) {
 		"a stream":       {question, helFrame},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, handler.Options{Upstream: hang(make(chan error, 1), content("Hel"))})
+			r := start(t, handler.Options{Router: answering{hang(make(chan error, 1), content("Hel"))}})
 			s := dial(t, r)
 			s.postBody(t, tc.body)
 			if tc.begins != "" {

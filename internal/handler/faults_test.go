@@ -401,7 +401,7 @@ func TestTheSameFaultHasTheSameOutcomeInEveryDialect(t *testing.T) {
 			}
 			upstream, err := providers.New(o)
 			require.NoError(t, err)
-			r := start(t, handler.Options{Upstream: upstream, Dialects: append(ofProviders, aguiAt)})
+			r := start(t, handler.Options{Router: answering{upstream}, Dialects: append(ofProviders, aguiAt)})
 			streamed, whole := native.put(t, r.url, native.ask), native.put(t, r.url, native.whole)
 			require.NotEqual(t, "cut", streamed.end)
 			require.Equal(t, streamed.code, whole.code)
@@ -422,7 +422,8 @@ func TestADrainEndsStreamsOfEveryDialectInItsOwnTerms(t *testing.T) {
 	for name, s := range others {
 		for _, said := range [][]chat.Chunk{nil, {content("Hel")}} {
 			gone := make(chan error, 1)
-			r := start(t, handler.Options{Upstream: hang(gone, said...), Dialects: append(ofProviders, aguiAt)})
+			r := start(t, handler.Options{Router: answering{hang(gone, said...)},
+				Dialects: append(ofProviders, aguiAt)})
 			answered := make(chan outcome)
 			go func() { answered <- s.put(t, r.url, s.ask) }()
 			require.Eventually(t, func() bool { return r.counted(t, "relay_streams_open")[""] == 1 }, patience,

@@ -85,7 +85,7 @@ func TestAStrangersPageSpendsNothing(t *testing.T) {
 		"a key, which a page has to send":   {[]string{"User-Agent", browser, "Authorization", "Bearer wsp_123"}, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, handler.Options{Upstream: hello, CORSOrigins: []string{"http://app.example"}})
+			r := start(t, handler.Options{Router: answering{hello}, CORSOrigins: []string{"http://app.example"}})
 			headers := slices.Concat(tc.headers, []string{"Host", "192.168.1.5:8080"})
 			res, body := fetch(t, http.MethodGet, r.url+"/v1/ai/chat?message=hi", "", headers...)
 			require.Equal(t, tc.status, res.StatusCode, body)
@@ -97,7 +97,7 @@ func TestAStrangersPageSpendsNothing(t *testing.T) {
 }
 
 func TestWithKeysABrowserNeedsASignOnlyBesideACookie(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
+	r := start(t, handler.Options{Router: answering{hello}, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
 	for _, headers := range [][]string{
 		{"User-Agent", "Mozilla/5.0", "Authorization", "Bearer k"},
 		{"User-Agent", "Mozilla/5.0", "Authorization", "Bearer k", "Cookie", "session=1"}, // the key is the sign
@@ -111,7 +111,7 @@ func TestWithKeysABrowserNeedsASignOnlyBesideACookie(t *testing.T) {
 func TestReadingOnNeedsNoSign(t *testing.T) {
 	hub := stream.New(stream.Options{})
 	defer closeHub(hub)
-	r := start(t, handler.Options{Upstream: hello, Streams: hub})
+	r := start(t, handler.Options{Router: answering{hello}, Streams: hub})
 	for _, path := range []string{
 		"/api/chat/stream/00000000000000000000000000000000", "/v1/ai/chat?message=hi&last_event_id=x.1",
 	} {
@@ -138,7 +138,7 @@ func TestAnOpenRelayAnswersToItsNamesOnly(t *testing.T) {
 		"nobody's word, which is not read": {false, []string{"X-Forwarded-Host", "evil.example"}, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := handler.Options{Upstream: hello, UI: true, Hosts: handler.Hosts{"chat.example.com"}}
+			o := handler.Options{Router: answering{hello}, UI: true, Hosts: handler.Hosts{"chat.example.com"}}
 			if tc.trusted {
 				o.TrustedProxies = identity.Proxies{netip.MustParsePrefix("127.0.0.0/8")}
 			}
@@ -162,7 +162,7 @@ func TestAnOpenRelayAnswersToItsNamesOnly(t *testing.T) {
 
 func TestAPageBehindAProxyIsTheRelaysOwn(t *testing.T) {
 	page := []string{"Origin", "http://chat.example.com", "Host", "relay:8080", "X-Forwarded-Host", "chat.example.com"}
-	o := handler.Options{Upstream: hello, Hosts: handler.Hosts{"chat.example.com"}}
+	o := handler.Options{Router: answering{hello}, Hosts: handler.Hosts{"chat.example.com"}}
 	res, _ := fetch(t, http.MethodPost, start(t, o).url+"/api/chat/stream", question, page...)
 	require.Equal(t, http.StatusForbidden, res.StatusCode)
 	o.TrustedProxies = identity.Proxies{netip.MustParsePrefix("127.0.0.0/8")}

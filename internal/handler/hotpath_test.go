@@ -30,12 +30,13 @@ func TestWritingAChunkDoesNotAllocate(t *testing.T) {
 			text := chat.Chunk{Type: typ, Text: []byte("an ordinary \"token\"\n")}
 			end := done(chat.FinishStop)
 			r := newRelay(handler.Options{Heartbeat: time.Hour, MaxStreamBytes: 1 << 30,
-				Upstream: provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
-					for range chunks {
-						yield(text, nil)
-					}
-					yield(end, nil)
-				})})
+				Router: answering{
+					provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+						for range chunks {
+							yield(text, nil)
+						}
+						yield(end, nil)
+					})}})
 			return testing.AllocsPerRun(20, func() {
 				w := &sink{header: make(http.Header)}
 				r.ServeHTTP(w, newPost(question))

@@ -11,10 +11,7 @@ import (
 // resolve decides whether anybody is to answer a request. The fields that do not reach the provider are named in the
 // response, where a developer sees them, and in the stream's log line.
 func (r *Relay) resolve(w http.ResponseWriter, req *http.Request, ask *chat.Request) *chat.Error {
-	if r.routes == nil {
-		return nil
-	}
-	leftOut, err := r.routes.Resolve(ask)
+	leftOut, err := r.router.Resolve(ask)
 	if err != nil {
 		return chat.AsError(err)
 	}

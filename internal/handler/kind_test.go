@@ -136,7 +136,7 @@ func TestAKindWithSignedRequestsAndBinaryFrames(t *testing.T) {
 	provider := toy.Open(httpprovider.Options{Name: "toy", BaseURL: srv.URL, APIKey: key, Model: "m",
 		ConnectTimeout: patience, FirstChunkTimeout: patience, IdleTimeout: patience})
 	chain := &upstream.Fallback{Candidates: []*upstream.Candidate{{Streamer: provider, Retries: 1}}, Budget: patience}
-	r := start(t, handler.Options{Upstream: chain})
+	r := start(t, handler.Options{Router: answering{chain}})
 
 	_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 	require.Equal(t, helFrame+loFrame+`data: {"type":"done","finishReason":"stop"}`+"\n\n"+endFrame, body)

@@ -68,7 +68,7 @@ func TestAClientThatLeavesIsSeenByTheProvider(t *testing.T) {
 				"a whole answer": `{"stream":false,` + question[1:]} {
 				t.Run(moment+", "+protocol+", "+kind, func(t *testing.T) {
 					l := newLab(t, tc.answer)
-					r := start(t, handler.Options{Upstream: l.upstream})
+					r := start(t, handler.Options{Router: answering{l.upstream}})
 					ctx, leave := context.WithCancel(t.Context())
 					defer leave()
 					read := make(chan struct{})
@@ -113,11 +113,11 @@ func TestAClientThatLeavesIsSeenByTheProvider(t *testing.T) {
 func TestAClientThatLeftIsNoFailureOfTheProvider(t *testing.T) {
 	asked := make(chan struct{})
 	r := start(t, handler.Options{
-		Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+		Router: answering{provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
 			close(asked)
 			<-ctx.Done()
 			yield(chat.Chunk{}, &chat.Error{Code: chat.UpstreamError, Message: "the provider failed"})
-		})})
+		})}})
 	s := dial(t, r)
 	s.post(t)
 	s.head(t)
@@ -130,7 +130,7 @@ func TestAClientThatDoesNotReadIsDropped(t *testing.T) {
 	for protocol, client := range protocols(t) {
 		t.Run(protocol, func(t *testing.T) {
 			gone := make(chan error, 1)
-			r := start(t, handler.Options{Upstream: flood(gone), WriteTimeout: 250 * time.Millisecond})
+			r := start(t, handler.Options{Router: answering{flood(gone)}, WriteTimeout: 250 * time.Millisecond})
 			res := ask(t, client, http.MethodPost, r.url+"/api/chat/stream", question)
 			defer res.Body.Close()
 			receive(t, gone)
@@ -151,11 +151,12 @@ func TestAClientThatReadsSlowlyIsNotDropped(t *testing.T) {
 			const timeout = 400 * time.Millisecond
 			steps := make(chan chat.Chunk)
 			r := start(t, handler.Options{WriteTimeout: timeout,
-				Upstream: provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
-					for c := range steps {
-						yield(c, nil)
-					}
-				})})
+				Router: answering{
+					provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+						for c := range steps {
+							yield(c, nil)
+						}
+					})}})
 			res := ask(t, client, http.MethodPost, r.url+"/api/chat/stream", question)
 			defer res.Body.Close()
 			steps <- content("Hel")
@@ -183,7 +184,7 @@ func TestAConnectionServesAgainAfterAStream(t *testing.T) {
 	} {
 		t.Run(name+" long after", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				_, s := connect(t, handler.Options{Upstream: hello, WriteTimeout: timeout,
+				_, s := connect(t, handler.Options{Router: answering{hello}, WriteTimeout: timeout,
 					CORSOrigins: []string{"https://app.example.com"}})
 				s.post(t)
 				s.head(t)
@@ -201,7 +202,7 @@ func TestAConnectionServesAgainAfterAStream(t *testing.T) {
 }
 
 func TestARefusalOnHTTP2LeavesTheOtherStreamsOfTheConnectionAlone(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, MaxBody: 100})
+	r := start(t, handler.Options{Router: answering{hello}, MaxBody: 100})
 	dials := make(chan net.Conn, 10)
 	h2 := new(http.Protocols)
 	h2.SetUnencryptedHTTP2(true)
@@ -228,7 +229,7 @@ func TestARefusalOnHTTP2LeavesTheOtherStreamsOfTheConnectionAlone(t *testing.T) 
 }
 
 func TestHTTP2HeadersAndFrames(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello})
+	r := start(t, handler.Options{Router: answering{hello}})
 	res := ask(t, protocols(t)["HTTP/2"], http.MethodPost, r.url+"/api/chat/stream", question)
 	require.Equal(t, "HTTP/2.0", res.Proto)
 	require.Empty(t, res.Header.Values("Connection"), "RFC 9113, 8.2.2 forbids it")

@@ -73,7 +73,7 @@ func newLimited(t *testing.T, limits limit.Limits, more ...func(*handler.Options
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute, MaxDuration: longestAnswer})
 	t.Cleanup(func() { closeHub(hub) })
 	o := handler.Options{
-		Upstream: ends, Streams: hub, Limiter: l.limiter,
+		Router: answering{ends}, Streams: hub, Limiter: l.limiter,
 		Keys:        identity.NewKeys([]identity.APIKey{{Name: "me", Key: callersKey}}),
 		MaxDuration: longestAnswer,
 		Dialects:    []handler.Dialect{{Path: "/v1/chat/completions", Dialect: dialect.ChatCompletions{}}},
@@ -302,7 +302,7 @@ func TestWhoHasItsAnswerMayAskAgainAtOnce(t *testing.T) {
 			let := make(chan struct{})
 			l := newLimited(t, limit.Limits{Streams: 1}, func(o *handler.Options) {
 				o.MaxDuration = time.Minute
-				o.Upstream = provider(
+				o.Router = answering{provider(
 					func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
 						if strings.HasPrefix(req.Messages[0].Content, "refuse") {
 							yield(chat.Chunk{}, &chat.Error{Code: chat.UpstreamRejected, Message: "no"})
@@ -313,7 +313,7 @@ func TestWhoHasItsAnswerMayAskAgainAtOnce(t *testing.T) {
 						case <-let:
 						case <-ctx.Done():
 						}
-					})
+					})}
 			})
 			defer close(let)
 			for i := range 20 {
@@ -403,7 +403,7 @@ func TestWhoComesForOneAnswerInALoopIsRefused(t *testing.T) {
 			t.Parallel()
 			l := newLimited(t, limit.Limits{Requests: limit.Rate{Count: 100, Window: time.Hour}},
 				func(o *handler.Options) {
-					o.Upstream = hello
+					o.Router = answering{hello}
 					o.Keys = identity.NewKeys([]identity.APIKey{{Name: "me", Key: callersKey},
 						{Name: "other", Key: "k-9876543210"}})
 					o.Attaches = limit.NewLimiter(limit.LimiterOptions{
@@ -460,7 +460,7 @@ func TestWhoComesForOneAnswerInALoopIsRefused(t *testing.T) {
 // To an EventSource any status but 200 is final, and it comes again by itself.
 func TestAnEventSourceThatComesTooOftenIsToldToWait(t *testing.T) {
 	l := newLimited(t, limit.Limits{}, func(o *handler.Options) {
-		o.Upstream = hello
+		o.Router = answering{hello}
 		o.Attaches = limit.NewLimiter(limit.LimiterOptions{
 			Policy: limit.Policy{Limits: limit.Limits{Requests: limit.Rate{Count: 1, Window: 50 * time.Second}}},
 		})
@@ -504,7 +504,7 @@ func TestLimitsThatCanNotBeLookedUp(t *testing.T) {
 	limiter := limit.NewLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Streams: 1}},
 		Redis: conn, Away: limit.AwayClosed})
 	t.Cleanup(limiter.Close)
-	r := start(t, handler.Options{Upstream: hello, Limiter: limiter,
+	r := start(t, handler.Options{Router: answering{hello}, Limiter: limiter,
 		Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
 	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Authorization", "Bearer k")
 	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)

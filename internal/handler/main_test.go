@@ -26,6 +26,7 @@ import (
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/leaktest"
 	"github.com/websopy/relay/internal/telemetry"
+	"github.com/websopy/relay/internal/upstream"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -98,6 +99,29 @@ type relay struct {
 // the relay does with their chunks.
 type faulty struct{ chat.Streamer }
 
+func isFaulty(s chat.Streamer) bool {
+	_, is := s.(faulty)
+	return is
+}
+
+// answering is a router with one upstream, which takes every request.
+type answering struct{ chat.Streamer }
+
+func (answering) Resolve(*chat.Request) ([]string, error) { return nil, nil }
+func (answering) Models() []upstream.Model                { return nil }
+
+// routed is an upstream behind the word of another router.
+type routed struct {
+	chat.Streamer
+	routes
+}
+
+// routes are what a router says of requests.
+type routes interface {
+	Resolve(*chat.Request) ([]string, error)
+	Models() []upstream.Model
+}
+
 // newRelay makes a relay that no server serves yet.
 func newRelay(o handler.Options) *relay {
 	r := &relay{log: newJournal(), registry: prometheus.NewRegistry()}
@@ -119,8 +143,11 @@ func newRelay(o handler.Options) *relay {
 // start serves a relay on a socket, over HTTP/1.1 and unencrypted HTTP/2.
 func start(t *testing.T, o handler.Options) *relay {
 	t.Helper()
-	if _, is := o.Upstream.(faulty); !is && o.Upstream != nil {
-		o.Upstream = chattest.Check(t, o.Upstream)
+	if o.Router == nil {
+		o.Router = answering{hello}
+	}
+	if a, is := o.Router.(answering); !is || !isFaulty(a.Streamer) {
+		o.Router = routed{chattest.Check(t, o.Router), o.Router}
 	}
 	r := newRelay(o)
 	srv := httptest.NewUnstartedServer(r)

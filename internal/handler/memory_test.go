@@ -101,7 +101,7 @@ const shortQuestion = `{"messages":[{"role":"user","content":"q"}],"model":"m"`
 func TestARunningAnswerDoesNotKeepItsQuestion(t *testing.T) {
 	url, _ := forgetful(t)
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
-	r := start(t, handler.Options{Upstream: chain(t, url), Streams: hub})
+	r := start(t, handler.Options{Router: answering{chain(t, url)}, Streams: hub})
 	t.Cleanup(func() { closeNow(hub) })
 	for mode, end := range map[string]string{"plain": `}`, "resumable": `,"resumable":true}`} {
 		const n = 8
@@ -150,7 +150,7 @@ func TestAResumableStreamTakesNoMoreThanItCountsFor(t *testing.T) {
 	t.Cleanup(srv.Close)
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
 	t.Cleanup(func() { closeHub(hub) })
-	r := start(t, handler.Options{Upstream: chain(t, srv.URL), Streams: hub})
+	r := start(t, handler.Options{Router: answering{chain(t, srv.URL)}, Streams: hub})
 	for name, question := range questions {
 		t.Run(name, func(t *testing.T) {
 			const n = 8

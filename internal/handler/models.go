@@ -32,17 +32,9 @@ func objectOf(m upstream.Model) modelObject {
 	}
 }
 
-// models are those that clients may choose from.
-func (r *Relay) models() []upstream.Model {
-	if r.routes == nil {
-		return nil
-	}
-	return r.routes.Models()
-}
-
 // modelLabel is what metrics call a model: a name that is configured, or else one for all others.
 func (r *Relay) modelLabel(asked string) string {
-	for _, m := range r.models() {
+	for _, m := range r.router.Models() {
 		if asked == m.ID || asked == "" { // the first answers requests that name none
 			return m.ID
 		}
@@ -55,7 +47,7 @@ func (r *Relay) modelLabel(asked string) string {
 
 // listModels answers with the models whose exact names are known: a list of OpenAI's, and a whole page of Anthropic's.
 func (r *Relay) listModels(w http.ResponseWriter, req *http.Request) {
-	models := r.models()
+	models := r.router.Models()
 	list := struct {
 		Object  string        `json:"object"`
 		Data    []modelObject `json:"data"`
@@ -80,7 +72,7 @@ func (r *Relay) oneModel(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		id = "" // no model's
 	}
-	for _, m := range r.models() {
+	for _, m := range r.router.Models() {
 		if m.ID == id {
 			r.json(w, req, objectOf(m))
 			return

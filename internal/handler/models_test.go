@@ -13,10 +13,10 @@ import (
 )
 
 func TestModelsAreListedAsOpenAIDoes(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Routes: &upstream.Router{
+	r := start(t, handler.Options{Router: routed{hello, &upstream.Router{
 		Routes: anyModel, Listed: []upstream.Model{{ID: "gpt-6-luna", OwnedBy: "openai"},
 			{ID: "meta/llama", OwnedBy: "openai"}},
-	}})
+	}}})
 	res, body := fetch(t, http.MethodGet, r.url+"/v1/models", "")
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	object := func(id string) string {
@@ -36,13 +36,13 @@ func TestModelsAreListedAsOpenAIDoes(t *testing.T) {
 	require.Equal(t, `{"error":{"message":"there is no model of this name","type":"invalid_request_error",`+
 		`"param":null,"code":"model_not_found"}}`+"\n", body)
 
-	none := start(t, handler.Options{Upstream: hello})
+	none := start(t, handler.Options{Router: answering{hello}})
 	_, body = fetch(t, http.MethodGet, none.url+"/v1/models", "")
 	require.JSONEq(t, `{"object":"list","data":[],"has_more":false,"first_id":null,"last_id":null}`, body)
 }
 
 func TestModelsAreListedForCallersOnly(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello,
+	r := start(t, handler.Options{Router: answering{hello},
 		Keys: identity.NewKeys([]identity.APIKey{{Name: "web", Key: "sk-test-0123456789"}})})
 	res, body := fetch(t, http.MethodGet, r.url+"/v1/models", "")
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
@@ -68,7 +68,7 @@ func TestMetricsKnowConfiguredModelsOnly(t *testing.T) {
 	asks := &upstream.Fallback{Budget: patience, Candidates: []*upstream.Candidate{{
 		Streamer: demo, Model: func(string) (string, bool) { return "demo-fast", true },
 	}}}
-	r := start(t, handler.Options{Upstream: asks, Routes: listed("smart", "fast")})
+	r := start(t, handler.Options{Router: routed{asks, listed("smart", "fast")}})
 	for _, model := range []string{"", "smart", "fast", "made-up-1", "made-up-2"} {
 		named := map[bool]string{false: `"model":"` + model + `",`}[model == ""]
 		fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{`+named+`"messages":[{"role":"user","content":"hi"}]}`)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestPreviewDeployments(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, CORSOrigins: []string{
+	r := start(t, handler.Options{Router: answering{hello}, CORSOrigins: []string{
 		"https://app.example.com", "https://*.example.app", "https://*.example.org:8443", "https://*.amazonaws.com",
 		"http://*.localhost:3000",
 	}})
@@ -72,7 +72,7 @@ func TestAPageWithCredentialsMayReadWhatItAsked(t *testing.T) {
 		"below a domain, and all may": {[]string{"*", "https://*.example.com"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, handler.Options{Upstream: hello, CORSOrigins: tc.allowed, MaxBody: 1 << 10})
+			r := start(t, handler.Options{Router: answering{hello}, CORSOrigins: tc.allowed, MaxBody: 1 << 10})
 			for body, status := range map[string]int{question: http.StatusOK, "{": http.StatusBadRequest} {
 				res, _ := fetch(t, http.MethodPost, r.url+"/api/chat/stream", body, "Origin", app, "Cookie",
 					"session=1", "Sec-Fetch-Site", "cross-site")

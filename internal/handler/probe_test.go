@@ -27,7 +27,7 @@ func probed(t *testing.T, body string) (frames []map[string]any) {
 }
 
 func TestProbe(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Probe: true, MaxBody: 1 << 20, MaxStreams: 1})
+	r := start(t, handler.Options{Router: answering{hello}, Probe: true, MaxBody: 1 << 20, MaxStreams: 1})
 	_, body := fetch(t, http.MethodGet, r.url+"/api/chat/probe?every=20ms&for=70ms&size=200", "", "Via", "1.1 a",
 		"X-Forwarded-For", "x",
 		"Last-Event-ID", "e")
@@ -59,7 +59,7 @@ func TestProbe(t *testing.T) {
 
 // A probe holds a place like a stream, so that strangers can't take more by it, and a watch tells whether it is open.
 func TestAProbeCountsAsAStream(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Probe: true, MaxStreams: 1})
+	r := start(t, handler.Options{Router: answering{hello}, Probe: true, MaxStreams: 1})
 	open := ask(t, http.DefaultClient, http.MethodGet, r.url+"/api/chat/probe?for=20m", "")
 	defer open.Body.Close()
 	read := make([]byte, 1<<10)
@@ -80,10 +80,11 @@ func TestAProbeCountsAsAStream(t *testing.T) {
 }
 
 func TestAProbeIsForThoseWithAKey(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Probe: true, Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
+	r := start(t, handler.Options{Router: answering{hello}, Probe: true,
+		Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
 	res, _ := fetch(t, http.MethodGet, r.url+"/api/chat/probe", "")
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
-	r = start(t, handler.Options{Upstream: hello})
+	r = start(t, handler.Options{Router: answering{hello}})
 	res, _ = fetch(t, http.MethodGet, r.url+"/api/chat/probe", "")
 	require.Equal(t, http.StatusNotFound, res.StatusCode, "unless asked for there is none")
 }

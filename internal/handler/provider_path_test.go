@@ -54,7 +54,7 @@ func deltas(t *testing.T, body string) (text, end string) {
 }
 
 func TestAChatCompletionOverHTTP(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Dialects: ofProviders, Routes: listed("gpt-6")})
+	r := start(t, handler.Options{Dialects: ofProviders, Router: routed{hello, listed("gpt-6")}})
 	res, body := fetch(t, http.MethodPost, r.url+completionsPath, streamed)
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.Equal(t, "text/event-stream; charset=utf-8", res.Header.Get("Content-Type"))
@@ -87,7 +87,8 @@ func TestAFailureBeforeTheFirstChunkHasItsStatus(t *testing.T) {
 		chat.Internal:              {500, ""},
 	} {
 		failure := &chat.Error{Code: code, Message: "no luck", RetryAfter: 3 * time.Second}
-		r := start(t, handler.Options{Upstream: play(chat.Chunk{Type: chat.Pause}, failure), Dialects: ofProviders})
+		r := start(t, handler.Options{Router: answering{play(chat.Chunk{Type: chat.Pause}, failure)},
+			Dialects: ofProviders})
 		for _, ask := range []string{question, streamed} {
 			res, body := fetch(t, http.MethodPost, r.url+completionsPath, ask)
 			require.Equal(t, want.status, res.StatusCode, code)
@@ -111,7 +112,7 @@ func TestAFailureInTheMidstIsTheLastFrame(t *testing.T) {
 	hel := content("Hel")
 	hel.More = true // it waits for what comes next, and that is the failure
 	broken := play(hel, &chat.Error{Code: chat.UpstreamTruncated, Message: "broke off"})
-	r := start(t, handler.Options{Upstream: broken, Dialects: ofProviders})
+	r := start(t, handler.Options{Router: answering{broken}, Dialects: ofProviders})
 	res, body := fetch(t, http.MethodPost, r.url+completionsPath, streamed)
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	text, end := deltas(t, body)
@@ -148,7 +149,8 @@ func TestTheStatusWaitsForAChunkOrAHeartbeat(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				_, s := connect(t, handler.Options{Upstream: tc.upstream, Heartbeat: tc.beat, Dialects: ofProviders})
+				_, s := connect(t, handler.Options{Router: answering{tc.upstream}, Heartbeat: tc.beat,
+					Dialects: ofProviders})
 				began := time.Now()
 				s.send(t, "POST "+completionsPath+" HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\n"+
 					"Content-Length: "+strconv.Itoa(len(streamed))+"\r\n\r\n"+streamed)
@@ -165,7 +167,7 @@ func TestTheStatusWaitsForAChunkOrAHeartbeat(t *testing.T) {
 
 func TestRefusalsHaveTheShapeOfTheirPath(t *testing.T) {
 	r := start(t, handler.Options{
-		Upstream: hello, Dialects: ofProviders, MaxBody: 1 << 10,
+		Router: answering{hello}, Dialects: ofProviders, MaxBody: 1 << 10,
 		Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
 	})
 	key := []string{"Authorization", "Bearer k"}
@@ -202,7 +204,8 @@ func TestRefusalsHaveTheShapeOfTheirPath(t *testing.T) {
 		require.Equal(t, "error", lastError(t, body).Type, "native")
 		require.Empty(t, res.Header.Get("X-Should-Retry"))
 	}
-	larger := start(t, handler.Options{Upstream: hello, Dialects: ofProviders, MaxBody: 1 << 10, APIMaxBody: 4 << 10})
+	larger := start(t, handler.Options{Router: answering{hello}, Dialects: ofProviders, MaxBody: 1 << 10,
+		APIMaxBody: 4 << 10})
 	for path, status := range map[string]int{completionsPath: 200, responsesPath: 400, "/v1/ai/chat/stream": 413} {
 		res, _ := fetch(t, http.MethodPost, larger.url+path, long)
 		require.Equal(t, status, res.StatusCode, "the cap of %s", path)
@@ -221,7 +224,7 @@ func TestRefusalsHaveTheShapeOfTheirPath(t *testing.T) {
 func TestProvidersPathsDoNotResumeButCanBeFollowed(t *testing.T) {
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
 	t.Cleanup(func() { closeHub(hub) })
-	r := start(t, handler.Options{Upstream: &abc{}, Streams: hub, Dialects: ofProviders})
+	r := start(t, handler.Options{Router: answering{&abc{}}, Streams: hub, Dialects: ofProviders})
 	res, body := fetch(t, http.MethodPost, r.url+completionsPath+"?resumable=true",
 		strings.TrimSuffix(streamed, "}")+`,"resumable":true}`, "Last-Event-ID", strings.Repeat("0", 32)+".2")
 	require.Equal(t, http.StatusOK, res.StatusCode)
@@ -251,7 +254,7 @@ func TestProvidersPathsDoNotResumeButCanBeFollowed(t *testing.T) {
 // Anthropic's SDKs show their key in a header of their own, and look for the request's id in another one.
 func TestAnthropicsClientsAreKnownByTheirHeaders(t *testing.T) {
 	const key = "key-0123456789"
-	r := start(t, handler.Options{Upstream: hello, Dialects: ofProviders,
+	r := start(t, handler.Options{Router: answering{hello}, Dialects: ofProviders,
 		Keys: identity.NewKeys([]identity.APIKey{{Key: key}})})
 	for _, path := range []string{messagesPath, messagesPath + "?beta=true"} {
 		res, body := fetch(t, http.MethodPost, r.url+path, question, "X-Api-Key", key)

@@ -95,8 +95,8 @@ func TestFromTheProviderToTheClient(t *testing.T) {
 				ConnectTimeout: patience, FirstChunkTimeout: patience, IdleTimeout: 200 * time.Millisecond})
 			require.NoError(t, err)
 			r := start(t,
-				handler.Options{Upstream: &upstream.Fallback{
-					Candidates: []*upstream.Candidate{{Streamer: next, Retries: 2}}, Budget: patience},
+				handler.Options{Router: answering{&upstream.Fallback{
+					Candidates: []*upstream.Candidate{{Streamer: next, Retries: 2}}, Budget: patience}},
 					Redact: telemetry.Redactor([]string{key})})
 
 			_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)

@@ -17,7 +17,7 @@ import (
 
 func TestAKeyIsNoRequestID(t *testing.T) {
 	const key, theirs = "key-0123456789abcdef", "sk-proj-9876543210fedcba"
-	r := start(t, handler.Options{Upstream: hello, Redact: telemetry.Redactor([]string{key, "short"}),
+	r := start(t, handler.Options{Router: answering{hello}, Redact: telemetry.Redactor([]string{key, "short"}),
 		Keys: identity.NewKeys([]identity.APIKey{{Key: key}, {Key: "short"}})})
 	for _, headers := range [][]string{
 		{"X-Request-Id", key, "Authorization", "Bearer " + key},
@@ -42,7 +42,7 @@ func TestALogLineIsBounded(t *testing.T) {
 	const most = 8 << 10 // bytes
 	huge := strings.Repeat("x", 50<<10)
 	long := &chat.Error{Code: chat.UpstreamRejected, Message: strings.Repeat("no. ", 20<<10)}
-	r := start(t, handler.Options{Upstream: play(long), MaxBody: 1 << 20})
+	r := start(t, handler.Options{Router: answering{play(long)}, MaxBody: 1 << 20})
 	fetch(t, http.MethodGet, r.url+"/"+huge, "")
 	fetch(t, http.MethodGet, r.url+"/"+strings.Repeat("/0123456789abcdef0123456789abcdef", 1500), "")
 	fetch(t, strings.ToUpper(huge), r.url+"/", "")
@@ -61,7 +61,7 @@ func TestALogLineIsBounded(t *testing.T) {
 
 func TestRefusedRequestsHaveSoManyLinesAndNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRelay(handler.Options{Upstream: hello})
+		r := newRelay(handler.Options{Router: answering{hello}})
 		refuse := func(n int) {
 			for range n {
 				req := newPost(question)

@@ -21,8 +21,8 @@ func (s screen) Resolve(req *chat.Request) ([]string, error) { return s(req) }
 func (s screen) Models() []upstream.Model                    { return nil }
 
 func TestFieldsThatDoNotReachTheProviderAreNamed(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, CORSOrigins: []string{"https://shop.example"},
-		Routes: screen(func(req *chat.Request) (names []string, err error) {
+	r := start(t, handler.Options{CORSOrigins: []string{"https://shop.example"},
+		Router: routed{hello, screen(func(req *chat.Request) (names []string, err error) {
 			for _, x := range req.Extra {
 				if x.Name == "n" {
 					return nil, &chat.Error{Code: chat.InvalidRequest, Message: "n: one is enough"}
@@ -30,7 +30,7 @@ func TestFieldsThatDoNotReachTheProviderAreNamed(t *testing.T) {
 				names = append(names, x.Name)
 			}
 			return names, nil
-		})})
+		})}})
 	post := func(fields string) (*http.Response, string) {
 		return fetch(t, http.MethodPost, r.url+"/api/chat", `{"messages":[{"role":"user","content":"hi"}],`+fields+`}`,
 			"Origin", "https://shop.example")
@@ -61,10 +61,10 @@ func TestFieldsThatDoNotReachTheProviderAreNamed(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, Routes: &upstream.Router{
+	r := start(t, handler.Options{Router: routed{hello, &upstream.Router{
 		Required: "UPSTREAM_MODEL",
 		Routes:   []*upstream.Route{{Has: func(model string) bool { return model == "m-2" }}},
-	}, MaxBody: 512 << 10})
+	}}, MaxBody: 512 << 10})
 	const user = `"messages":[{"role":"user","content":"hi"}]`
 	for name, tc := range map[string]struct {
 		method, path, body string
@@ -180,7 +180,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestAMethodThatIsNotAllowedIsToldWhichAre(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello})
+	r := start(t, handler.Options{Router: answering{hello}})
 	for path, allow := range map[string]string{"/api/chat/stream": "GET, POST", "/api/chat": "POST",
 		"/healthz": "GET, HEAD"} {
 		res, _ := fetch(t, http.MethodPut, r.url+path, "")
@@ -190,7 +190,7 @@ func TestAMethodThatIsNotAllowedIsToldWhichAre(t *testing.T) {
 }
 
 func TestTenThousandMessagesAreFine(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello})
+	r := start(t, handler.Options{Router: answering{hello}})
 	messages := strings.TrimSuffix(strings.Repeat(`{"role":"user","content":"hi"},`, 10_000), ",")
 	res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"messages":[`+messages+`]}`)
 	require.Equal(t, http.StatusOK, res.StatusCode)
@@ -198,7 +198,7 @@ func TestTenThousandMessagesAreFine(t *testing.T) {
 }
 
 func TestHeaderGarbage(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello})
+	r := start(t, handler.Options{Router: answering{hello}})
 	for name, tc := range map[string]struct{ request, status string }{
 		"a NUL in a header": {"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: a\x00b\r\n\r\n",
 			"HTTP/1.1 400 Bad Request"},
@@ -221,7 +221,7 @@ func TestHeaderGarbage(t *testing.T) {
 }
 
 func TestRequestIDs(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello})
+	r := start(t, handler.Options{Router: answering{hello}})
 	for name, tc := range map[string]struct {
 		id   string
 		kept bool
@@ -244,7 +244,7 @@ func TestRequestIDs(t *testing.T) {
 func TestLimitsOnStreams(t *testing.T) {
 	t.Run("open at once", func(t *testing.T) {
 		gone := make(chan error, 1)
-		r := start(t, handler.Options{Upstream: hang(gone), MaxStreams: 1})
+		r := start(t, handler.Options{Router: answering{hang(gone)}, MaxStreams: 1})
 		first := dial(t, r)
 		first.post(t)
 		first.head(t)
@@ -267,7 +267,7 @@ func TestLimitsOnStreams(t *testing.T) {
 	})
 	t.Run("bytes", func(t *testing.T) {
 		gone := make(chan error, 1)
-		r := start(t, handler.Options{Upstream: flood(gone), MaxStreamBytes: 100 << 10})
+		r := start(t, handler.Options{Router: answering{flood(gone)}, MaxStreamBytes: 100 << 10})
 		_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 		require.Equal(t, chat.StreamTooLong, lastError(t, body).Code)
 		require.False(t, lastError(t, body).Retryable)
@@ -277,7 +277,7 @@ func TestLimitsOnStreams(t *testing.T) {
 	})
 	t.Run("bytes of a whole answer", func(t *testing.T) {
 		gone := make(chan error, 1)
-		r := start(t, handler.Options{Upstream: flood(gone), MaxStreamBytes: 100 << 10})
+		r := start(t, handler.Options{Router: answering{flood(gone)}, MaxStreamBytes: 100 << 10})
 		res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"stream":false,`+question[1:])
 		require.Equal(t, http.StatusBadGateway, res.StatusCode)
 		require.Equal(t, chat.StreamTooLong, lastError(t, body).Code)
@@ -285,7 +285,8 @@ func TestLimitsOnStreams(t *testing.T) {
 	})
 	t.Run("time", func(t *testing.T) {
 		gone := make(chan error, 1)
-		r := start(t, handler.Options{Upstream: hang(gone, content("Hel")), MaxDuration: 50 * time.Millisecond})
+		r := start(t, handler.Options{Router: answering{hang(gone, content("Hel"))},
+			MaxDuration: 50 * time.Millisecond})
 		_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 		require.True(t, strings.HasPrefix(body, helFrame))
 		require.Equal(t, chat.StreamTooLong, lastError(t, body).Code)
@@ -295,7 +296,7 @@ func TestLimitsOnStreams(t *testing.T) {
 
 func TestShuttingDown(t *testing.T) {
 	gone := make(chan error, 1)
-	r := start(t, handler.Options{Upstream: hang(gone, content("Hel"))})
+	r := start(t, handler.Options{Router: answering{hang(gone, content("Hel"))}})
 	s := dial(t, r)
 	s.post(t)
 	s.head(t)

@@ -54,7 +54,7 @@ func (r *Relay) begin(
 		Head: head, Question: questionSize(&ask.Request),
 		Produce: func(ctx context.Context) iter.Seq2[chat.Chunk, error] {
 			ctx = trace.With(generation.span.In(ctx, &generation.trace), &generation.trace)
-			return charge.all(r.upstream.Stream(ctx, &ask.Request))
+			return charge.all(r.router.Stream(ctx, &ask.Request))
 		},
 		Begun: question.Release,
 		Ended: func(o stream.Outcome) {

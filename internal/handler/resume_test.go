@@ -57,7 +57,7 @@ func newResumable(t *testing.T, o stream.Options, keys ...identity.APIKey) *resu
 	r := &resumable{upstream: &abc{}}
 	o.Grace, o.Retention = time.Minute, 2*time.Minute
 	hub := stream.New(o)
-	r.relay = start(t, handler.Options{Upstream: r.upstream, Streams: hub, Keys: identity.NewKeys(keys)})
+	r.relay = start(t, handler.Options{Router: answering{r.upstream}, Streams: hub, Keys: identity.NewKeys(keys)})
 	t.Cleanup(func() { closeHub(hub) })
 	return r
 }
@@ -302,7 +302,7 @@ func TestAnEventSourceThatFindsNoPlaceComesBack(t *testing.T) {
 		{Generations: limit.NewPlaces(limit.PlacesOptions{Places: 1})},
 	} {
 		gone := make(chan error, 1)
-		o.Upstream = hang(gone)
+		o.Router = answering{hang(gone)}
 		r := start(t, o)
 		res := ask(t, http.DefaultClient, "POST", r.url+"/api/chat/stream", question)
 		again := ask(t, http.DefaultClient, "GET", r.url+"/api/chat/stream?message=q", "", "Accept",
@@ -368,10 +368,11 @@ func TestAGenerationIsTimed(t *testing.T) {
 		hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
 		defer closeHub(hub)
 		r, s := connect(t, handler.Options{Streams: hub,
-			Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
-				wait(ctx, 2*time.Second)
-				play(content("Hel"), done(chat.FinishStop))(ctx, req, yield)
-			})})
+			Router: answering{
+				provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+					wait(ctx, 2*time.Second)
+					play(content("Hel"), done(chat.FinishStop))(ctx, req, yield)
+				})}})
 		s.postBody(t, resumableQuestion)
 		s.head(t)
 		s.rest(t)

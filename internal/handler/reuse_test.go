@@ -37,7 +37,7 @@ func TestAConnectionToAProviderIsUsedAgainWhateverTheStreams(t *testing.T) {
 	defer srv.Close()
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
 	defer closeHub(hub)
-	r := start(t, handler.Options{Upstream: chain(t, srv.URL), Streams: hub})
+	r := start(t, handler.Options{Router: answering{chain(t, srv.URL)}, Streams: hub})
 	for _, body := range []string{question, resumableQuestion} {
 		connections.Store(0)
 		for range 5 {

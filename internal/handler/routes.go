@@ -45,8 +45,9 @@ type Dialect struct {
 	choose func(req *http.Request, body []byte) Dialect
 }
 
-// Routes say of a request, before it is put to anybody, what will become of it.
-type Routes interface {
+// Router knows who answers a request, and says before it is put to anybody what will become of it.
+type Router interface {
+	chat.Streamer
 	// Resolve names the fields of a request that do not reach the provider. The error, a *chat.Error, is why the
 	// request is not to be answered: of its model, for one.
 	Resolve(*chat.Request) (leftOut []string, err error)
@@ -56,13 +57,12 @@ type Routes interface {
 
 // Options are what a Relay is made of. The zero value of a limit or a time means none.
 type Options struct {
-	Upstream chat.Streamer
-	Streams  *stream.Hub // nil: no stream is resumable
+	Router  Router
+	Streams *stream.Hub // nil: no stream is resumable
 	// Generations are the places of answers that are being generated. Those of Streams have theirs from the same.
 	Generations *limit.Places
 	Limiter     *limit.Limiter // of what callers may; nil: all
 	Attaches    *limit.Limiter // of how often a caller may come for one answer, as requests; nil: as often as it likes
-	Routes      Routes         // that Upstream takes; nil: every request has one
 
 	// Who shows none of Keys and Tokens is refused; where there are neither, the relay is open to all.
 	Keys   identity.Keys
@@ -94,13 +94,12 @@ type Options struct {
 	Redact  telemetry.Redaction // takes out of logs and messages what must not appear there, whoever quotes it
 }
 
-// Relay serves the wire contract (docs/protocol.md). It keeps of its options what answers need; checks have theirs from
-// newMux.
+// Relay serves the wire contract (docs/protocol.md). It keeps of its options what answers need; checks have theirs
+// from newMux.
 type Relay struct {
-	mux      http.Handler
-	upstream chat.Streamer
-	routes   Routes      // nil: every request has one
-	streams  *stream.Hub // nil: no stream is resumable
+	mux     http.Handler
+	router  Router
+	streams *stream.Hub // nil: no stream is resumable
 
 	generations *limit.Places
 	connections *limit.Places  // of streams
@@ -131,7 +130,7 @@ type Relay struct {
 // New returns a Relay that is ready.
 func New(o Options) *Relay {
 	r := &Relay{
-		upstream: o.Upstream, routes: o.Routes, streams: o.Streams,
+		router: o.Router, streams: o.Streams,
 		generations: o.Generations, connections: limit.NewPlaces(limit.PlacesOptions{Places: o.MaxStreams}),
 		limiter: o.Limiter, attaches: o.Attaches, bodies: limit.NewBytes(o.BodyBytes),
 		maxBody: o.MaxBody, apiMaxBody: o.APIMaxBody, bodyBytes: o.BodyBytes, bodyTimeout: o.BodyTimeout,

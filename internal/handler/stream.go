@@ -162,7 +162,7 @@ func (r *Relay) answerHere(
 	rec.charge = charge
 	ctx = r.watch(ctx, req, rec)
 	if ask.Stream {
-		r.stream(cancel, w, req, r.upstream.Stream(ctx, &ask.Request), r.encoderHere(req, ask), rec)
+		r.stream(cancel, w, req, r.router.Stream(ctx, &ask.Request), r.encoderHere(req, ask), rec)
 	} else {
 		r.wholeHere(ctx, w, req, ask, rec)
 	}
@@ -187,7 +187,7 @@ func (r *Relay) head(req *http.Request, ask *dialect.Ask) chat.Head {
 func (r *Relay) wholeHere(
 	ctx context.Context, w http.ResponseWriter, req *http.Request, ask *dialect.Ask, rec *record,
 ) {
-	r.whole(w, req, r.head(req, ask), r.upstream.Stream(ctx, &ask.Request), rec)
+	r.whole(w, req, r.head(req, ask), r.router.Stream(ctx, &ask.Request), rec)
 }
 
 // encoderHere makes the frames of an answer that ends with its connection.
@@ -206,7 +206,7 @@ func (r *Relay) encoder(req *http.Request, of dialect.Response) dialect.Encoder 
 
 // shownModel is what clients are told that answers them: what they asked for, or else the default.
 func (r *Relay) shownModel(asked string) string {
-	if models := r.models(); asked == "" && len(models) > 0 {
+	if models := r.router.Models(); asked == "" && len(models) > 0 {
 		return models[0].ID
 	}
 	return asked

@@ -22,13 +22,13 @@ import (
 func TestHeadersComeBeforeTheProviderAnswersAndEachChunkInAWriteOfItsOwn(t *testing.T) {
 	steps := make(chan chat.Chunk)
 	r := start(t, handler.Options{
-		Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+		Router: answering{provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
 			for c := range steps {
 				if !yield(c, nil) {
 					return
 				}
 			}
-		})})
+		})}})
 	s := dial(t, r)
 	s.post(t)
 
@@ -69,7 +69,7 @@ func TestHeadersComeBeforeTheProviderAnswersAndEachChunkInAWriteOfItsOwn(t *test
 
 // nginx speaks HTTP/1.0 to what it stands before, unless it is told otherwise.
 func TestHTTP10GetsTheSameFrames(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello})
+	r := start(t, handler.Options{Router: answering{hello}})
 	s := dial(t, r)
 	s.send(t, "GET /api/chat/stream?message=hi HTTP/1.0\r\n\r\n")
 	status, header := s.head(t)
@@ -85,12 +85,12 @@ func TestChunksInHandMayShareAWrite(t *testing.T) {
 	first := content("Hel")
 	first.More = true
 	release := make(chan struct{})
-	r := start(t, handler.Options{Upstream: provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+	r := start(t, handler.Options{Router: answering{provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
 		_ = yield(first, nil) && yield(content("lo"), nil) && yield(first, nil) && yield(chat.Chunk{Type: chat.Pause},
 			nil)
 		<-release
 		yield(done(chat.FinishStop), nil)
-	})})
+	})}})
 	s := dial(t, r)
 	s.post(t)
 	s.head(t)
@@ -107,11 +107,11 @@ func TestALostEndIsNotCountedAsDelivered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, s := connect(t, handler.Options{WriteTimeout: 10 * time.Second,
-					Upstream: provider(
+					Router: answering{provider(
 						func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
 							wait(ctx, time.Second)
 							play(end)(ctx, req, yield)
-						})})
+						})}})
 				s.post(t)
 				s.head(t)
 				wait(t.Context(), time.Minute)
@@ -129,13 +129,13 @@ func TestWhatMayWaitForMoreIsBounded(t *testing.T) {
 	release := make(chan struct{})
 	text := content(strings.Repeat("x", 1000))
 	text.More = true
-	r := start(t, handler.Options{Upstream: provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+	r := start(t, handler.Options{Router: answering{provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
 		for range 32 {
 			yield(text, nil)
 		}
 		<-release
 		yield(done(chat.FinishStop), nil)
-	})})
+	})}})
 	defer close(release)
 	s := dial(t, r)
 	s.post(t)
@@ -171,7 +171,7 @@ func TestAStreamEndsInExactlyOneWay(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, handler.Options{Upstream: faulty{tc.upstream}})
+			r := start(t, handler.Options{Router: answering{faulty{tc.upstream}}})
 			res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "X-Request-Id", "r-1")
 			require.Equal(t, http.StatusOK, res.StatusCode)
 			require.Equal(t, tc.frames+`data: {"type":"error","error":"`+tc.message+`","code":"`+string(tc.code)+
@@ -197,7 +197,7 @@ func TestNothingFollowsDone(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, handler.Options{Upstream: faulty{upstream}})
+			r := start(t, handler.Options{Router: answering{faulty{upstream}}})
 			_, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 			require.Equal(t, helFrame+doneFrame+endFrame, body)
 			require.Equal(t, "completed", r.log.stream(t)["reason"])
@@ -208,10 +208,10 @@ func TestNothingFollowsDone(t *testing.T) {
 func TestEveryPathOfTheContract(t *testing.T) {
 	asked := make(chan *chat.Request, 1)
 	r := start(t, handler.Options{
-		Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+		Router: answering{provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
 			asked <- req
 			hello(ctx, req, yield)
-		})})
+		})}})
 	for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", "/api/chat"} {
 		t.Run("POST "+path, func(t *testing.T) {
 			res, body := fetch(t, http.MethodPost, r.url+path, question, "Content-Type",
@@ -237,10 +237,10 @@ func TestEveryPathOfTheContract(t *testing.T) {
 func TestAWholeAnswer(t *testing.T) {
 	const ask = `{"messages":[{"role":"user","content":"hi"}],"stream":false}`
 	t.Run("is one object", func(t *testing.T) {
-		r := start(t, handler.Options{Upstream: play(chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")},
+		r := start(t, handler.Options{Router: answering{play(chat.Chunk{Type: chat.Reasoning, Text: []byte("hm")},
 			content("Hel"), content("lo"),
 			chat.Chunk{Type: chat.Tool, Tool: &chat.ToolCall{ID: "a", Name: "f", Arguments: `{}`}},
-			done(chat.FinishToolCalls))})
+			done(chat.FinishToolCalls))}})
 		res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", ask)
 		require.Equal(t, http.StatusOK, res.StatusCode)
 		require.Equal(t, "application/json; charset=utf-8", res.Header.Get("Content-Type"))
@@ -255,12 +255,14 @@ func TestAWholeAnswer(t *testing.T) {
 			held := content("Hel")
 			held.More = true
 			r := newRelay(handler.Options{
-				Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
-					for _, step := range []chat.Chunk{held, {Type: chat.Pause}, content("lo"), done(chat.FinishStop)} {
-						wait(ctx, 2*time.Second)
-						yield(step, nil)
-					}
-				})})
+				Router: answering{
+					provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+						for _, step := range []chat.Chunk{held, {Type: chat.Pause}, content("lo"),
+							done(chat.FinishStop)} {
+							wait(ctx, 2*time.Second)
+							yield(step, nil)
+						}
+					})}})
 			r.ServeHTTP(httptest.NewRecorder(), newPost(ask))
 			line := r.log.stream(t)
 			require.EqualValues(t, 2, line["chunks"])
@@ -281,7 +283,7 @@ func TestAWholeAnswer(t *testing.T) {
 			""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, handler.Options{Upstream: play(content("Hel"), tc.err)})
+			r := start(t, handler.Options{Router: answering{play(content("Hel"), tc.err)}})
 			res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", ask)
 			require.Equal(t, tc.status, res.StatusCode)
 			require.Equal(t, tc.retryAfter, res.Header.Get("Retry-After"))
@@ -296,7 +298,7 @@ func TestAWholeAnswer(t *testing.T) {
 }
 
 func TestOneLogLineTellsWhatHappened(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello,
+	r := start(t, handler.Options{Router: answering{hello},
 		Keys: identity.NewKeys([]identity.APIKey{{Name: "shop", Key: "k-shop"}})})
 	fetch(t, http.MethodPost, r.url+"/api/chat/stream", `{"model":"m-2","messages":[{"role":"user","content":"hi"}]}`,
 		"Authorization", "Bearer k-shop", "X-Request-Id", "r-1")
@@ -321,7 +323,7 @@ func TestOneLogLineTellsWhatHappened(t *testing.T) {
 }
 
 func TestTheModelThatAnsweredIsLoggedWhereNoneWasAskedFor(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello})
+	r := start(t, handler.Options{Router: answering{hello}})
 	fetch(t, http.MethodPost, r.url+"/api/chat/stream", question)
 	require.Equal(t, "m-1", r.log.stream(t)["model"])
 }
@@ -351,13 +353,13 @@ func TestMetricsTellTheTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, s := connect(t, handler.Options{Heartbeat: tc.beat, MaxStreamBytes: 1000,
-					Upstream: provider(
+					Router: answering{provider(
 						func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
 							for _, step := range tc.steps {
 								wait(ctx, 2*time.Second)
 								play(step)(ctx, req, yield)
 							}
-						})})
+						})}})
 				s.post(t)
 				s.head(t)
 				s.rest(t)

@@ -115,7 +115,7 @@ func TestPings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				_, s := connect(t, handler.Options{Upstream: tc.upstream, Heartbeat: tc.beat})
+				_, s := connect(t, handler.Options{Router: answering{tc.upstream}, Heartbeat: tc.beat})
 				began := time.Now()
 				s.post(t)
 				s.head(t)
@@ -153,12 +153,12 @@ func TestTheEndSharesAWriteOnlyWhereNothingComesBetween(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				_, s := connect(t, handler.Options{Upstream: provider(
+				_, s := connect(t, handler.Options{Router: answering{provider(
 					func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
 						if yield(tc.first, nil) {
 							yield(tc.done, nil)
 						}
-					})})
+					})}})
 				s.post(t)
 				data := make([]byte, 4096)
 				for i, want := range tc.want {
@@ -179,7 +179,7 @@ func TestPingsAndChunksNeverInterleave(t *testing.T) {
 	seen := make(chan struct{})
 	text := content(string(make([]byte, 3000)))
 	r := start(t, handler.Options{Heartbeat: time.Microsecond,
-		Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+		Router: answering{provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
 			for {
 				select {
 				case <-seen:
@@ -191,7 +191,7 @@ func TestPingsAndChunksNeverInterleave(t *testing.T) {
 					yield(text, nil)
 				}
 			}
-		})})
+		})}})
 	s := dial(t, r)
 	s.post(t)
 	s.head(t)
@@ -218,7 +218,7 @@ func TestPingsAndChunksNeverInterleave(t *testing.T) {
 func TestAPingTellsThatTheClientDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := make(chan error, 1)
-		r, s := connect(t, handler.Options{Upstream: hang(gone), Heartbeat: 15 * time.Second,
+		r, s := connect(t, handler.Options{Router: answering{hang(gone)}, Heartbeat: 15 * time.Second,
 			WriteTimeout: 10 * time.Second})
 		began := time.Now()
 		s.post(t)
@@ -238,7 +238,7 @@ func TestAWriteHasItsTimeAndNoMore(t *testing.T) {
 			wait(ctx, time.Second)
 			flood(gone)(ctx, req, yield)
 		})
-		r, s := connect(t, handler.Options{Upstream: late, WriteTimeout: 10 * time.Second})
+		r, s := connect(t, handler.Options{Router: answering{late}, WriteTimeout: 10 * time.Second})
 		s.post(t)
 		s.head(t)
 		began := time.Now()
@@ -272,7 +272,7 @@ func TestABodyThatDoesNotArriveIsGivenUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				_, s := connect(t, handler.Options{Upstream: hello, Keys: identity.NewKeys(tc.keys)})
+				_, s := connect(t, handler.Options{Router: answering{hello}, Keys: identity.NewKeys(tc.keys)})
 				began := time.Now()
 				s.send(t, tc.request+question[:20])
 				status, header := s.head(t)
@@ -293,7 +293,7 @@ func TestABodyWithoutMeaningEndsNoStream(t *testing.T) {
 		hello(ctx, req, yield)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		_, s := connect(t, handler.Options{Upstream: late})
+		_, s := connect(t, handler.Options{Router: answering{late}})
 		s.send(t, "GET /api/chat/stream?message=hi HTTP/1.1\r\nHost: relay\r\nContent-Length: 2\r\n\r\n{}")
 		s.head(t)
 		require.Equal(t, noReturnFrame+helFrame+loFrame+doneFrame, s.rest(t))
@@ -310,7 +310,7 @@ func TestAnAnswerMayTakeLongerThanItsQuestion(t *testing.T) {
 		yield(done(chat.FinishStop), nil)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		_, s := connect(t, handler.Options{Upstream: slow, WriteTimeout: 10 * time.Second})
+		_, s := connect(t, handler.Options{Router: answering{slow}, WriteTimeout: 10 * time.Second})
 		s.post(t)
 		s.head(t)
 		require.Equal(t, doneFrame+endFrame, s.rest(t), "no time-out of the request outlives it")
@@ -333,11 +333,11 @@ func (b *brokenPipe) Write(p []byte) (int, error) {
 func TestAWriteThatFailsAtOnceIsNoSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRelay(handler.Options{WriteTimeout: 10 * time.Second,
-			Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+			Router: answering{provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
 				for yield(content("Hel"), nil) {
 					wait(ctx, time.Second)
 				}
-			})})
+			})}})
 		require.PanicsWithValue(t, http.ErrAbortHandler, func() {
 			r.ServeHTTP(&brokenPipe{sink{header: make(http.Header)}, time.Now()}, newPost(question))
 		})
@@ -350,10 +350,10 @@ func TestAWriteThatFailsAtOnceIsNoSlowClient(t *testing.T) {
 func TestNoPingFollowsTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, s := connect(t, handler.Options{Heartbeat: time.Second,
-			Upstream: provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+			Router: answering{provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
 				yield(done(chat.FinishStop), nil)
 				wait(ctx, 3*time.Second) // for the end of the provider's body, say
-			})})
+			})}})
 		s.post(t)
 		s.head(t)
 		require.Equal(t, doneFrame+endFrame, s.rest(t))
@@ -364,7 +364,8 @@ func TestNoPingFollowsTheEnd(t *testing.T) {
 func TestTheLongestStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := make(chan error, 1)
-		r, s := connect(t, handler.Options{Upstream: hang(gone, content("Hel")), MaxDuration: 15 * time.Minute})
+		r, s := connect(t, handler.Options{Router: answering{hang(gone, content("Hel"))},
+			MaxDuration: 15 * time.Minute})
 		began := time.Now()
 		s.post(t)
 		s.head(t)

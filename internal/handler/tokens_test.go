@@ -67,7 +67,7 @@ func (is *tokenIssuer) token(t *testing.T, subject, group string, lasts time.Dur
 
 func TestTokensBesideKeys(t *testing.T) {
 	is := startTokenIssuer(t)
-	r := start(t, handler.Options{Upstream: hello, Tokens: is.tokens(t),
+	r := start(t, handler.Options{Router: answering{hello}, Tokens: is.tokens(t),
 		Keys: identity.NewKeys([]identity.APIKey{{Name: "shop", Key: "a.dotted.key"}})})
 	good := is.token(t, "alice", "chat", time.Hour)
 	for name, tc := range map[string]struct {
@@ -114,7 +114,7 @@ func TestTokensBesideKeys(t *testing.T) {
 func TestTokensThatCanNotBeChecked(t *testing.T) {
 	is := startTokenIssuer(t)
 	is.up.Store(false)
-	r := start(t, handler.Options{Upstream: hello, Tokens: is.tokens(t), Cookie: "session",
+	r := start(t, handler.Options{Router: answering{hello}, Tokens: is.tokens(t), Cookie: "session",
 		Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}})})
 	token := is.token(t, "alice", "chat", time.Hour)
 
@@ -137,7 +137,7 @@ func TestTokensThatCanNotBeChecked(t *testing.T) {
 
 func TestATokenInACookieNeedsASign(t *testing.T) {
 	is := startTokenIssuer(t)
-	r := start(t, handler.Options{Upstream: hello, Tokens: is.tokens(t), Cookie: "session",
+	r := start(t, handler.Options{Router: answering{hello}, Tokens: is.tokens(t), Cookie: "session",
 		CORSOrigins: []string{"https://app.example"},
 		Keys:        identity.NewKeys([]identity.APIKey{{Key: "k"}})})
 	cookie := "other=1; session=" + is.token(t, "alice", "chat", time.Hour)
@@ -183,7 +183,7 @@ func TestATokenInACookieNeedsASign(t *testing.T) {
 		"same-origin")
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
 
-	r = start(t, handler.Options{Upstream: hello, Tokens: is.tokens(t)})
+	r = start(t, handler.Options{Router: answering{hello}, Tokens: is.tokens(t)})
 	res, _ = fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Cookie", cookie, "Sec-Fetch-Site",
 		"same-origin")
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode, "where no cookie is accepted")

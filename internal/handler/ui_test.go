@@ -13,7 +13,7 @@ import (
 )
 
 func TestTheDemoPageHasAllThatItLoads(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, UI: true})
+	r := start(t, handler.Options{Router: answering{hello}, UI: true})
 	res, page := fetch(t, http.MethodGet, r.url+"/", "")
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.Equal(t, "text/html; charset=utf-8", res.Header.Get("Content-Type"))
@@ -33,8 +33,8 @@ func TestTheDemoPageHasAllThatItLoads(t *testing.T) {
 }
 
 func TestTheDemoPageShowsNoOtherFiles(t *testing.T) {
-	with := start(t, handler.Options{Upstream: hello, UI: true})
-	without := start(t, handler.Options{Upstream: hello})
+	with := start(t, handler.Options{Router: answering{hello}, UI: true})
+	without := start(t, handler.Options{Router: answering{hello}})
 	for _, url := range []string{with.url + "/ui/", with.url + "/ui/nothing.js", with.url + "/ui/%2e%2e/ui.go",
 		without.url + "/", without.url + "/ui/app.js"} {
 		res, body := fetch(t, http.MethodGet, url, "")

@@ -55,7 +55,8 @@ type chats struct {
 func newChats(t *testing.T, keys ...identity.APIKey) *chats {
 	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
 	c := &chats{may: make(chan struct{}), gone: make(chan error, 10)}
-	c.relay = start(t, handler.Options{Upstream: slow(c.may, c.gone), Streams: hub, Keys: identity.NewKeys(keys)})
+	c.relay = start(t, handler.Options{Router: answering{slow(c.may, c.gone)}, Streams: hub,
+		Keys: identity.NewKeys(keys)})
 	t.Cleanup(func() { closeHub(hub) })
 	return c
 }
@@ -120,7 +121,7 @@ func TestWhereThereIsNothingToResumeIsNoError(t *testing.T) {
 		require.Equal(t, http.StatusNoContent, status, id)
 		require.Empty(t, body)
 	}
-	none := start(t, handler.Options{Upstream: hello})
+	none := start(t, handler.Options{Router: answering{hello}})
 	res, _ := fetch(t, http.MethodGet, none.url+"/api/chat/"+uiChat+"/stream", "")
 	require.Equal(t, http.StatusNoContent, res.StatusCode, "RELAY_STORE=off")
 }

@@ -25,7 +25,7 @@ const uiHello = `data: {"type":"start","messageId":"a1"}` + "\n\n" + `data: {"ty
 	`data: {"type":"finish-step"}` + "\n\n" + `data: {"type":"finish","finishReason":"stop"}` + "\n\n" + endFrame
 
 func TestUseChatIsAnsweredWhereNativeClientsAre(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello})
+	r := start(t, handler.Options{Router: answering{hello}})
 	res, body := fetch(t, http.MethodPost, r.url+"/api/chat", uiQuestion, "Accept", "*/*")
 	require.Equal(t, uiHello, body)
 	require.Equal(t, "text/event-stream; charset=utf-8", res.Header.Get("Content-Type"))
@@ -50,9 +50,9 @@ func TestUseChatIsAnsweredWhereNativeClientsAre(t *testing.T) {
 func TestUseChatIsToldOfErrorsInWords(t *testing.T) {
 	failure := &chat.Error{Code: chat.UpstreamRateLimited, Message: "the provider has enough", RetryAfter: 1}
 	r := start(t, handler.Options{
-		Upstream: play(content("x"), failure), Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
-		Routes: &upstream.Router{Routes: []*upstream.Route{
-			{Has: func(model string) bool { return model != "forbidden" }}}},
+		Keys: identity.NewKeys([]identity.APIKey{{Key: "k"}}),
+		Router: routed{play(content("x"), failure), &upstream.Router{Routes: []*upstream.Route{
+			{Has: func(model string) bool { return model != "forbidden" }}}}},
 	})
 	key := []string{"Authorization", "Bearer k"}
 	url := r.url + "/api/chat"
@@ -79,7 +79,7 @@ func TestUseChatIsToldOfErrorsInWords(t *testing.T) {
 
 // useChat asks once and never again, whatever it says that it accepts.
 func TestUseChatIsRefusedWhereThereIsNoRoom(t *testing.T) {
-	r := start(t, handler.Options{Upstream: hello, MaxStreams: 1})
+	r := start(t, handler.Options{Router: answering{hello}, MaxStreams: 1})
 	r.Drain()
 	res, body := fetch(t, http.MethodPost, r.url+"/api/chat", uiQuestion, "Accept", "text/event-stream")
 	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
@@ -89,7 +89,7 @@ func TestUseChatIsRefusedWhereThereIsNoRoom(t *testing.T) {
 
 func TestPlainTextThatFailsIsCut(t *testing.T) {
 	failure := &chat.Error{Code: chat.UpstreamError, Message: "no"}
-	r := start(t, handler.Options{Upstream: play(content("half"), failure)})
+	r := start(t, handler.Options{Router: answering{play(content("half"), failure)}})
 	for name, client := range protocols(t) {
 		res := ask(t, client, http.MethodPost, r.url+"/api/chat", uiQuestion, "Accept", "text/plain")
 		text, err := io.ReadAll(res.Body)

@@ -118,13 +118,14 @@ func TestAWholeAnswerThatFailed(t *testing.T) {
 			hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
 			t.Cleanup(func() { closeHub(hub) })
 			r := start(t, handler.Options{Streams: hub,
-				Upstream: provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
-					if asked++; asked == 1 {
-						tc.first(ctx, req, yield)
-						return
-					}
-					play(content("Hello"), done(chat.FinishStop))(ctx, req, yield)
-				})})
+				Router: answering{
+					provider(func(ctx context.Context, req *chat.Request, yield func(chat.Chunk, error) bool) {
+						if asked++; asked == 1 {
+							tc.first(ctx, req, yield)
+							return
+						}
+						play(content("Hello"), done(chat.FinishStop))(ctx, req, yield)
+					})}})
 			for i, status := range []int{tc.status, tc.again} {
 				res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", wholeQuestion, "Idempotency-Key",
 					unguessable)
@@ -143,7 +144,7 @@ func TestAWholeAnswerOfAReplicaThatGoesAway(t *testing.T) {
 			redisconn.Options{URL: redis})
 		require.NoError(t, err)
 		t.Cleanup(func() { closeHub(hub) })
-		return start(t, handler.Options{Upstream: upstream, Streams: hub}), hub
+		return start(t, handler.Options{Router: answering{upstream}, Streams: hub}), hub
 	}
 	gate := make(chan struct{})
 	first, leaving := replica(&abc{gate: gate})
