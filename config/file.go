@@ -108,6 +108,9 @@ func (f *file) root(root *yaml.Node, r *report) {
 				f.count++
 				f.settings(upstreamAt(i), item, settingsOf("", &Upstream{}), nil, r)
 			})
+			if value.Kind == yaml.SequenceNode && f.count == 0 {
+				r.problem(at, "is empty; leave it out for those of the environment")
+			}
 		case "models":
 			f.has[key] = true
 			f.models(at, value, r)

@@ -234,8 +234,23 @@ func TestADefaultModelNeedsModels(t *testing.T) {
 	require.Equal(t, "default_model in the relay's settings", one.NeedsModel(kinds))
 }
 
+func TestAFileWithoutUpstreamsInItsList(t *testing.T) {
+	for content, want := range map[string]string{
+		"upstreams:":    "relay.yaml:1: upstreams: is not a list",
+		"upstreams: {}": "relay.yaml:1: upstreams: is not a list",
+		"upstreams: []": "relay.yaml:1: upstreams: is empty; leave it out for those of the environment",
+		"upstreams: []\nmodels: {m: [{upstream: demo}]}": "relay.yaml:1: upstreams: is empty; leave it out for those " +
+			"of the environment",
+		"upstreams: x\nsticky: true\ndefault_model: m": "relay.yaml:1: upstreams: is not a list",
+	} {
+		_, err := read([]string{relayYAML(t, content)})
+		require.EqualError(t, err, want, content)
+	}
+}
+
 func FuzzFile(f *testing.F) {
 	f.Add(routes)
+	f.Add("upstreams:")
 	f.Add("a: &a [*a]\n<<: *a\n")
 	f.Add("upstreams: [{<<: [1]}]\nmodels: {'': [[[]]]}\n")
 	f.Fuzz(func(t *testing.T, content string) {

@@ -71,6 +71,9 @@ func (f *file) readTarget(at path, node *yaml.Node, r *report) Target {
 
 // checkModels reports what of the models can't be used.
 func (c *Config) checkModels(r *report) {
+	if len(c.Upstreams) == 0 {
+		return // a list of a file that can't be read, as is reported
+	}
 	if len(c.Models) == 0 {
 		c.checkFallbacks(r)
 		if c.DefaultModel != "" {
