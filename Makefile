@@ -98,15 +98,17 @@ conformance: build ## recorded provider streams through bin/relay, if the record
 TOO_LONG := 08a-responses-failed-context-length 08c-responses-nested-error-context-length \
 	14-claude-prompt-too-long 91-error-type-and-message-chunk
 DIALECTS ?= chat responses messages ui agui
+# One case at a time: two that find the same port free at once would both ask the relay that gets it.
+FIELD := --workers 1
 field: build ## public bug reports as cases for bin/relay, if they are there
 	@if [ -d $(SHARED)/field ]; then \
 		cases=$$(mktemp -d) && trap 'rm -r "$$cases"' EXIT && cp -r --no-preserve=mode $(SHARED)/field/cases/. "$$cases" && \
 		for case in $(TOO_LONG); do \
 			sed -i 's/"code": *"upstream_rejected"/"code": "context_length_exceeded"/' "$$cases/$$case/case.json"; \
-		done && python3 $(SHARED)/field/run.py --relay bin/relay --cases "$$cases" && \
+		done && python3 $(SHARED)/field/run.py --relay bin/relay --cases "$$cases" $(FIELD) && \
 		for dialect in $(DIALECTS); do \
 			echo "as clients of $$dialect:"; \
-			python3 test/field/dialects.py $(SHARED)/field/run.py $$dialect --relay bin/relay --cases "$$cases" || exit 1; \
+			python3 test/field/dialects.py $(SHARED)/field/run.py $$dialect --relay bin/relay --cases "$$cases" $(FIELD) || exit 1; \
 		done; \
 	else echo "SKIPPED: the reports from the field, because there is no $(SHARED)/field"; fi
 

@@ -60,22 +60,22 @@ func chats(t *testing.T, with replicas) {
 
 func chatsRead(t *testing.T, with replicas) {
 	a, b := with(t, options())
-	f := startChat(t, a, "me", "c", newProvider())
+	f := startChat(t, a, "me", "read", newProvider())
 	defer f.Close()
-	b.ReadChat(background(t), "me", "c", "of another stream")
-	b.ReadChat(background(t), "somebody", "c", f.ID())
-	_, read := newest(t, a, "c")
+	b.ReadChat(background(t), "me", "read", "of another stream")
+	b.ReadChat(background(t), "somebody", "read", f.ID())
+	_, read := newest(t, a, "read")
 	require.False(t, read)
-	b.ReadChat(background(t), "me", "c", f.ID())
+	b.ReadChat(background(t), "me", "read", f.ID())
 	for _, h := range []*stream.Hub{a, b} {
-		id, read := newest(t, h, "c")
+		id, read := newest(t, h, "read")
 		require.Equal(t, f.ID(), id)
 		require.True(t, read)
 	}
-	g := startChat(t, b, "me", "c", newProvider())
+	g := startChat(t, b, "me", "read", newProvider())
 	defer g.Close()
 	for _, h := range []*stream.Hub{a, b} {
-		id, read := newest(t, h, "c")
+		id, read := newest(t, h, "read")
 		require.Equal(t, g.ID(), id)
 		require.False(t, read)
 	}
