@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 
@@ -168,8 +169,9 @@ func keepKey(key, id string, keep time.Duration) redisconn.Run {
 const maxLate = 10_000
 
 // keepKeys has keys stay as long as their streams do. Their nodes may be others than the streams', which do not wait
-// for them. Where the streams have ended, it is tried again with each beat until the node was to be had.
-func (s *store) keepKeys(ctx context.Context, runs []redisconn.Run, ended bool) {
+// for them. Where the streams have ended, it is tried again with each beat until the node was to be had. done is called
+// when a node has been told.
+func (s *store) keepKeys(ctx context.Context, runs []redisconn.Run, ended bool, done ...func()) {
 	of := map[*redisconn.Node][]redisconn.Run{}
 	for _, r := range runs {
 		n := s.conn.Node(r.Keys[0])
@@ -182,8 +184,24 @@ func (s *store) keepKeys(ctx context.Context, runs []redisconn.Run, ended bool) 
 					s.late(runs[i])
 				}
 			}
+			for _, f := range done {
+				f()
+			}
 		})
 	}
+}
+
+// endKeys has the keys of streams that have ended expire with them.
+func (s *store) endKeys(ctx context.Context, of []*generation) {
+	s.keepKeys(ctx, leadingTo(of, s.keep()), true)
+}
+
+// renewKeys has the keys of streams that go on stay. One that ends at this moment may have had its keys expire with it
+// before: then they would stay as if it lived, so they are told of its end once more.
+func (s *store) renewKeys(ctx context.Context, of []*generation) {
+	s.keepKeys(ctx, leadingTo(of, s.life()), false, func() {
+		s.endKeys(ctx, slices.DeleteFunc(slices.Clone(of), func(g *generation) bool { return !g.mirror.closed.Load() }))
+	})
 }
 
 func (s *store) late(r redisconn.Run) {

@@ -200,8 +200,8 @@ func (s *store) perform(
 	if s.hub.o.Appended != nil {
 		s.hub.o.Appended(time.Since(began), failed)
 	}
-	s.keepKeys(ctx, leadingTo(ended, s.keep()), true)
-	s.keepKeys(ctx, leadingTo(lasting, s.life()), false)
+	s.endKeys(ctx, ended)
+	s.renewKeys(ctx, lasting)
 	return again
 }
 

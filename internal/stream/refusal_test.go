@@ -3,6 +3,7 @@ package stream_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -315,4 +316,23 @@ func TestAnIdempotencyKeyAndAChatLiveAsLongAsTheirStream(t *testing.T) {
 	for _, key := range keys {
 		eventually(t, "an end of the life of "+key, func() bool { return len(s.Do("PTTL", key)) <= len("2000") })
 	}
+}
+
+// A stream that ends while its keys are renewed has them expire all the same, whichever of the two Redis hears first.
+func TestKeysExpireAlsoWhereTheirStreamEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	o := options()
+	o.Retention = 2 * time.Second
+	a := open(t, o, s.URL())
+	const streams = 300
+	for i := range streams {
+		chat := fmt.Sprint("c", i)
+		f, _, err := a.Start(background(t), stream.Request{Owner: "me", Key: chat, Chat: chat, Produce: words(1)})
+		require.NoError(t, err)
+		require.NoError(t, read(t, f).err)
+		f.Close()
+	}
+	const left = "return #redis.call('KEYS', 'relay:key:*') + #redis.call('KEYS', 'relay:chat:*')"
+	eventually(t, "no key", func() bool { return s.Do("EVAL", left, "0") == "0" })
 }
