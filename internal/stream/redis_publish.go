@@ -169,8 +169,8 @@ func keepKey(key, id string, keep time.Duration) redisconn.Run {
 const maxLate = 10_000
 
 // keepKeys has keys stay as long as their streams do. Their nodes may be others than the streams', which do not wait
-// for them. Where the streams have ended, it is tried again with each beat until the node was to be had. done is called
-// when a node has been told.
+// for them. Where the streams have ended, it is tried again with each beat until the node was to be had. done is
+// called when a node has been told.
 func (s *store) keepKeys(ctx context.Context, runs []redisconn.Run, ended bool, done ...func()) {
 	of := map[*redisconn.Node][]redisconn.Run{}
 	for _, r := range runs {
@@ -200,7 +200,8 @@ func (s *store) endKeys(ctx context.Context, of []*generation) {
 // before: then they would stay as if it lived, so they are told of its end once more.
 func (s *store) renewKeys(ctx context.Context, of []*generation) {
 	s.keepKeys(ctx, leadingTo(of, s.life()), false, func() {
-		s.endKeys(ctx, slices.DeleteFunc(slices.Clone(of), func(g *generation) bool { return !g.mirror.closed.Load() }))
+		lives := func(g *generation) bool { return !g.mirror.closed.Load() }
+		s.endKeys(ctx, slices.DeleteFunc(slices.Clone(of), lives))
 	})
 }
 
