@@ -52,7 +52,7 @@ type store struct {
 	due   [paces][]due  // streams with new records, in the order in which their time comes
 	lanes map[*redisconn.Node]*lane
 
-	lateKeys []redisconn.Run // see keepKeys
+	lateKeys []redisconn.Run // see expireKeys
 }
 
 // Open gives a Hub that keeps its streams in Redis too. Redis need not be there yet. The error is about the URL.

@@ -184,6 +184,6 @@ func (r *remote) lose(ctx context.Context, lost *chat.Error) {
 	}
 	s.hub.lost.Add(1)
 	if key, _ := answer[1].ToString(); key != "" {
-		s.keepKeys(ctx, []redisconn.Run{keepKey(claimKey(key), r.id, s.keep())}, true)
+		s.expireKeys(ctx, []redisconn.Run{keepKey(claimKey(key), r.id, s.keep())})
 	}
 }

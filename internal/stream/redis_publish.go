@@ -168,41 +168,39 @@ func keepKey(key, id string, keep time.Duration) redisconn.Run {
 // live stream may.
 const maxLate = 10_000
 
-// keepKeys has keys stay as long as their streams do. Their nodes may be others than the streams', which do not wait
-// for them. Where the streams have ended, it is tried again with each beat until the node was to be had. done is
-// called when a node has been told.
-func (s *store) keepKeys(ctx context.Context, runs []redisconn.Run, ended bool, done ...func()) {
+// expireKeys has keys expire with their streams, which have ended. Where the node of one is not to be had it is tried
+// again with each beat.
+func (s *store) expireKeys(ctx context.Context, runs []redisconn.Run) {
+	s.onEachNode(runs, func(n *redisconn.Node, runs []redisconn.Run) {
+		for i, result := range s.conn.Run(context.WithoutCancel(ctx), n, keepScript, runs...) {
+			if err := result.Error(); err != nil && !redisconn.Concerns(err) {
+				s.late(runs[i])
+			}
+		}
+	})
+}
+
+// renewKeys has the keys of streams that go on stay. One that ends at this moment may have had its keys expire with it
+// before: then they would stay as if it lived, so they expire once more.
+func (s *store) renewKeys(ctx context.Context, of []*generation) {
+	s.onEachNode(leadingTo(of, s.life()), func(n *redisconn.Node, runs []redisconn.Run) {
+		s.conn.Run(context.WithoutCancel(ctx), n, keepScript, runs...)
+		live := func(g *generation) bool { return !g.mirror.closed.Load() }
+		s.expireKeys(ctx, leadingTo(slices.DeleteFunc(slices.Clone(of), live), s.keep()))
+	})
+}
+
+// onEachNode calls do for the runs of each node, side by side. The nodes of keys that lead to streams may be others
+// than the streams', which do not wait for them.
+func (s *store) onEachNode(runs []redisconn.Run, do func(n *redisconn.Node, runs []redisconn.Run)) {
 	of := map[*redisconn.Node][]redisconn.Run{}
 	for _, r := range runs {
 		n := s.conn.Node(r.Keys[0])
 		of[n] = append(of[n], r)
 	}
 	for n, runs := range of {
-		s.running.Go(func() {
-			for i, result := range s.conn.Run(context.WithoutCancel(ctx), n, keepScript, runs...) {
-				if err := result.Error(); err != nil && !redisconn.Concerns(err) && ended {
-					s.late(runs[i])
-				}
-			}
-			for _, f := range done {
-				f()
-			}
-		})
+		s.running.Go(func() { do(n, runs) })
 	}
-}
-
-// endKeys has the keys of streams that have ended expire with them.
-func (s *store) endKeys(ctx context.Context, of []*generation) {
-	s.keepKeys(ctx, leadingTo(of, s.keep()), true)
-}
-
-// renewKeys has the keys of streams that go on stay. One that ends at this moment may have had its keys expire with it
-// before: then they would stay as if it lived, so they are told of its end once more.
-func (s *store) renewKeys(ctx context.Context, of []*generation) {
-	s.keepKeys(ctx, leadingTo(of, s.life()), false, func() {
-		lives := func(g *generation) bool { return !g.mirror.closed.Load() }
-		s.endKeys(ctx, slices.DeleteFunc(slices.Clone(of), lives))
-	})
 }
 
 func (s *store) late(r redisconn.Run) {
@@ -213,11 +211,11 @@ func (s *store) late(r redisconn.Run) {
 	}
 }
 
-// keepLate tries again what keepKeys could not do.
+// keepLate tries again what expireKeys could not do.
 func (s *store) keepLate() {
 	s.mu.Lock()
 	runs := s.lateKeys
 	s.lateKeys = nil
 	s.mu.Unlock()
-	s.keepKeys(s.stopping, runs, true)
+	s.expireKeys(s.stopping, runs)
 }

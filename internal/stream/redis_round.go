@@ -200,7 +200,7 @@ func (s *store) perform(
 	if s.hub.o.Appended != nil {
 		s.hub.o.Appended(time.Since(began), failed)
 	}
-	s.endKeys(ctx, ended)
+	s.expireKeys(ctx, leadingTo(ended, s.keep()))
 	s.renewKeys(ctx, lasting)
 	return again
 }
