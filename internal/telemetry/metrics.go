@@ -8,27 +8,27 @@ import (
 
 // Metrics are counted here and nowhere else: every stream once, when it ends.
 type Metrics struct {
-	refused    *prometheus.CounterVec
-	ended      *prometheus.CounterVec
+	refused    *series[prometheus.Counter]
+	ended      *series[prometheus.Counter]
 	open       prometheus.Gauge
 	firstChunk prometheus.Histogram
 	chunkGap   prometheus.Histogram
 	chunks     prometheus.Counter
 	bytes      prometheus.Counter
-	attempts   *prometheus.CounterVec
+	attempts   *series[prometheus.Counter]
 	hedges     prometheus.Counter
 	noState    prometheus.Counter
-	reloads    *prometheus.CounterVec
+	reloads    *series[prometheus.Counter]
 	byModel    byModel
 
 	// Limits of callers.
-	limited *prometheus.CounterVec
-	charged *prometheus.CounterVec
+	limited *series[prometheus.Counter]
+	charged *series[prometheus.Counter]
 
 	// Resumable streams.
-	generations *prometheus.CounterVec
+	generations *series[prometheus.Counter]
 	unavailable prometheus.Counter
-	appends     *prometheus.HistogramVec
+	appends     *series[prometheus.Observer]
 
 	reg prometheus.Registerer
 }
@@ -38,11 +38,11 @@ var firstChunkBuckets = []float64{.05, .1, .2, .35, .5, .75, 1, 1.5, 2, 3, 5, 8,
 // NewMetrics registers the relay's metrics.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_requests_refused_total",
-			Help: "Requests that were refused before they became streams, by error code."}, []string{"code"}),
-		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_streams_ended_total",
+		refused: counters(reg, prometheus.CounterOpts{Name: "relay_requests_refused_total",
+			Help: "Requests that were refused before they became streams, by error code."}, "code"),
+		ended: counters(reg, prometheus.CounterOpts{Name: "relay_streams_ended_total",
 			Help: "Streams by how they ended: completed, stopped, client_gone, slow_client, or an error code."},
-			[]string{"reason"}),
+			"reason"),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "relay_streams_open",
 			Help: "Streams that are open now."}),
 		firstChunk: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "relay_first_chunk_seconds",
@@ -54,20 +54,18 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Chunks sent to clients, added when a stream ends."}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_sent_bytes_total",
 			Help: "Bytes of frames sent to clients, before HTTP's own framing, added when a stream ends."}),
-		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_upstream_attempts_total",
-			Help: "Requests to providers by outcome: ok, cancelled, or an error code."},
-			[]string{"upstream", "outcome"}),
+		attempts: counters(reg, prometheus.CounterOpts{Name: "relay_upstream_attempts_total",
+			Help: "Requests to providers by outcome: ok, cancelled, or an error code."}, "upstream", "outcome"),
 		hedges: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_upstream_hedges_total",
 			Help: "Streams for which a second provider was asked beside a slow one."}),
 		noState: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_states_too_large_total",
 			Help: "Answers without the state that their provider wants back, because it would be over 256 KiB."}),
-		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_config_reloads_total",
+		reloads: counters(reg, prometheus.CounterOpts{Name: "relay_config_reloads_total",
 			Help: "Times that the settings were read again: ok or, when they could not be used, refused."},
-			[]string{"outcome"}),
+			"outcome"),
 		reg: reg,
 	}
-	reg.MustRegister(m.refused, m.ended, m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.attempts, m.hedges,
-		m.noState, m.reloads)
+	reg.MustRegister(m.open, m.firstChunk, m.chunkGap, m.chunks, m.bytes, m.hedges, m.noState)
 	m.byModel = newByModel(reg)
 	m.limits(reg)
 	m.resumable(reg)
@@ -123,5 +121,5 @@ func (m *Metrics) Reloaded(err error) {
 	if err != nil {
 		outcome = "refused"
 	}
-	m.reloads.WithLabelValues(outcome).Inc()
+	m.reloads.with(labels{outcome}).Inc()
 }

@@ -9,23 +9,22 @@ import (
 )
 
 func (m *Metrics) limits(reg prometheus.Registerer) {
-	m.limited = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_limited_total",
+	m.limited = counters(reg, prometheus.CounterOpts{Name: "relay_limited_total",
 		Help: "Requests refused because their caller has used what it may: requests, tokens, tokens_per_day, " +
 			"streams or attach."},
-		[]string{"limit"})
-	m.charged = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_limit_tokens_total",
+		"limit")
+	m.charged = counters(reg, prometheus.CounterOpts{Name: "relay_limit_tokens_total",
 		Help: "Tokens that callers with limits have used, and whether that is estimated because the provider did " +
 			"not say."},
-		[]string{"estimated"})
-	reg.MustRegister(m.limited, m.charged)
+		"estimated")
 }
 
 // Limited counts a request that was refused for its caller's limit.
-func (m *Metrics) Limited(by string) { m.limited.WithLabelValues(by).Inc() }
+func (m *Metrics) Limited(by string) { m.limited.with(labels{by}).Inc() }
 
 // Charged counts tokens that a caller with limits has used.
 func (m *Metrics) Charged(tokens int64, estimated bool) {
-	m.charged.WithLabelValues(strconv.FormatBool(estimated)).Add(float64(tokens))
+	m.charged.with(labels{strconv.FormatBool(estimated)}).Add(float64(tokens))
 }
 
 // ObserveLimits exposes what is kept of callers' limits.

@@ -9,26 +9,24 @@ import (
 // byModel is what is counted by who answered and for which model. Its names are configured ones: callers make up any
 // number of others.
 type byModel struct {
-	ended      *prometheus.CounterVec
-	firstChunk *prometheus.HistogramVec
-	tokens     *prometheus.CounterVec
+	ended      *series[prometheus.Counter]
+	firstChunk *series[prometheus.Observer]
+	tokens     *series[prometheus.Counter]
 }
 
 func newByModel(reg prometheus.Registerer) byModel {
-	b := byModel{
-		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_upstream_answers_total",
+	return byModel{
+		ended: counters(reg, prometheus.CounterOpts{Name: "relay_upstream_answers_total",
 			Help: "Answers by who was asked last, for which model (a configured name, default or other), and how " +
 				"they ended."},
-			[]string{"upstream", "model", "reason"}),
-		firstChunk: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "relay_upstream_first_chunk_seconds",
+			"upstream", "model", "reason"),
+		firstChunk: histograms(reg, prometheus.HistogramOpts{Name: "relay_upstream_first_chunk_seconds",
 			Help: "From the request to the first chunk, by who answered.", Buckets: firstChunkBuckets},
-			[]string{"upstream", "model"}),
-		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_upstream_tokens_total",
+			"upstream", "model"),
+		tokens: counters(reg, prometheus.CounterOpts{Name: "relay_upstream_tokens_total",
 			Help: "Tokens as providers count them: input, of which cached, and output, of which reasoning."},
-			[]string{"upstream", "model", "type"}),
+			"upstream", "model", "type"),
 	}
-	reg.MustRegister(b.ended, b.firstChunk, b.tokens)
-	return b
 }
 
 // count counts an answer, unless another process, or another request, has asked for it.
@@ -38,9 +36,9 @@ func (b *byModel) count(s *Stream) {
 		return
 	}
 	upstream := s.Trace.Attempts[n-1].Upstream
-	b.ended.WithLabelValues(upstream, s.Label, s.Reason).Inc()
+	b.ended.with(labels{upstream, s.Label, s.Reason}).Inc()
 	if s.Chunks > 0 {
-		b.firstChunk.WithLabelValues(upstream, s.Label).Observe(s.First.Seconds())
+		b.firstChunk.with(labels{upstream, s.Label}).Observe(s.First.Seconds())
 	}
 	if s.Done != nil && s.Done.Usage != nil {
 		b.used(upstream, s.Label, s.Done.Usage)
@@ -56,7 +54,7 @@ func (b *byModel) used(upstream, model string, u *chat.Usage) {
 		{"reasoning", u.ReasoningTokens},
 	} {
 		if c.n > 0 {
-			b.tokens.WithLabelValues(upstream, model, c.typ).Add(float64(c.n))
+			b.tokens.with(labels{upstream, model, c.typ}).Add(float64(c.n))
 		}
 	}
 }

@@ -10,16 +10,16 @@ import (
 )
 
 func (m *Metrics) resumable(reg prometheus.Registerer) {
-	m.generations = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relay_generations_ended_total",
+	m.generations = counters(reg, prometheus.CounterOpts{Name: "relay_generations_ended_total",
 		Help: "Answers of resumable streams by how they ended, whoever read them: completed, stopped, fenced, or an " +
-			"error code."}, []string{"reason"})
+			"error code."}, "reason")
 	m.unavailable = prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_resume_unavailable_total",
 		Help: "Streams that were to be resumable and are not: Redis was not to be had, and there was no room " +
 			"in memory."})
-	m.appends = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "relay_resume_append_seconds",
+	m.appends = histograms(reg, prometheus.HistogramOpts{Name: "relay_resume_append_seconds",
 		Help:    "One round of writing new chunks of all streams to Redis.",
-		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}}, []string{"outcome"})
-	reg.MustRegister(m.generations, m.unavailable, m.appends)
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}}, "outcome")
+	reg.MustRegister(m.unavailable)
 }
 
 // Appended counts a round of writing to Redis. It is for stream.Options.
@@ -28,7 +28,7 @@ func (m *Metrics) Appended(took time.Duration, err error) {
 	if err != nil {
 		outcome = "error"
 	}
-	m.appends.WithLabelValues(outcome).Observe(took.Seconds())
+	m.appends.with(labels{outcome}).Observe(took.Seconds())
 }
 
 // WatchStreams registers what stats gives.

@@ -39,7 +39,7 @@ type Refusal struct {
 
 // Refused counts a request that was refused, and makes its log line unless there were too many.
 func (t *Telemetry) Refused(f Refusal) {
-	t.refused.WithLabelValues(string(f.Error.Code)).Inc()
+	t.refused.with(labels{string(f.Error.Code)}).Inc()
 	if !t.refusals.sampler.Sample(zerolog.InfoLevel) {
 		t.refusals.unlogged.Add(1)
 		return

@@ -40,7 +40,7 @@ type Stream struct {
 
 // StreamEnded counts a stream, and makes its log line.
 func (t *Telemetry) StreamEnded(s *Stream) {
-	t.ended.WithLabelValues(s.Reason).Inc()
+	t.ended.with(labels{s.Reason}).Inc()
 	t.chunks.Add(float64(s.Chunks))
 	t.bytes.Add(float64(s.Bytes))
 	t.tell(s, "stream")
@@ -48,7 +48,7 @@ func (t *Telemetry) StreamEnded(s *Stream) {
 
 // GenerationEnded does the same for the generation of a resumable stream, whoever reads it.
 func (t *Telemetry) GenerationEnded(s *Stream) {
-	t.generations.WithLabelValues(s.Reason).Inc()
+	t.generations.with(labels{s.Reason}).Inc()
 	t.tell(s, "generation")
 }
 
@@ -82,7 +82,7 @@ func (t *Telemetry) tell(s *Stream, what string) {
 // countAttempts counts the requests to providers.
 func (t *Telemetry) countAttempts(s *Stream) {
 	for _, a := range s.Trace.Attempts {
-		t.attempts.WithLabelValues(a.Upstream, outcome(a.Err)).Inc()
+		t.attempts.with(labels{a.Upstream, outcome(a.Err)}).Inc()
 		t.warnOfKey(s.RequestID, a)
 	}
 	if s.Trace.Hedged {
