@@ -7,13 +7,13 @@ import (
 )
 
 // Allows tells whether a request may name the model: any when there is no list.
-func (u Upstream) Allows(model string) bool {
+func (u *Upstream) Allows(model string) bool {
 	_, ok := u.named(model)
 	return ok
 }
 
 // named is what the upstream's provider calls a model, by the first entry of MODELS that has it.
-func (u Upstream) named(model string) (name string, ok bool) {
+func (u *Upstream) named(model string) (name string, ok bool) {
 	if len(u.Models) == 0 {
 		return model, true
 	}
@@ -48,7 +48,7 @@ func (u Upstream) Listed() []string {
 // ModelAt returns what upstream i is asked for when a request names model, or none (""). A fallback that
 // does not have the model is asked for its MODEL; ok is false when it has none, and is not to be asked.
 func (c *Config) ModelAt(i int, model string) (name string, ok bool) {
-	u := c.Upstreams[i]
+	u := &c.Upstreams[i]
 	model = cmp.Or(model, c.Upstreams[0].Model)
 	if model == "" || i > 0 && len(u.Models) == 0 && u.Model != "" {
 		return u.Model, true

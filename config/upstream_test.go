@@ -136,8 +136,8 @@ func TestAllowlistGlobs(t *testing.T) {
 		{"gpt[4]", "gpt4", false},
 		{"gpt?", "gpt4", false},
 	} {
-		got := config.Upstream{Models: []string{"other", tc.glob}}.Allows(tc.model)
+		got := (&config.Upstream{Models: []string{"other", tc.glob}}).Allows(tc.model)
 		require.Equal(t, tc.want, got, "%s allows %s", tc.glob, tc.model)
 	}
-	require.True(t, config.Upstream{}.Allows("anything"))
+	require.True(t, new(config.Upstream).Allows("anything"))
 }

@@ -29,7 +29,7 @@ func (n *Ask) decode(body []byte, own fields) error {
 	if err := checkJSON(body); err != nil {
 		return invalid("%s", err)
 	}
-	read := func(d *jx.Decoder, key []byte) error { return n.field(d, string(key), own) }
+	read := func(d *jx.Decoder, key []byte) error { return n.field(d, key, own) }
 	if err := object(jx.DecodeBytes(body), read); err != nil {
 		return invalid("%s", err)
 	}
@@ -60,6 +60,9 @@ func checkModel(name string) error {
 	unprintable := func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }
 	if len(name) > maxModel || strings.ContainsFunc(name, unprintable) {
 		return fmt.Errorf("want at most %d printable characters", maxModel)
+	}
+	if !strings.Contains(name, ".") {
+		return nil
 	}
 	for part := range strings.FieldsFuncSeq(name, func(r rune) bool { return r == '/' || r == '\\' }) {
 		if part == "." || part == ".." { // some providers have the model in the URL's path
@@ -94,10 +97,12 @@ func checkJSON(body []byte) error {
 // maxFurther bounds the fields that the relay does not know.
 const maxFurther = 128
 
-func (n *Ask) field(d *jx.Decoder, name string, own fields) error {
-	if read, own := own[name]; own {
+// field reads one of the fields that are the relay's own, or keeps one that is not.
+func (n *Ask) field(d *jx.Decoder, key []byte, own fields) error {
+	if read, own := own[string(key)]; own {
 		return read(n, d)
 	}
+	name := string(key)
 	if own := own.nameLike(name); own != "" {
 		return fmt.Errorf("is taken for %s by readers of JSON that ignore case", own)
 	}

@@ -128,12 +128,12 @@ func (r *Relay) probe(w http.ResponseWriter, req *http.Request) {
 			RetryAfter: probeRetry})
 		return
 	}
-	leave, full := r.enter(req)
+	place, full := r.enter(req)
 	if full != nil {
 		r.fail(w, req, full)
 		return
 	}
-	defer leave()
+	defer r.leave(place)
 	ctx, cancel := context.WithTimeout(req.Context(), o.length)
 	defer cancel()
 	defer context.AfterFunc(r.life, cancel)()

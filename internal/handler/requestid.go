@@ -12,8 +12,8 @@ import (
 	"github.com/websopy/relay/internal/telemetry"
 )
 
-// visit is what the middlewares learn of a request. It is one context value, and a pointer, because each
-// value costs a copy of the request.
+// visit is what the middlewares learn of a request. It is one value of the context, and a pointer, because each value
+// costs a copy of the request.
 type visit struct {
 	id      string
 	caller  identity.Caller
@@ -27,13 +27,15 @@ type visit struct {
 	question *limit.Held
 }
 
-type visitKey struct{}
-
-// visitOf is never nil in a request that came through receive.
-func visitOf(req *http.Request) *visit {
-	v, _ := req.Context().Value(visitKey{}).(*visit)
-	return v
+// visiting is the context of a visit. It is a type of its own because the visit is asked for twenty times in a
+// request: it is found at once, and not by comparing keys.
+type visiting struct {
+	context.Context
+	visit *visit
 }
+
+// visitOf is the visit of a request that came through receive.
+func visitOf(req *http.Request) *visit { return req.Context().(*visiting).visit }
 
 // receive begins a visit: it gives the request an id, in the response and in the log, which is the caller's
 // own when that is a sane one and no secret, and the dialect of its path.
@@ -45,7 +47,7 @@ func receive(dialects []Dialect, secrets telemetry.Redaction) func(http.Handler)
 			if v.dialect.OfProvider {
 				w.Header().Set("Request-Id", v.id) // as Anthropic's SDKs look for it
 			}
-			next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), visitKey{}, v)))
+			next.ServeHTTP(w, req.WithContext(&visiting{req.Context(), v}))
 		})
 	}
 }

@@ -247,12 +247,12 @@ func (r *Relay) attach(w http.ResponseWriter, req *http.Request, id string, of d
 		r.turnAway(w, req, err)
 		return
 	}
-	leave, refused := r.enter(req)
+	place, refused := r.enter(req)
 	if refused != nil {
 		r.turnAway(w, req, refused)
 		return
 	}
-	defer leave()
+	defer r.leave(place)
 	var err error = errNoStreams
 	var f *stream.Follower
 	if r.streams != nil {

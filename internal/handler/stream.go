@@ -107,12 +107,12 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 		r.fail(w, req, err)
 		return
 	}
-	leave, err := r.enter(req)
+	connection, err := r.enter(req)
 	if err != nil {
 		r.turnAway(w, req, err)
 		return
 	}
-	defer leave()
+	defer r.leave(connection)
 	charge, err := r.reserve(w, req, &ask.Request)
 	if err != nil {
 		if !r.serveEarlier(w, req, ask, body) {

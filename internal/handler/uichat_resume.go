@@ -67,12 +67,12 @@ func (r *Relay) resumeChat(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	leave, refused := r.enter(req)
+	place, refused := r.enter(req)
 	if refused != nil {
 		r.turnAway(w, req, refused)
 		return
 	}
-	defer leave()
+	defer r.leave(place)
 	f, err := r.streams.Attach(req.Context(), visitOf(req).caller.Owner, id, 0)
 	switch {
 	case err == nil:

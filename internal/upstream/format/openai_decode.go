@@ -10,7 +10,12 @@ import (
 )
 
 // NewDecoder implements Format.
-func (OpenAI) NewDecoder() Decoder { return new(openaiDecoder) }
+func (OpenAI) NewDecoder() Decoder {
+	d := new(openaiDecoder)
+	c := &d.chunk
+	c.content, c.model, c.finish = d.room[:0:32], d.room[32:32:80], d.room[80:80:96]
+	return d
+}
 
 // openaiDecoder reads chat.completion.chunk objects, and chat.completion objects: an answer in one piece. Its buffers
 // are used again for every object.
@@ -25,6 +30,8 @@ type openaiDecoder struct {
 	begun  bool // something of the answer has come
 
 	processed int64 // tokens of the prompt, as far as the server says
+
+	room [96]byte // for what most answers say in a chunk
 }
 
 // openaiChunk is what one object says about choice 0.
@@ -146,6 +153,9 @@ func (c *openaiChunk) reasoningName() string {
 //
 //go:noinline
 func (c *openaiChunk) anyReasoning() (reasoning []byte, key string) {
+	if len(c.reasoningContent)+len(c.reasoning)+len(c.reasoningText)+len(c.details)+len(c.thinking) == 0 {
+		return nil, ""
+	}
 	used := 0
 	for _, b := range []struct {
 		text []byte
@@ -190,13 +200,12 @@ func (d *openaiDecoder) Parse(object, typ []byte) error {
 func (d *openaiDecoder) reset() {
 	d.fragments.clear()
 	c := &d.chunk
-	*c = openaiChunk{
-		model: c.model[:0], content: c.content[:0], refusal: c.refusal[:0], thinking: c.thinking[:0],
-		finish:           c.finish[:0],
-		reasoningContent: c.reasoningContent[:0], reasoning: c.reasoning[:0], reasoningText: c.reasoningText[:0],
-		details:    c.details[:0],
-		rawDetails: c.rawDetails[:0], opaque: c.opaque[:0], seal: c.seal[:0],
-	}
+	c.model, c.content, c.refusal, c.thinking = c.model[:0], c.content[:0], c.refusal[:0], c.thinking[:0]
+	c.reasoningContent, c.reasoning, c.reasoningText = c.reasoningContent[:0], c.reasoning[:0], c.reasoningText[:0]
+	c.details, c.rawDetails, c.opaque, c.seal = c.details[:0], c.rawDetails[:0], c.opaque[:0], c.seal[:0]
+	c.finish = c.finish[:0]
+	c.usage = tokenCounts{}
+	c.failed, c.choices, c.whole, c.progress = false, false, false, 0
 }
 
 func (d *openaiDecoder) field(j *jx.Decoder, key []byte) error {
