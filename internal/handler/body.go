@@ -24,7 +24,7 @@ const (
 func bodyDeadline(timeout time.Duration) check {
 	return func(w http.ResponseWriter, req *http.Request) *chat.Error {
 		if req.ContentLength != 0 {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout)) // a recorder has none
+			setReadDeadline(w, time.Now().Add(timeout))
 		}
 		return nil
 	}
@@ -43,7 +43,7 @@ func discardBody(w http.ResponseWriter, req *http.Request) *chat.Error {
 	if err != nil && err != io.EOF {
 		return bodyError(w, req, err)
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	setReadDeadline(w, time.Time{})
 	return nil
 }
 
@@ -62,7 +62,7 @@ func (r *Relay) readBody(w http.ResponseWriter, req *http.Request, held *limit.H
 		return nil, bodyError(w, req, &http.MaxBytesError{Limit: longest})
 	}
 	from := &pacedBody{
-		body: http.MaxBytesReader(w, req.Body, longest), rc: http.NewResponseController(w), timeout: r.bodyTimeout,
+		body: http.MaxBytesReader(w, req.Body, longest), w: w, timeout: r.bodyTimeout,
 	}
 	if !held.Grow(largeHeader(req)) {
 		closeAfter(w, req)
@@ -196,7 +196,7 @@ func closeAfter(w http.ResponseWriter, req *http.Request) {
 // sends a picture is slow, and who sends a byte now and then only wants to hold the connection.
 type pacedBody struct {
 	body    io.Reader
-	rc      *http.ResponseController
+	w       http.ResponseWriter
 	timeout time.Duration
 
 	began    time.Time
@@ -213,10 +213,20 @@ func (p *pacedBody) Read(buf []byte) (int, error) {
 	earned := time.Duration(p.read) * time.Second / bodyRate
 	if err == nil && earned-p.extended >= time.Second { // not with each read
 		p.extended = earned
-		_ = p.rc.SetReadDeadline(p.began.Add(p.timeout + earned))
+		setReadDeadline(p.w, p.began.Add(p.timeout+earned))
 	}
 	return n, err
 }
 
 // rest ends the time.
-func (p *pacedBody) rest() { _ = p.rc.SetReadDeadline(time.Time{}) }
+func (p *pacedBody) rest() { setReadDeadline(p.w, time.Time{}) }
+
+// setReadDeadline is http.ResponseController's method, which is an allocation for each controller. A recorder has no
+// deadlines.
+func setReadDeadline(w http.ResponseWriter, t time.Time) {
+	if conn, ok := w.(interface{ SetReadDeadline(time.Time) error }); ok {
+		_ = conn.SetReadDeadline(t)
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(t)
+}

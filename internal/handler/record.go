@@ -177,13 +177,16 @@ func (rec *record) outcome(o stream.Outcome) {
 // checked.
 //
 //go:noinline
-func (r *Relay) ended(rec *record) { r.telemetry.StreamEnded(rec.facts()) }
+func (r *Relay) ended(rec *record) {
+	facts := rec.facts()
+	r.telemetry.StreamEnded(&facts)
+}
 
 // facts are what operators are told of a stream, which has ended and been paid for.
-func (rec *record) facts() *telemetry.Stream {
+func (rec *record) facts() telemetry.Stream {
 	rec.charge.settle()
 	v := rec.visit
-	s := &telemetry.Stream{
+	s := telemetry.Stream{
 		RequestID: v.id, Client: v.caller.Addr, Caller: v.caller.Name,
 		ID: rec.id, Model: rec.asked, Label: rec.label, Ignored: v.ignored,
 		Trace: &rec.trace, Span: rec.span, Done: rec.done,

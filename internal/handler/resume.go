@@ -60,7 +60,8 @@ func (r *Relay) begin(
 		Ended: func(o stream.Outcome) {
 			question.Release()
 			generation.outcome(o)
-			r.telemetry.GenerationEnded(generation.facts())
+			facts := generation.facts()
+			r.telemetry.GenerationEnded(&facts)
 		},
 	})
 	if errors.Is(startErr, stream.ErrUnavailable) {

@@ -60,7 +60,7 @@ var (
 
 // Stream implements chat.Streamer.
 func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
-	s := &search{Fallback: f, req: req, caller: trace.Caller(parent)} // which lets go of req in time: see commit
+	s := &search{Fallback: *f, req: req, caller: trace.Caller(parent)} // which lets go of req in time: see commit
 	return func(yield func(chat.Chunk, error) bool) {
 		ctx, cancel := context.WithCancelCause(parent)
 		defer cancel(nil)
@@ -79,7 +79,7 @@ func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[c
 
 // search is the state of one request.
 type search struct {
-	*Fallback
+	Fallback
 	caller string // see Trace
 	giveUp time.Time
 	budget *time.Timer // ends the context at giveUp
@@ -191,27 +191,37 @@ func (s *search) attempt(
 	if req == nil {
 		return errLost
 	}
-	committed := false
-	var failure error
-	// Without range, because every chunk of every stream comes by here.
-	c.Stream(ctx, req)(func(chunk chat.Chunk, err error) bool {
-		if !committed {
-			if err == nil && chunk.Type == chat.Pause {
-				s.alive()
-				return true
-			}
-			if failure = err; failure == nil {
-				failure = s.commit(chunk)
-			}
-			if failure != nil {
-				return false
-			}
-			committed = true
-			pass.report(nil)
+	a := &attempt{search: s, pass: pass, yield: yield}
+	c.Stream(ctx, req)(a.take) // without range, because every chunk of every stream comes by here
+	return a.failure
+}
+
+// attempt is one request to one candidate.
+type attempt struct {
+	*search
+	pass      *pass
+	yield     func(chat.Chunk, error) bool
+	answering bool  // the first chunk was there
+	failure   error // why there is none
+}
+
+// take passes a chunk on, if the answer is to be this candidate's.
+func (a *attempt) take(chunk chat.Chunk, err error) bool {
+	if !a.answering {
+		if err == nil && chunk.Type == chat.Pause {
+			a.alive()
+			return true
 		}
-		return yield(chunk, err)
-	})
-	return failure
+		if a.failure = err; err == nil {
+			a.failure = a.commit(chunk)
+		}
+		if a.failure != nil {
+			return false
+		}
+		a.answering = true
+		a.pass.report(nil)
+	}
+	return a.yield(chunk, err)
 }
 
 // commit decides for the candidate whose first chunk this is.

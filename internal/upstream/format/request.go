@@ -133,11 +133,15 @@ type responseFormat struct {
 	} `json:"json_schema"`
 }
 
-func responseFormatOf(req *chat.Request) (f responseFormat, err error) {
+func responseFormatOf(req *chat.Request) (responseFormat, error) {
 	if req.ResponseFormat == nil {
-		return f, nil
+		return responseFormat{}, nil
 	}
-	if err := json.Unmarshal(req.ResponseFormat, &f); err != nil {
+	return decodeResponseFormat(req.ResponseFormat)
+}
+
+func decodeResponseFormat(raw []byte) (f responseFormat, err error) {
+	if err := json.Unmarshal(raw, &f); err != nil {
 		return f, refuse("response_format", "want {\"type\": …} in OpenAI's terms")
 	}
 	switch f.Type {

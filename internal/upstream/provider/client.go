@@ -161,8 +161,8 @@ func (c *client) try(parent context.Context, q *format.Query, yield func(chat.Ch
 		}
 		return yield(chunk, err)
 	}
-	ctx, stop := x.clock.start(parent, c.FirstChunkTimeout)
-	defer stop()
+	ctx := x.clock.start(parent, c.FirstChunkTimeout)
+	defer x.clock.stop()
 	res, err := c.open(parent, ctx, q)
 	if err != nil {
 		return err
@@ -193,12 +193,11 @@ func (c *client) try(parent context.Context, q *format.Query, yield func(chat.Ch
 
 // open asks for a stream.
 func (c *client) open(parent, ctx context.Context, q *format.Query) (*http.Response, error) {
-	asked := new(question)
-	hreq, err := c.newRequest(ctx, asked, q)
+	hreq, letGo, err := c.newRequest(ctx, q)
 	if err != nil {
 		return nil, chat.AsError(err)
 	}
-	defer asked.letGo()
+	defer letGo()
 	res, err := c.transport.RoundTrip(hreq)
 	if err != nil {
 		return nil, c.roundTripError(parent, ctx, err)

@@ -26,6 +26,7 @@ var (
 // It does not run while a chunk is passed on: a client that takes it slowly does not make the model a dead one.
 type clock struct {
 	timer   *time.Timer
+	cancel  context.CancelCauseFunc
 	passing atomic.Bool // a chunk is passed on
 
 	mu       sync.Mutex    // guards the rest
@@ -38,19 +39,22 @@ type clock struct {
 // epoch is what the clocks count from: a time.Time is three times as large as a Duration.
 var epoch = time.Now()
 
-// start returns a context that ends with parent, or with errFirstChunk after d. stop frees the clock and
-// ends the context.
-func (c *clock) start(parent context.Context, d time.Duration) (ctx context.Context, stop func()) {
+// start returns a context that ends with parent, or with errFirstChunk after d. The clock must be stopped.
+func (c *clock) start(parent context.Context, d time.Duration) context.Context {
 	ctx, cancel := context.WithCancelCause(parent)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.cancel = cancel
 	c.wait, c.deadline, c.cause = d, time.Since(epoch)+d, errFirstChunk
 	c.fires = c.deadline
-	c.timer = time.AfterFunc(d, func() { c.expire(cancel) })
-	return ctx, func() {
-		c.timer.Stop()
-		cancel(nil)
-	}
+	c.timer = time.AfterFunc(d, c.expire)
+	return ctx
+}
+
+// stop frees the clock and ends its context.
+func (c *clock) stop() {
+	c.timer.Stop()
+	c.cancel(nil)
 }
 
 // set moves the deadline to d from now.
@@ -64,7 +68,7 @@ func (c *clock) set(d time.Duration, cause error) {
 	c.mu.Unlock()
 }
 
-func (c *clock) expire(cancel context.CancelCauseFunc) {
+func (c *clock) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.passing.Load() {
@@ -75,5 +79,5 @@ func (c *clock) expire(cancel context.CancelCauseFunc) {
 		c.timer.Reset(left)
 		return
 	}
-	cancel(c.cause)
+	c.cancel(c.cause)
 }

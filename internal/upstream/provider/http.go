@@ -79,30 +79,30 @@ func (c *client) newQuery(req *chat.Request) (*format.Query, error) {
 	return format.NewQuery(req, at.target, without), nil
 }
 
-// newRequest makes the HTTP request that asks for a stream. Its body is asked's.
-func (c *client) newRequest(ctx context.Context, asked *question, q *format.Query) (*http.Request, error) {
+// newRequest makes the HTTP request that asks for a stream. Its body is needed until letGo is called.
+func (c *client) newRequest(ctx context.Context, q *format.Query) (hreq *http.Request, letGo func(), err error) {
 	at, err := c.endpointFor(q.Model)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var e jx.Encoder
 	e.Grow(bodySize(q.Request))
 	if err := c.wire.Format.Encode(&e, q); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	body := c.Edits.apply(e.Bytes())
-	hreq := c.post.WithContext(ctx)
+	hreq = c.post.WithContext(ctx)
 	hreq.URL, hreq.Host = at.url, at.url.Host
-	asked.attach(hreq, body)
+	letGo = attach(hreq, body)
 	if c.auth != nil {
 		hreq.Header = hreq.Header.Clone()
 		if err := c.auth.Authorize(ctx, hreq, body); err != nil {
-			return nil, authorizeError(err)
+			return nil, nil, authorizeError(err)
 		}
 		c.remember(hreq.Header)
 	}
 	hreq.Header = trace.Header(ctx, hreq.Header) // after the signature, if there is one, which covers none of it
-	return hreq, nil
+	return hreq, letGo, nil
 }
 
 // authorizeError is the error of a request that can't be shown to be the relay's.

@@ -21,20 +21,22 @@ var errLetGo = errors.New("upstream: the provider has answered, and the question
 // smallQuestion is what fits into one write together with the headers (see newTransport's WriteBufferSize).
 const smallQuestion = 512
 
-// attach makes body that of hreq. For a reader that it does not know, net/http sends the headers in a write and a
+// attach makes body that of hreq. The body is needed until letGo is called. For a reader that it does not know, net/http sends the headers in a write and a
 // packet of their own, in case the body is slow to come. So a small question, which is worth no letting go, is read
 // by one that it knows.
-func (q *question) attach(hreq *http.Request, body []byte) {
+func attach(hreq *http.Request, body []byte) (letGo func()) {
 	hreq.ContentLength = int64(len(body))
 	if len(body) <= smallQuestion {
 		whole := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		hreq.Body, _ = whole()
 		hreq.GetBody = whole
-		return
+		return func() {}
 	}
+	q := new(question)
 	q.body.Store(&body)
 	q.first.r.Store(bytes.NewReader(body))
 	hreq.Body, hreq.GetBody = &q.first, q.again
+	return q.letGo
 }
 
 // again is what net/http asks when a connection turned out to be dead, which it can't do after the answer has begun.

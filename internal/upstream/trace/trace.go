@@ -26,6 +26,9 @@ type Trace struct {
 	now   Watch            // of the attempt that runs; nil: there is none, or nobody watches
 	model string           // that it asks for
 	done  *chat.Completion // that it came to
+
+	one [1]Attempt // room for Attempts: most requests take no more
+	ids [1]string  // RequestID, as a header has it
 }
 
 // Attempt is one request to one upstream.
@@ -105,6 +108,9 @@ func End(ctx context.Context, name string, err error) {
 	if t == nil {
 		return
 	}
+	if t.Attempts == nil {
+		t.Attempts = t.one[:0]
+	}
 	t.Attempts = append(t.Attempts, Attempt{name, t.model, err})
 	if t.now != nil {
 		t.now.End(err, t.done)
@@ -120,8 +126,11 @@ func Header(ctx context.Context, of http.Header) http.Header {
 	}
 	h := maps.Clone(of)
 	if t.RequestID != "" && len(h["X-Request-Id"]) == 0 {
-		h["X-Request-Id"] = []string{t.RequestID}
-		h["X-Client-Request-Id"] = h["X-Request-Id"] // what OpenAI has in its logs
+		if t.ids[0] == "" { // an attempt that was given up may still be writing its header
+			t.ids[0] = t.RequestID
+		}
+		h["X-Request-Id"] = t.ids[:]
+		h["X-Client-Request-Id"] = t.ids[:] // what OpenAI has in its logs
 	}
 	if t.now != nil {
 		t.now.Header(h)
