@@ -24,7 +24,8 @@ const (
 var errSlowClient = errors.New("handler: the client did not read in time")
 
 // eventWriter writes the frames of one stream: whole ones, one at a time, each write with a deadline.
-// When nothing else is written for a while it writes pings, from a timer. Times are since start.
+// When nothing else is written for a while it writes pings, from a timer, which also ends the answer when that takes
+// too long: each timer of a stream costs as much as a chunk. Times are since start.
 //
 // What a chunk needs of it lies together: with many streams none of it is in a cache any more when the
 // next chunk comes.
@@ -35,7 +36,8 @@ type eventWriter struct {
 	rc      http.ResponseController
 	start   time.Time
 	timeout time.Duration
-	max     int64 // bytes, 0: no cap
+	max     int64         // bytes, 0: no cap
+	longest time.Duration // see record
 	encoder dialect.Encoder
 	header  http.Header // see Dialect.Header
 	http1   bool        // HTTP/1.1
@@ -86,12 +88,15 @@ func (r *Relay) newEventWriter(
 		w: w, rc: *http.NewResponseController(w), start: rec.start,
 		http1: req.ProtoMajor == 1 && req.ProtoMinor == 1, http2: req.ProtoMajor >= 2,
 		timeout: r.writeTimeout, beat: r.heartbeat, max: r.maxStreamBytes, cancel: cancel,
-		encoder: encoder, header: visitOf(req).dialect.Header, sent: rec.tally,
+		encoder: encoder, header: visitOf(req).dialect.Header, sent: rec.tally, longest: rec.longest,
 	}
 	e.buf = encoder.Start(e.room[:0])
 	hold := headersWithin
 	if e.waits = visitOf(req).dialect.OfProvider; e.waits {
 		hold = cmp.Or(e.beat, longestHold)
+	}
+	if e.longest > 0 {
+		hold = min(hold, e.longest)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -248,13 +253,17 @@ func (e *eventWriter) extendDeadline(now time.Duration) error {
 	return e.rc.SetWriteDeadline(e.start.Add(e.deadline))
 }
 
-// tick writes the headers, unless a chunk has taken them along, or a ping if it is time for one, and comes
-// back when a ping may be due. Headers that wait for a chunk go with the first ping.
+// tick writes the headers, unless a chunk has taken them along, or a ping if it is time for one, and comes back when
+// the next may be due. Headers that wait for a chunk go with the first ping. An answer that takes too long is ended.
 func (e *eventWriter) tick() {
 	defer e.ticks.Done()
 	e.mu.Lock() // a chunk's write may be under way, for as long as its deadline
 	defer e.mu.Unlock()
 	if e.over || e.err != nil {
+		return
+	}
+	if e.longest > 0 && time.Since(e.start) >= e.longest {
+		e.cancel(errTooLong)
 		return
 	}
 	switch {
@@ -264,10 +273,24 @@ func (e *eventWriter) tick() {
 		e.buf = e.encoder.Ping(e.buf)
 		_ = e.flush()
 	}
-	if e.beat > 0 && e.err == nil {
+	if next, due := e.nextTick(); due && e.err == nil {
 		e.ticks.Add(1)
-		e.timer.Reset(e.beat - e.silence())
+		e.timer.Reset(next)
 	}
+}
+
+// nextTick is how long it is until a ping may be due, or the answer takes too long. It is not due when neither will
+// be. The caller holds mu.
+func (e *eventWriter) nextTick() (next time.Duration, due bool) {
+	if e.beat > 0 {
+		next, due = e.beat-e.silence(), true
+	}
+	if e.longest > 0 {
+		if left := e.longest - time.Since(e.start); !due || left < next {
+			next, due = left, true
+		}
+	}
+	return next, due
 }
 
 // silence is how long nothing was written. The caller holds mu.

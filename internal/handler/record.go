@@ -26,13 +26,14 @@ const (
 // record is what happened to one stream, or to the generation of a resumable one, for its log line and
 // the metrics.
 type record struct {
-	visit *visit
-	asked string // model; empty: none was named
-	label string // of the model in metrics
-	id    string // of a resumable stream
-	start time.Time
-	trace trace.Trace
-	span  *telemetry.Span
+	visit   *visit
+	asked   string // model; empty: none was named
+	label   string // of the model in metrics
+	id      string // of a resumable stream
+	start   time.Time
+	longest time.Duration // that the answer may take; 0: as long as it will, or others see to that
+	trace   trace.Trace
+	span    *telemetry.Span
 
 	tally
 	charge *charge // of who asked the provider; nil: there is none, or it is another record's

@@ -154,17 +154,14 @@ func (r *Relay) answerHere(
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(r.life, func() { cancel(context.Cause(r.life)) })()
-	if r.maxDuration > 0 {
-		defer time.AfterFunc(r.maxDuration, func() { cancel(errTooLong) }).Stop()
-	}
 
 	rec := r.newRecord(req, ask.Model)
-	rec.charge = charge
+	rec.charge, rec.longest = charge, r.maxDuration
 	ctx = r.watch(ctx, req, rec)
 	if ask.Stream {
 		r.stream(cancel, w, req, r.router.Stream(ctx, &ask.Request), r.encoderHere(req, ask), rec)
 	} else {
-		r.wholeHere(ctx, w, req, ask, rec)
+		r.wholeHere(ctx, cancel, w, req, ask, rec)
 	}
 	r.ended(rec)
 	rec.abort(req)
@@ -185,8 +182,12 @@ func (r *Relay) head(req *http.Request, ask *dialect.Ask) chat.Head {
 //
 //go:noinline
 func (r *Relay) wholeHere(
-	ctx context.Context, w http.ResponseWriter, req *http.Request, ask *dialect.Ask, rec *record,
+	ctx context.Context, cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request,
+	ask *dialect.Ask, rec *record,
 ) {
+	if rec.longest > 0 {
+		defer time.AfterFunc(rec.longest, func() { cancel(errTooLong) }).Stop()
+	}
 	r.whole(w, req, r.head(req, ask), r.router.Stream(ctx, &ask.Request), rec)
 }
 

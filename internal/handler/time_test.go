@@ -361,17 +361,28 @@ func TestNoPingFollowsTheEnd(t *testing.T) {
 	})
 }
 
+// An answer ends to the moment when it has taken too long, whatever else its timer is for.
 func TestTheLongestStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		gone := make(chan error, 1)
-		r, s := connect(t, handler.Options{Router: answering{hang(gone, content("Hel"))},
-			MaxDuration: 15 * time.Minute})
-		began := time.Now()
-		s.post(t)
-		s.head(t)
-		require.Equal(t, chat.StreamTooLong, lastError(t, s.rest(t)).Code)
-		require.Equal(t, 15*time.Minute, time.Since(began))
-		require.Error(t, <-gone)
-		require.Equal(t, "stream_too_long", r.log.stream(t)["reason"])
-	})
+	const longest = 15 * time.Minute
+	for name, beat := range map[string]time.Duration{
+		"no pings": 0, "pings": 7 * time.Second, "a ping in the same moment": 5 * time.Minute,
+		"no ping in time": time.Hour,
+	} {
+		for how, chunks := range map[string][]chat.Chunk{"that broke off": {content("Hel")}, "that never began": nil} {
+			t.Run(name+", an answer "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					gone := make(chan error, 1)
+					r, s := connect(t, handler.Options{Router: answering{hang(gone, chunks...)},
+						MaxDuration: longest, Heartbeat: beat})
+					began := time.Now()
+					s.post(t)
+					s.head(t)
+					require.Equal(t, chat.StreamTooLong, lastError(t, s.rest(t)).Code)
+					require.Equal(t, longest, time.Since(began))
+					require.Error(t, <-gone)
+					require.Equal(t, "stream_too_long", r.log.stream(t)["reason"])
+				})
+			})
+		}
+	}
 }
