@@ -156,7 +156,7 @@ func (r *Relay) answerHere(
 	defer context.AfterFunc(r.life, func() { cancel(context.Cause(r.life)) })()
 
 	rec := r.newRecord(req, ask.Model)
-	rec.charge, rec.longest = charge, r.maxDuration
+	rec.charge, rec.longest, rec.trace.Cancel = charge, r.maxDuration, cancel
 	ctx = r.watch(ctx, req, rec)
 	if ask.Stream {
 		r.stream(cancel, w, req, r.router.Stream(ctx, &ask.Request), r.encoderHere(req, ask), rec)

@@ -62,8 +62,8 @@ var (
 func (f *Fallback) Stream(parent context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
 	s := &search{Fallback: *f, req: req, caller: trace.Caller(parent)} // which lets go of req in time: see commit
 	return func(yield func(chat.Chunk, error) bool) {
-		ctx, cancel := context.WithCancelCause(parent)
-		defer cancel(nil)
+		ctx, cancel, done := trace.Cancelable(parent)
+		defer done()
 		s.giveUp = time.Now().Add(f.Budget)
 		s.budget = time.AfterFunc(f.Budget, func() { cancel(errBudget) })
 		defer s.budget.Stop()

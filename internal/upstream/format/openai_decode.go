@@ -23,7 +23,7 @@ type openaiDecoder struct {
 	jx        jx.Decoder
 	message   jx.Decoder // reads a message after the rest of its choice
 	chunk     openaiChunk
-	before    openaiChunk // chunk, before a choice that may be another than 0
+	before    *openaiChunk // chunk, before a choice that may be another than 0; nil: there was none
 	fragments fragments
 
 	deltas bool // there was one
@@ -246,19 +246,26 @@ func (d *openaiDecoder) field(j *jx.Decoder, key []byte) error {
 	return j.Skip()
 }
 
-// choice reads one choice. Its index may come last, so what it said is taken back if it is not 0.
+// choice reads one choice. Its index may come last: then what it said is taken back if it is not 0.
 func (d *openaiDecoder) choice(j *jx.Decoder) error {
 	if j.Next() != jx.Object {
 		return j.Skip()
 	}
-	d.before = d.chunk
 	calls := d.fragments.n
-	index, delta := 0, false
+	index, known, kept, delta := 0, false, false, false
 	var message, text jx.Raw
 	err := j.ObjBytes(func(j *jx.Decoder, key []byte) (err error) {
-		switch string(key) {
-		case "index":
+		switch {
+		case string(key) == "index":
+			known = true
 			return integer(j, &index)
+		case index != 0:
+			return j.Skip()
+		case !known && !kept:
+			kept = true
+			d.keepChunk()
+		}
+		switch string(key) {
 		case "delta":
 			delta = delta || j.Next() == jx.Object
 			return eachMember(j, d.delta)
@@ -276,7 +283,9 @@ func (d *openaiDecoder) choice(j *jx.Decoder) error {
 		return j.Skip()
 	})
 	if index != 0 {
-		d.chunk, d.fragments.n = d.before, calls
+		if d.fragments.n = calls; kept {
+			d.chunk = *d.before
+		}
 		return err
 	}
 	d.deltas = d.deltas || delta
@@ -284,6 +293,17 @@ func (d *openaiDecoder) choice(j *jx.Decoder) error {
 		return err
 	}
 	return d.wholeChoice(message, text)
+}
+
+// keepChunk keeps what was said before a choice whose index does not come first. Most servers begin with it. Its frame
+// is not below the reading: see Decoder.
+//
+//go:noinline
+func (d *openaiDecoder) keepChunk() {
+	if d.before == nil {
+		d.before = new(openaiChunk)
+	}
+	*d.before = d.chunk
 }
 
 // wholeChoice reads a choice without a delta: its message is the whole answer, unless the answer has come in pieces

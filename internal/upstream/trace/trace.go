@@ -16,6 +16,10 @@ type Trace struct {
 	// empty when that is not known.
 	Caller string
 
+	// Cancel ends all that is done for the request. It is nil where that is not to be ended from below: who has to
+	// end something then does it in a context of its own, which costs six allocations.
+	Cancel context.CancelCauseFunc
+
 	RequestID string   // that upstreams are told, for their logs; empty: none
 	Observer  Observer // nil: nobody watches
 
@@ -151,6 +155,16 @@ func Caller(ctx context.Context) string {
 		return t.Caller
 	}
 	return ""
+}
+
+// Cancelable returns a context in which all that is done for the request can be ended: ctx, where its trace has a
+// Cancel, and otherwise one below it. done must be called when nothing is done any more.
+func Cancelable(ctx context.Context) (cancelable context.Context, cancel context.CancelCauseFunc, done func()) {
+	if t := Of(ctx); t != nil && t.Cancel != nil {
+		return ctx, t.Cancel, func() {}
+	}
+	ctx, cancel = context.WithCancelCause(ctx)
+	return ctx, cancel, func() { cancel(nil) }
 }
 
 // Of returns the trace of ctx, nil when there is none.
