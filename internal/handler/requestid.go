@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+
+	"github.com/go-chi/chi/v5"
 
 	"github.com/websopy/relay/internal/identity"
 	"github.com/websopy/relay/internal/limit"
@@ -27,11 +30,20 @@ type visit struct {
 	question *limit.Held
 }
 
-// visiting is the context of a visit. It is a type of its own because the visit is asked for twenty times in a
-// request: it is found at once, and not by comparing keys.
+// visiting is the context of a visit, and of chi's routing, which would make another one, and another copy of the
+// request. The visit is asked for twenty times in a request: it is found at once, and not by comparing keys.
 type visiting struct {
 	context.Context
 	visit *visit
+	route *chi.Context
+}
+
+// Value implements context.Context.
+func (v *visiting) Value(key any) any {
+	if key == chi.RouteCtxKey {
+		return v.route
+	}
+	return v.Context.Value(key)
 }
 
 // visitOf is the visit of a request that came through receive.
@@ -39,17 +51,20 @@ func visitOf(req *http.Request) *visit { return req.Context().(*visiting).visit 
 
 // receive begins a visit: it gives the request an id, in the response and in the log, which is the caller's
 // own when that is a sane one and no secret, and the dialect of its path.
-func receive(dialects []Dialect, secrets telemetry.Redaction) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			v := newVisit(req, dialects, secrets)
-			w.Header().Set("X-Request-Id", v.id)
-			if v.dialect.OfProvider {
-				w.Header().Set("Request-Id", v.id) // as Anthropic's SDKs look for it
-			}
-			next.ServeHTTP(w, req.WithContext(&visiting{req.Context(), v}))
-		})
-	}
+func receive(dialects []Dialect, secrets telemetry.Redaction, mux *chi.Mux) http.Handler {
+	routes := sync.Pool{New: func() any { return chi.NewRouteContext() }}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		v := newVisit(req, dialects, secrets)
+		w.Header().Set("X-Request-Id", v.id)
+		if v.dialect.OfProvider {
+			w.Header().Set("Request-Id", v.id) // as Anthropic's SDKs look for it
+		}
+		route := routes.Get().(*chi.Context)
+		route.Reset()
+		route.Routes = mux
+		mux.ServeHTTP(w, req.WithContext(&visiting{req.Context(), v, route}))
+		routes.Put(route)
+	})
 }
 
 // newVisit is apart from receive for the sake of the stack, on which receive's frame stays: see checked.

@@ -151,7 +151,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.mux.Serv
 
 func (r *Relay) newMux(o *Options) http.Handler {
 	mux := chi.NewRouter()
-	mux.Use(receive(o.Dialects, o.Redact), recoverPanics(r.bugs, r.fail))
+	mux.Use(recoverPanics(r.bugs, r.fail))
 	mux.Use(checked(r.fail, address(o.TrustedProxies), bodyDeadline(o.BodyTimeout)), markOrigins(o.CORSOrigins))
 	mux.NotFound(r.refuse(errNoPath))
 	mux.MethodNotAllowed(r.methodNotAllowed(mux))
@@ -166,7 +166,7 @@ func (r *Relay) newMux(o *Options) http.Handler {
 		r.routePages(mux.With(checked(r.fail, host)))
 	}
 	r.routeStreams(mux, o, host, accepted)
-	return mux
+	return receive(o.Dialects, o.Redact, mux)
 }
 
 func (r *Relay) routePages(mux chi.Router) {
