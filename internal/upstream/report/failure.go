@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -22,8 +23,8 @@ type failureClass struct {
 
 	// A report fits if its status is one of these, or its codes or its sentences match, but not if unless does.
 	statuses     []int
-	kind, says   *regexp.Regexp
-	unless       *regexp.Regexp
+	kind, says   pattern
+	unless       pattern
 	at, saysAt   func(status int) bool // at which status codes and sentences count, and sentences alone; nil: at any
 	noCredit     bool                  // of the account
 	withoutAWait bool                  // the status counts only if the provider does not say how long to wait
@@ -35,9 +36,15 @@ func atKeys(status int) bool     { return slices.Contains([]int{0, 400, 401, 403
 func atOverload(status int) bool { return status == 0 || status == 429 || status >= 500 }
 func isRedirect(status int) bool { return status >= 300 && status < 400 }
 
-func anyOf(words ...string) *regexp.Regexp {
-	return regexp.MustCompile("(?i)" + strings.Join(words, "|"))
+// pattern is an expression that is compiled when it is needed first. Together those of this package take 650 KiB and
+// some milliseconds, and most relays see few of the failures that there are.
+type pattern func() *regexp.Regexp
+
+func lazily(expression string) pattern {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }
+
+func anyOf(words ...string) pattern { return lazily("(?i)" + strings.Join(words, "|")) }
 
 // failureClasses stand in the order in which they count: what is most certain first. Codes are matched in lower case,
 // and providers write them in every way: rate_limit_exceeded, RateLimitError, Throttling.RateQuota.
@@ -161,7 +168,7 @@ var failureClasses = []failureClass{
 
 // hostCodes are codes that mean something at one provider only, by the name that others have for it.
 var hostCodes = []struct {
-	host  *regexp.Regexp
+	host  pattern
 	codes map[string]string
 }{
 	{anyOf(`(^|\.)(z\.ai|bigmodel\.cn)$`), named(
@@ -223,7 +230,7 @@ var loading = anyOf(`\bloading\b`, `not (yet )?(ready|loaded)`, `starting up`, `
 func IsLoading(err error) bool {
 	f, ok := errors.AsType[*providerFailure](err)
 	return ok && f.report.status == unavailable &&
-		(slices.ContainsFunc(f.report.messages, loading.MatchString) || loading.MatchString(f.report.kind))
+		(slices.ContainsFunc(f.report.messages, loading().MatchString) || loading().MatchString(f.report.kind))
 }
 
 // WorthAnother reports whether another provider may do what this one refused.
@@ -309,7 +316,7 @@ func (r *providerReport) errFrom(t Teller) *chat.Error {
 func (r *providerReport) kindAt(host string) string {
 	kind := r.kind
 	for _, h := range hostCodes {
-		if host == "" || !h.host.MatchString(host) {
+		if host == "" || !h.host().MatchString(host) {
 			continue
 		}
 		words := strings.Fields(kind)
@@ -342,13 +349,13 @@ func classOf(status int, kind, said string, waits bool) failureClass {
 
 func (c *failureClass) fits(status int, kind, said string, waits bool) bool {
 	switch {
-	case c.unless != nil && (c.unless.MatchString(kind) || c.unless.MatchString(said)):
+	case c.unless != nil && (c.unless().MatchString(kind) || c.unless().MatchString(said)):
 		return false
 	case slices.Contains(c.statuses, status) && (!c.withoutAWait || !waits):
 		return true
 	case c.at != nil && !c.at(status):
 		return false
 	}
-	return c.kind != nil && c.kind.MatchString(kind) ||
-		c.says != nil && (c.saysAt == nil || c.saysAt(status)) && c.says.MatchString(said)
+	return c.kind != nil && c.kind().MatchString(kind) ||
+		c.says != nil && (c.saysAt == nil || c.saysAt(status)) && c.says().MatchString(said)
 }

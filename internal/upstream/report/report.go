@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -230,7 +229,7 @@ func (r *providerReport) wait(s string, role reportRole) {
 }
 
 // waitInWords finds how long to wait in a sentence: "try again in 1.2s", "retry after 2 minutes", "in 6m0s".
-var waitInWords = regexp.MustCompile(`(?i)\b(?:again|retry|retrying|wait)\b` +
+var waitInWords = lazily(`(?i)\b(?:again|retry|retrying|wait)\b` +
 	`(?: your request| at least| for| in| after| about)*\s+` +
 	`(?:(\d+)h)?(?:(\d+)m(?:in(?:ute)?s?)?)?\s*` +
 	`(?:(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|secs?|seconds?|minutes?|mins?|hours?))?(?:\W|$)`)
@@ -238,7 +237,7 @@ var waitInWords = regexp.MustCompile(`(?i)\b(?:again|retry|retrying|wait)\b` +
 // toldWait is how long the provider's sentences ask to wait, 0 if they do not.
 func (r *providerReport) toldWait() time.Duration {
 	for _, s := range r.messages {
-		m := waitInWords.FindStringSubmatch(s)
+		m := waitInWords().FindStringSubmatch(s)
 		if m == nil {
 			continue
 		}
@@ -269,7 +268,7 @@ const MaxRetryAfter = 24 * time.Hour
 // no word.
 func Excerpt(body []byte) string {
 	const longest = 500
-	s := needlessEscape.ReplaceAllStringFunc(string(body[:min(len(body), 2*longest)]), func(escape string) string {
+	s := needlessEscape().ReplaceAllStringFunc(string(body[:min(len(body), 2*longest)]), func(escape string) string {
 		if escape == `\/` {
 			return "/"
 		}
@@ -288,4 +287,4 @@ func Excerpt(body []byte) string {
 
 // needlessEscape matches \/ and what is written as \u although it is printable ASCII, but for the quote and
 // the backslash.
-var needlessEscape = regexp.MustCompile(`\\/|\\u00(?:2[013-9a-fA-F]|[346][0-9a-fA-F]|5[0-9abd-fABD-F]|7[0-9a-eA-E])`)
+var needlessEscape = lazily(`\\/|\\u00(?:2[013-9a-fA-F]|[346][0-9a-fA-F]|5[0-9abd-fABD-F]|7[0-9a-eA-E])`)

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -27,31 +26,31 @@ func (t Teller) plainSentence(messages []string) string {
 }
 
 // generic are sentences that say nothing; what the provider behind it says, further inside, is worth more.
-var generic = regexp.MustCompile(`(?i)^(the )?(provider returned error|(\w+ )?bad ?request|` +
+var generic = lazily(`(?i)^(the )?(provider returned error|(\w+ )?bad ?request|` +
 	`(internal |upstream |unknown |inference |api )?(server )?error|(invalid|failed) request|request failed|` +
 	`an? (unknown |unexpected )?error (has )?occurred|validation error|unprocessable entity|not found|` +
 	`invalid_request_error|\w+exception|\w+error|(litellm\.\w+[: ]*)?\w+(exception|error)( -)?)\W*$`)
 
-func isGeneric(s string) bool { return generic.MatchString(cutPrefixes(s)) }
+func isGeneric(s string) bool { return generic().MatchString(cutPrefixes(s)) }
 
 // prefixes are what gateways put before a provider's sentence: "<400> ", "Error code: 400 - ",
 // "litellm.BadRequestError: OpenAIException - ", "InternalError.Algo.InvalidParameter: ".
-var prefixes = regexp.MustCompile(`^(?:<\d{3}>\s*|\[\d{3}\]\s*|Error code: \d{3}\s*[-:]\s*|HTTP \d{3}\s*[-:]\s*|` +
+var prefixes = lazily(`^(?:<\d{3}>\s*|\[\d{3}\]\s*|Error code: \d{3}\s*[-:]\s*|HTTP \d{3}\s*[-:]\s*|` +
 	`(?:[A-Za-z]+\.)+[A-Za-z]+:\s*|[A-Za-z]+(?:Error|Exception)\s*[:-]\s*)+`)
 
-func cutPrefixes(s string) string { return prefixes.ReplaceAllString(strings.TrimSpace(s), "") }
+func cutPrefixes(s string) string { return prefixes().ReplaceAllString(strings.TrimSpace(s), "") }
 
 var (
-	requestID = regexp.MustCompile(`(?i)[\s,;:(\[-]*\b(request|trace|correlation|log|event|session)[ _-]?id\b` +
+	requestID = lazily(`(?i)[\s,;:(\[-]*\b(request|trace|correlation|log|event|session)[ _-]?id\b` +
 		`\s*[:=#]?\s*\S*`)
-	parentheses = regexp.MustCompile(`\s*\([^()]*\)`)
-	sentenceEnd = regexp.MustCompile(`[.!?;](?:\s+|$)|[。！？；]|[\r\n]+`)
+	parentheses = lazily(`\s*\([^()]*\)`)
+	sentenceEnd = lazily(`[.!?;](?:\s+|$)|[。！？；]|[\r\n]+`)
 )
 
 // plainPart keeps the plain sentences of a message.
 func (t Teller) plainPart(message string) string {
-	s := requestID.ReplaceAllString(cutPrefixes(message), "")
-	s = parentheses.ReplaceAllStringFunc(s, func(group string) string {
+	s := requestID().ReplaceAllString(cutPrefixes(message), "")
+	s = parentheses().ReplaceAllStringFunc(s, func(group string) string {
 		if t.isPlain(group) {
 			return group
 		}
@@ -60,7 +59,7 @@ func (t Teller) plainPart(message string) string {
 	var kept strings.Builder
 	for s != "" {
 		end := len(s)
-		if at := sentenceEnd.FindStringIndex(s); at != nil {
+		if at := sentenceEnd().FindStringIndex(s); at != nil {
 			end = at[1]
 		}
 		sentence := s[:end]
@@ -85,14 +84,14 @@ func (t Teller) plainPart(message string) string {
 }
 
 // telling are words of sentences that tell of accounts and keys, whatever else is in them.
-var telling = regexp.MustCompile(`(?i)\b(bearer|secrets?|passwords?|credentials?|api[ -]?keys?|key id|` +
+var telling = lazily(`(?i)\b(bearer|secrets?|passwords?|credentials?|api[ -]?keys?|key id|` +
 	`ending (in|with)|starting with)\b|` +
 	"\\b(organi[sz]ations?|accounts?|projects?|teams?|workspaces?|tenants?|subscriptions?|users?|" +
 	"owner|customer|resource|deployment)\\b\\s*(id\\b|name\\b|[`'\"“:=#(\\[<])")
 
 // isPlain reports whether a sentence holds nothing but what may be shown.
 func (t Teller) isPlain(s string) bool {
-	if telling.MatchString(s) || t.holdsSecret(s) {
+	if telling().MatchString(s) || t.holdsSecret(s) {
 		return false
 	}
 	for word := range strings.FieldsFuncSeq(s, func(r rune) bool {
@@ -108,54 +107,54 @@ func (t Teller) isPlain(s string) bool {
 // isPlainWord reports whether a word, perhaps in quotes or with punctuation, has one of the shapes.
 func (t Teller) isPlainWord(word string) bool {
 	word = strings.Trim(word, "`'\"‘’,.:;!?…()[]")
-	if word == "" || t.Model != "" && word == t.Model || symbols.MatchString(word) {
+	if word == "" || t.Model != "" && word == t.Model || symbols().MatchString(word) {
 		return true
 	}
-	if address.MatchString(word) {
-		return modelName.MatchString(word) && !idName.MatchString(word)
+	if address().MatchString(word) {
+		return modelName().MatchString(word) && !idName().MatchString(word)
 	}
 	for part := range strings.FieldsFuncSeq(word, func(r rune) bool { return strings.ContainsRune("=:,'\"`", r) }) {
 		part = strings.Trim(part, "[]()")
 		if part != "" && part != t.Model && !hasShape(part) {
-			return modelName.MatchString(word) && !idName.MatchString(word)
+			return modelName().MatchString(word) && !idName().MatchString(word)
 		}
 	}
 	return true
 }
 
 func hasShape(word string) bool {
-	if idName.MatchString(word) {
+	if idName().MatchString(word) {
 		return false
 	}
-	if modelName.MatchString(word) {
+	if modelName().MatchString(word) {
 		return true
 	}
 	if utf8.RuneCountInString(word) > 48 {
 		return false
 	}
-	return wordShapes.MatchString(word)
+	return wordShapes().MatchString(word)
 }
 
 const name = `[a-z]{1,20}(?:_[a-z]{1,20}|_\d{1,2})*` // of a parameter: max_tokens, reasoning_effort
 
 var (
-	address = regexp.MustCompile(`[\w\]]:\d|::|@`) // host:port, IPv6, mail
+	address = lazily(`[\w\]]:\d|::|@`) // host:port, IPv6, mail
 
-	symbols = regexp.MustCompile(`^(?:[-–—+*/%&|~<>=]|[<>=!]=|…)$`)
+	symbols = lazily(`^(?:[-–—+*/%&|~<>=]|[<>=!]=|…)$`)
 
 	// idName are the beginnings of names for things that are somebody's.
-	idName = regexp.MustCompile(
+	idName = lazily(
 		`(?i)^(?:org|req|acct|acc|account|proj|project|team|user|usr|cus|sub|sess|sk|pk|rk|ak|` +
 			`gsk|xai|key|arn|tenant|workspace|chatcmpl|resp|msg|asst|thread|run|file|akia|asia)[-_:](?:id$)?`)
 
-	modelName = regexp.MustCompile(`(?i)^(?:[a-z]{2,16}(?:-[a-z]{2,12})?/|` +
+	modelName = lazily(`(?i)^(?:[a-z]{2,16}(?:-[a-z]{2,12})?/|` +
 		`(?:(?:us|eu|apac|global)\.)?(?:anthropic|meta|amazon|mistral|cohere|deepseek|openai|qwen)\.)?` +
 		`(?:gpt|o[1-9]|chatgpt|claude|gemini|gemma|llama|mistral|mixtral|magistral|devstral|codestral|ministral|` +
 		`pixtral|qwen|qwq|deepseek|kimi|moonshot|glm|grok|command|aya|phi|nova|minimax|` +
 		`text-embedding|sonar|granite|nemotron|hermes|yi|ernie|doubao)` +
 		`(?:-?[a-z0-9]{1,12}|\.\d{1,3}){0,10}(?::(?:[a-z][a-z0-9-]{0,15}|\d[bm]?|\d{2,3}[bm]))?$`)
 
-	wordShapes = regexp.MustCompile(`^(?:` + strings.Join([]string{
+	wordShapes = lazily(`^(?:` + strings.Join([]string{
 		`[\p{L}\p{M}]{1,20}(?:['’-][\p{L}\p{M}]{1,15}){0,3}`, // words, also with - and '
 		`\p{Han}+`,                                // which have no spaces
 		`(?:\p{Lu}\p{Ll}{2,14}){2,5}`,             // BadRequestError
