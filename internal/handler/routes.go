@@ -123,8 +123,9 @@ type Relay struct {
 	notReady atomic.Bool
 	draining atomic.Bool
 
-	life context.Context // ends when running streams have to
-	end  context.CancelCauseFunc
+	running running
+	life    context.Context // ends when running streams have to
+	end     context.CancelCauseFunc
 }
 
 // New returns a Relay that is ready.
@@ -263,5 +264,7 @@ func (r *Relay) Drain() {
 
 // EndStreams ends the running streams with server_shutdown. Their handlers return soon after.
 func (r *Relay) EndStreams() {
-	r.end(&chat.Error{Code: chat.ServerShutdown, Message: "the server is shutting down"})
+	cause := &chat.Error{Code: chat.ServerShutdown, Message: "the server is shutting down"}
+	r.end(cause)
+	r.running.end(cause)
 }

@@ -153,10 +153,10 @@ func (r *Relay) answerHere(
 
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(r.life, func() { cancel(context.Cause(r.life)) })()
-
 	rec := r.newRecord(req, ask.Model)
 	rec.charge, rec.longest, rec.trace.Cancel = charge, r.maxDuration, cancel
+	r.running.add(rec, cancel)
+	defer r.running.remove(rec)
 	ctx = r.watch(ctx, req, rec)
 	if ask.Stream {
 		r.stream(cancel, w, req, r.router.Stream(ctx, &ask.Request), r.encoderHere(req, ask), rec)
