@@ -84,7 +84,7 @@ func checkOrigin(allowed origins) check {
 
 // sent tells whether a request is of an allowed page, or of no page that is known.
 func (o origins) sent(req *http.Request) bool {
-	origin, site := req.Header.Get("Origin"), req.Header.Get("Sec-Fetch-Site")
+	origin, site := header(req, "Origin"), header(req, "Sec-Fetch-Site")
 	switch {
 	case site == "same-origin" || site == "none": // browsers let no page set it
 		return true

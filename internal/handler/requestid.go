@@ -67,11 +67,20 @@ func receive(dialects []Dialect, secrets telemetry.Redaction, mux *chi.Mux) http
 	})
 }
 
+// header is the first value of a header. Its name must be as net/http writes it, which Header.Get sees to each time:
+// most requests have none of a dozen headers that are looked for.
+func header(req *http.Request, name string) string {
+	if values := req.Header[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
 // newVisit is apart from receive for the sake of the stack, on which receive's frame stays: see checked.
 //
 //go:noinline
 func newVisit(req *http.Request, dialects []Dialect, secrets telemetry.Redaction) *visit {
-	v := &visit{id: req.Header.Get("X-Request-Id"), dialect: dialectOf(dialects, req.URL.Path)}
+	v := &visit{id: header(req, "X-Request-Id"), dialect: dialectOf(dialects, req.URL.Path)}
 	if !sane(v.id) || secrets.Replace(v.id) != v.id || isCredential(req, v.id) {
 		v.id = rand.Text()
 	}

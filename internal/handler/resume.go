@@ -200,7 +200,7 @@ func (r *Relay) serveWhole(w http.ResponseWriter, req *http.Request, f *stream.F
 // lastEventID is where the client stopped reading. The header is what clients send by themselves; the
 // parameter is for those that can't set one.
 func lastEventID(req *http.Request) string {
-	if id := req.Header.Get("Last-Event-Id"); id != "" { // as net/http has it: other spellings cost
+	if id := header(req, "Last-Event-Id"); id != "" {
 		return id
 	}
 	return parameter(req, "last_event_id")

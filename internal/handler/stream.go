@@ -37,10 +37,10 @@ var (
 
 // readAsk reads and decodes the body, and gives its hash. A request that resumes a stream is not decoded.
 func (r *Relay) readAsk(w http.ResponseWriter, req *http.Request) (*dialect.Ask, *[sha256.Size]byte, *chat.Error) {
-	if encoding := req.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+	if encoding := header(req, "Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return nil, nil, errEncoding
 	}
-	typ, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
+	typ, _, _ := strings.Cut(header(req, "Content-Type"), ";")
 	if !strings.EqualFold(strings.TrimSpace(typ), "application/json") {
 		return nil, nil, errMediaType
 	}

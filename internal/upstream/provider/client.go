@@ -84,6 +84,7 @@ type client struct {
 	Options
 	wire      Wire
 	system    string     // the provider, in traces
+	ids       []string   // headers that have the request's id
 	auth      Authorizer // nil: post's header is enough
 	transport http.RoundTripper
 	post      *http.Request             // what all requests have in common
@@ -93,7 +94,7 @@ type client struct {
 }
 
 func newClient(o Options, k *Kind, w Wire) *client {
-	c := &client{Options: o, wire: w, system: k.system(o.BaseURL), transport: newTransport(o)}
+	c := &client{Options: o, wire: w, system: k.system(o.BaseURL), ids: o.idHeaders(), transport: newTransport(o)}
 	c.post = &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: c.newHeader(k)}
 	if c.auth = o.Authorizer; c.auth == nil && k.Authorizer != nil {

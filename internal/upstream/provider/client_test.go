@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -535,4 +536,35 @@ func TestWhoeverStopsListeningIsSeenByTheProvider(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Each provider gets the request's id by the name that it has for it in its logs, and by no other.
+func TestProvidersGetTheRequestsID(t *testing.T) {
+	const usual, openAIs = "X-Request-Id", "X-Client-Request-Id"
+	for _, tc := range []struct {
+		kind  string
+		names []string
+	}{
+		{"openai", []string{usual}}, {"anthropic", []string{usual}}, {"azure", []string{usual, openAIs}},
+	} {
+		t.Run(tc.kind, func(t *testing.T) {
+			got := make(chan http.Header, 1)
+			srv := provide(t, func(w http.ResponseWriter, req *http.Request) {
+				got <- req.Header
+				w.WriteHeader(http.StatusBadRequest)
+			})
+			ctx := trace.With(t.Context(), &trace.Trace{RequestID: "r-1"})
+			require.Error(t, chattest.Fold(t, newUpstream(t, options(tc.kind, srv.URL)).Stream(ctx, question())).Err)
+			header := <-got
+			for _, name := range []string{usual, openAIs} {
+				want := ""
+				if slices.Contains(tc.names, name) {
+					want = "r-1"
+				}
+				require.Equal(t, want, header.Get(name), name)
+			}
+		})
+	}
+	o := options("openai", "https://api.openai.com/v1")
+	require.Equal(t, []string{usual, openAIs}, provider.IDHeaders(&o))
 }

@@ -60,3 +60,6 @@ func EachEvent(kind string, header http.Header, body io.Reader, each func(ev *Ev
 		each(ev, r.Buffered(), r.Ended())
 	}
 }
+
+// IDHeaders are those that have the id of a request.
+func IDHeaders(o *Options) []string { return o.idHeaders() }

@@ -49,6 +49,15 @@ func newTransport(o Options) *http.Transport {
 	}
 }
 
+// idHeaders are what has a request's id. OpenAI has only one of its own in its logs.
+// https://platform.openai.com/docs/api-reference/debugging-requests
+func (o *Options) idHeaders() []string {
+	if o.Kind == "azure" || o.host().HasBoth() {
+		return []string{"X-Request-Id", "X-Client-Request-Id"}
+	}
+	return []string{"X-Request-Id"}
+}
+
 // newHeader makes the headers of all requests to an upstream. They are shared: nobody may change them.
 func (c *client) newHeader(k *Kind) http.Header {
 	h := http.Header{
@@ -101,7 +110,7 @@ func (c *client) newRequest(ctx context.Context, q *format.Query) (hreq *http.Re
 		}
 		c.remember(hreq.Header)
 	}
-	hreq.Header = trace.Header(ctx, hreq.Header) // after the signature, if there is one, which covers none of it
+	hreq.Header = trace.Header(ctx, hreq.Header, c.ids...) // after the signature, if there is one, which covers none of it
 	return hreq, letGo, nil
 }
 

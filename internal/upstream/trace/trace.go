@@ -122,19 +122,21 @@ func End(ctx context.Context, name string, err error) {
 	}
 }
 
-// Header returns what an upstream is sent: of, which is shared and not changed, and what the trace adds.
-func Header(ctx context.Context, of http.Header) http.Header {
+// Header returns what an upstream is sent: of, which is shared and not changed, and what the trace adds. ids are
+// the headers that have the request's id, unless of has the first of them.
+func Header(ctx context.Context, of http.Header, ids ...string) http.Header {
 	t := Of(ctx)
 	if t == nil || t.RequestID == "" && t.now == nil {
 		return of
 	}
 	h := maps.Clone(of)
-	if t.RequestID != "" && len(h["X-Request-Id"]) == 0 {
+	if t.RequestID != "" && len(ids) > 0 && len(h[ids[0]]) == 0 {
 		if t.ids[0] == "" { // an attempt that was given up may still be writing its header
 			t.ids[0] = t.RequestID
 		}
-		h["X-Request-Id"] = t.ids[:]
-		h["X-Client-Request-Id"] = t.ids[:] // what OpenAI has in its logs
+		for _, name := range ids {
+			h[name] = t.ids[:]
+		}
 	}
 	if t.now != nil {
 		t.now.Header(h)
