@@ -110,7 +110,8 @@ func (c *client) newRequest(ctx context.Context, q *format.Query) (hreq *http.Re
 		}
 		c.remember(hreq.Header)
 	}
-	hreq.Header = trace.Header(ctx, hreq.Header, c.ids...) // after the signature, if there is one, which covers none of it
+	// after the signature, if there is one, which covers none of it
+	hreq.Header = trace.Header(ctx, hreq.Header, c.ids...)
 	return hreq, letGo, nil
 }
 

@@ -21,9 +21,9 @@ var errLetGo = errors.New("upstream: the provider has answered, and the question
 // smallQuestion is what fits into one write together with the headers (see newTransport's WriteBufferSize).
 const smallQuestion = 512
 
-// attach makes body that of hreq. The body is needed until letGo is called. For a reader that it does not know, net/http sends the headers in a write and a
-// packet of their own, in case the body is slow to come. So a small question, which is worth no letting go, is read
-// by one that it knows.
+// attach makes body that of hreq, who needs it until letGo is called. For a reader that it does not know, net/http
+// sends the headers in a write and a packet of their own, in case the body is slow to come. So a small question, which
+// is worth no letting go, is read by one that it knows.
 func attach(hreq *http.Request, body []byte) (letGo func()) {
 	hreq.ContentLength = int64(len(body))
 	if len(body) <= smallQuestion {
