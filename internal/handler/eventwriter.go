@@ -36,8 +36,7 @@ type eventWriter struct {
 	rc      http.ResponseController
 	start   time.Time
 	timeout time.Duration
-	max     int64         // bytes, 0: no cap
-	longest time.Duration // see record
+	max     int64 // bytes, 0: no cap
 	encoder dialect.Encoder
 	header  http.Header // see Dialect.Header
 	http1   bool        // HTTP/1.1
@@ -57,6 +56,7 @@ type eventWriter struct {
 	room     [firstRoom]byte
 	timer    *time.Timer    // for the headers, and then for the heartbeat
 	ticks    sync.WaitGroup // calls by the timer that are due or running
+	longest  time.Duration  // see record
 }
 
 // The headers of an event stream. Setting them from here allocates nothing.

@@ -26,14 +26,13 @@ const (
 // record is what happened to one stream, or to the generation of a resumable one, for its log line and
 // the metrics.
 type record struct {
-	visit   *visit
-	asked   string // model; empty: none was named
-	label   string // of the model in metrics
-	id      string // of a resumable stream
-	start   time.Time
-	longest time.Duration // that the answer may take; 0: as long as it will, or others see to that
-	trace   trace.Trace
-	span    *telemetry.Span
+	visit *visit
+	asked string // model; empty: none was named
+	label string // of the model in metrics
+	id    string // of a resumable stream
+	start time.Time
+	trace trace.Trace
+	span  *telemetry.Span
 
 	tally
 	charge *charge // of who asked the provider; nil: there is none, or it is another record's
@@ -44,6 +43,8 @@ type record struct {
 	seq     uint64      // the failure's position in a resumable stream, 0 when it has none
 	cause   error       // for the log
 	cut     bool        // the response has no end of its own, and must not look as if it had one
+
+	longest time.Duration // that the answer may take; 0: as long as it will, or others see to that
 }
 
 // tally counts what was written of one stream, or what came for an answer that is written whole. Times are

@@ -26,7 +26,6 @@ var (
 // It does not run while a chunk is passed on: a client that takes it slowly does not make the model a dead one.
 type clock struct {
 	timer   *time.Timer
-	cancel  context.CancelCauseFunc
 	passing atomic.Bool // a chunk is passed on
 
 	mu       sync.Mutex    // guards the rest
@@ -34,6 +33,7 @@ type clock struct {
 	deadline time.Duration
 	wait     time.Duration // how long it was to the deadline when it was set
 	cause    error
+	cancel   context.CancelCauseFunc // when the deadline passes; behind what each chunk needs
 }
 
 // epoch is what the clocks count from: a time.Time is three times as large as a Duration.
