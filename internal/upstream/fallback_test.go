@@ -16,6 +16,7 @@ import (
 	"github.com/websopy/relay/internal/chat/chattest"
 	"github.com/websopy/relay/internal/upstream"
 	"github.com/websopy/relay/internal/upstream/report"
+	"github.com/websopy/relay/internal/upstream/trace"
 )
 
 // scripted is a provider that plays one act for each request, and the last one again.
@@ -231,12 +232,24 @@ func TestATimeoutIsNotSufferedTwiceWhereThereIsAnother(t *testing.T) {
 }
 
 func TestOneBudgetHoldsForAllProvidersAndEndsWithTheFirstChunk(t *testing.T) {
+	t.Run("in a context of its own", func(t *testing.T) {
+		holdsTheBudget(t, func(t *testing.T) context.Context { return t.Context() })
+	})
+	t.Run("in the request's", func(t *testing.T) {
+		holdsTheBudget(t, func(t *testing.T) context.Context {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			return trace.With(ctx, &trace.Trace{Cancel: cancel})
+		})
+	})
+}
+
+func holdsTheBudget(t *testing.T, request func(*testing.T) context.Context) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := act{after: 50 * time.Second, err: &chat.Error{Code: chat.UpstreamTimeout, Phase: chat.PhaseFirstChunk}}
 		first, second, third := &scripted{acts: []act{slow}}, &scripted{acts: []act{slow}}, &scripted{
 			acts: []act{says("late")}}
 		begin := time.Now()
-		got := chattest.Fold(t, chain(first, second, third).Stream(t.Context(), question()))
+		got := chattest.Fold(t, chain(first, second, third).Stream(request(t), question()))
 		e := chat.AsError(got.Err)
 		require.Equal(t, chat.UpstreamTimeout, e.Code)
 		require.Equal(t, chat.PhaseTotal, e.Phase)
@@ -247,12 +260,14 @@ func TestOneBudgetHoldsForAllProvidersAndEndsWithTheFirstChunk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := chain(&scripted{acts: []act{says("a", "b", "c")}})
 		text := ""
-		for c, err := range f.Stream(t.Context(), question()) {
+		ctx := request(t)
+		for c, err := range f.Stream(ctx, question()) {
 			require.NoError(t, err)
 			text += string(c.Text)
 			time.Sleep(time.Minute)
 		}
 		require.Equal(t, "abc", text)
+		require.NoError(t, context.Cause(ctx), "what the request does besides goes on")
 	})
 }
 
