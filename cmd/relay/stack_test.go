@@ -47,6 +47,16 @@ var openings = map[string]struct{ kind, base, typ, events string }{
 			`"done":false}`+"\n", 3)},
 }
 
+// plainBinary is a relay without the race detector, whose frames and allocations are others.
+func plainBinary(t *testing.T) string {
+	if !raceEnabled {
+		return relaytest.Binary(t)
+	}
+	plain := filepath.Join(t.TempDir(), "relay")
+	require.NoError(t, relaytest.Build(plain))
+	return plain
+}
+
 // A relay holds thousands of streams that wait for their next chunk. A goroutine's stack doubles when it is too small,
 // and a single large frame on a chunk's way doubles that of each stream, of which nothing else would tell.
 func TestTheStackOfAStream(t *testing.T) {
@@ -54,11 +64,7 @@ func TestTheStackOfAStream(t *testing.T) {
 		streams = 200
 		most    = 22 << 10 // bytes a stream, with those of its connections: 19 KiB, and 27 when one stack has doubled
 	)
-	plain := relaytest.Binary(t)
-	if raceEnabled { // the race detector's frames are others
-		plain = filepath.Join(t.TempDir(), "relay")
-		require.NoError(t, relaytest.Build(plain))
-	}
+	plain := plainBinary(t)
 	for name, tc := range openings {
 		t.Run(name, func(t *testing.T) {
 			begun := make(chan struct{})
