@@ -23,7 +23,7 @@ func check(cfg *config.Config, w io.Writer) {
 		fmt.Fprintf(w, "upstream %s: %s, %s\n", u.Name, u.Kind, at)
 	}
 	routes := cfg.Routes()
-	for _, asked := range asks(cfg) {
+	for _, asked := range choices(cfg) {
 		fmt.Fprintf(w, "\n%s\n", asked.title)
 		i := slices.IndexFunc(routes, func(r config.Route) bool { return asked.pattern || r.Has(asked.model) })
 		if i >= 0 {
@@ -32,37 +32,37 @@ func check(cfg *config.Config, w io.Writer) {
 	}
 }
 
-// ask is a model that a request may name.
-type ask struct {
+// choice is a model that a request may name.
+type choice struct {
 	title, model string
 	pattern      bool // model only matches, and is no name
 	route        int  // of a pattern
 }
 
-// asks are what requests may name: nothing, each model, and what patterns stand for.
-func asks(cfg *config.Config) []ask {
-	var all []ask
+// choices are what requests may name: nothing, each model, and what patterns stand for.
+func choices(cfg *config.Config) []choice {
+	var all []choice
 	names, _ := cfg.Names()
 	switch {
 	case cfg.NeedsModel(kinds) != "":
 	case len(cfg.Models) > 0:
-		all = append(all, ask{title: "no model (" + cfg.DefaultModel + ")", model: cfg.DefaultModel})
+		all = append(all, choice{title: "no model (" + cfg.DefaultModel + ")", model: cfg.DefaultModel})
 	default:
-		all = append(all, ask{title: "no model", model: cfg.Upstreams[0].Model})
+		all = append(all, choice{title: "no model", model: cfg.Upstreams[0].Model})
 	}
 	for _, name := range names {
-		all = append(all, ask{title: name, model: name})
+		all = append(all, choice{title: name, model: name})
 	}
 	return append(all, patterns(cfg)...)
 }
 
-func patterns(cfg *config.Config) (all []ask) {
+func patterns(cfg *config.Config) (all []choice) {
 	if len(cfg.Models) == 0 && len(cfg.Upstreams[0].Models) == 0 {
-		return []ask{{title: "any other model", model: "(its name)", pattern: true}}
+		return []choice{{title: "any other model", model: "(its name)", pattern: true}}
 	}
 	for _, entry := range cfg.Upstreams[0].Models {
 		if name, _, _ := strings.Cut(entry, "="); len(cfg.Models) == 0 && strings.Contains(name, "*") {
-			all = append(all, ask{title: name, model: name})
+			all = append(all, choice{title: name, model: name})
 		}
 	}
 	exact := len(cfg.Models)
@@ -73,7 +73,7 @@ func patterns(cfg *config.Config) (all []ask) {
 	}
 	for _, m := range cfg.Models {
 		if strings.Contains(m.Name, "*") {
-			all = append(all, ask{title: m.Name, model: m.Name, pattern: true, route: exact + len(all)})
+			all = append(all, choice{title: m.Name, model: m.Name, pattern: true, route: exact + len(all)})
 		}
 	}
 	return all

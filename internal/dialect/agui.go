@@ -65,15 +65,15 @@ func (e *aguiEncoder) Chunk(dst []byte, c chat.Chunk) []byte {
 	before := len(dst)
 	switch c.Type {
 	case chat.Content:
-		dst = e.event(e.enter(dst, c.Type), c.Seq, `TEXT_MESSAGE_CONTENT","messageId":`)
+		dst = e.event(e.openMessage(dst, c.Type), c.Seq, `TEXT_MESSAGE_CONTENT","messageId":`)
 		dst = e.appendDelta(appendString(dst, e.message), c.Text)
 	case chat.Reasoning:
-		dst = e.event(e.enter(dst, c.Type), c.Seq, `REASONING_MESSAGE_CONTENT","messageId":`)
+		dst = e.event(e.openMessage(dst, c.Type), c.Seq, `REASONING_MESSAGE_CONTENT","messageId":`)
 		dst = e.appendDelta(e.appendThought(dst), c.Text)
 	case chat.Tool:
-		dst = e.call(e.enter(dst, chat.Pause), c)
+		dst = e.call(e.openMessage(dst, chat.Pause), c)
 	case chat.Done:
-		dst = e.finish(e.enter(dst, chat.Pause), c)
+		dst = e.finish(e.openMessage(dst, chat.Pause), c)
 	}
 	if e.has(c.Seq) {
 		return dst[:before]
@@ -113,8 +113,8 @@ func (e *aguiEncoder) appendThought(dst []byte) []byte {
 	return append(strconv.AppendInt(dst, e.reasonings, 10), '"')
 }
 
-// enter ends the message that is open and opens one of another type, unless that is open.
-func (e *aguiEncoder) enter(dst []byte, t chat.Type) []byte {
+// openMessage ends the message that is open and opens one of another type, unless that is open.
+func (e *aguiEncoder) openMessage(dst []byte, t chat.Type) []byte {
 	if e.open == t {
 		return dst
 	}

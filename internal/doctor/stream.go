@@ -101,7 +101,7 @@ func (e *examination) read(ctx context.Context, path string, stop int, headers .
 		now := time.Now()
 		if err == nil && !ev.Partial {
 			frames := len(s.frames)
-			if s.take(ev.Data, now, &began) {
+			if s.note(ev.Data, now, &began) {
 				return s
 			}
 			if len(s.frames) > frames && body.n != last {
@@ -133,8 +133,8 @@ func (c *countedReads) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// take reads a frame's data. It reports whether it was the last one. From the first frame on times count.
-func (s *seen) take(data []byte, now time.Time, began *time.Time) (over bool) {
+// note reads a frame's data. It reports whether it was the last one. From the first frame on times count.
+func (s *seen) note(data []byte, now time.Time, began *time.Time) (over bool) {
 	if string(data) == "[DONE]" {
 		s.whole = true
 		return true

@@ -158,8 +158,8 @@ func (rec *record) fail(err error) {
 	rec.reason = string(rec.failure.Code)
 }
 
-// outcome is conclude for a generation, whose client is the log.
-func (rec *record) outcome(o stream.Outcome) {
+// concludeGeneration is conclude for a generation, whose client is the log.
+func (rec *record) concludeGeneration(o stream.Outcome) {
 	rec.id = o.ID
 	rec.first, rec.chunks, rec.bytes = o.First, int64(o.Chunks), o.Bytes
 	rec.done, rec.failure = o.Done, o.Err

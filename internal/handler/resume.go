@@ -27,10 +27,10 @@ const longestReconnect = time.Minute
 // maxKey bounds an idempotency key, in bytes.
 const maxKey = 255
 
-// begin starts a resumable stream, or finds the one that was asked for before. f is nil when there is none to
+// startResumable starts a resumable stream, or finds the one that was asked for before. f is nil when there is none to
 // follow: the request was refused, or, not refused, such streams are not to be had now. Only then the charge is still
 // to be settled, by who asks the provider.
-func (r *Relay) begin(
+func (r *Relay) startResumable(
 	w http.ResponseWriter, req *http.Request, ask *dialect.Ask, body *[sha256.Size]byte, charge *charge,
 ) (f *stream.Follower, rec *record, refused bool) {
 	key, err := idempotencyKey(req)
@@ -59,7 +59,7 @@ func (r *Relay) begin(
 		Begun: question.Release,
 		Ended: func(o stream.Outcome) {
 			question.Release()
-			generation.outcome(o)
+			generation.concludeGeneration(o)
 			facts := generation.facts()
 			r.telemetry.GenerationEnded(&facts)
 		},

@@ -121,7 +121,7 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 		return
 	}
 	if ask.Resumable && r.streams != nil {
-		f, rec, refused := r.begin(w, req, ask, body, charge)
+		f, rec, refused := r.startResumable(w, req, ask, body, charge)
 		switch {
 		case f != nil && !ask.Stream:
 			r.serveWhole(w, req, f, rec)

@@ -142,10 +142,10 @@ func (s *shared) reserve(r *Reservation) error {
 		r.id,
 	}}
 	untold := s.untold(r.key[0])
-	answer, err := s.ask(run)
+	answer, err := s.runReserve(run)
 	if err == nil && len(untold) > 0 && answer[0] == 0 {
 		s.insist(untold)
-		answer, err = s.ask(run)
+		answer, err = s.runReserve(run)
 	}
 	if err != nil || len(answer) < 9 {
 		if !errors.Is(err, redisconn.ErrAway) {
@@ -203,8 +203,8 @@ func pack(numbers ...float64) string {
 	return string(packed)
 }
 
-// ask runs the script that reserves. It may be run again: what it has done once it does not do twice.
-func (s *shared) ask(run redisconn.Run) ([]int64, error) {
+// runReserve runs the script that reserves. It may be run again: what it has done once it does not do twice.
+func (s *shared) runReserve(run redisconn.Run) ([]int64, error) {
 	node := s.conn.Node(run.Keys[0])
 	pulse := s.health.of(node)
 	var err error

@@ -11,11 +11,11 @@ import (
 type Follower struct {
 	hub  *Hub
 	head chat.Head
-	from source
+	from recordReader
 }
 
-// source is where a Follower reads.
-type source interface {
+// recordReader is where a Follower reads.
+type recordReader interface {
 	// next gives the records behind those that it gave before, and waits for them. more says that there are others
 	// behind them already.
 	next(ctx context.Context) (r records, more bool, err error)
@@ -28,7 +28,7 @@ type records struct {
 	data   []byte
 }
 
-func newFollower(h *Hub, head chat.Head, from source) *Follower {
+func newFollower(h *Hub, head chat.Head, from recordReader) *Follower {
 	h.attached.Add(1)
 	return &Follower{hub: h, head: head, from: from}
 }

@@ -153,7 +153,7 @@ func (g *generation) run() {
 				return
 			}
 			patience = time.AfterFunc(readOn, g.cancel) // a defer here would cost every chunk
-		case !g.take(&c):
+		case !g.logChunk(&c):
 			return
 		}
 	}
@@ -197,8 +197,8 @@ func (g *generation) tell() {
 	g.done, g.err = nil, nil // the log has it; the cause of an error may hold much
 }
 
-// take logs one chunk of the provider's. It says whether another is wanted.
-func (g *generation) take(c *chat.Chunk) bool {
+// logChunk logs one chunk of the provider's. It says whether another is wanted.
+func (g *generation) logChunk(c *chat.Chunk) bool {
 	if c.Type == chat.Pause {
 		g.log.wake()
 		return true

@@ -95,10 +95,10 @@ type Request struct {
 //
 // Errors: *chat.Error with Overloaded, Draining or IdempotencyMismatch; *limit.Full; ErrUnavailable.
 func (h *Hub) Start(ctx context.Context, r Request) (f *Follower, replayed bool, err error) {
-	f, replayed, err = h.begin(ctx, r)
+	f, replayed, err = h.start(ctx, r)
 	if replayed && err != nil && chat.AsError(err).Code == chat.StreamNotFound {
 		// What the key led to came to the end of its retention just then. The key is free now.
-		f, replayed, err = h.begin(ctx, r)
+		f, replayed, err = h.start(ctx, r)
 	}
 	return f, replayed, err
 }
@@ -125,7 +125,7 @@ func (h *Hub) newGeneration(ctx context.Context, r *Request) (g *generation, the
 	return g, there
 }
 
-func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool, err error) {
+func (h *Hub) start(ctx context.Context, r Request) (f *Follower, replayed bool, err error) {
 	g, there := h.newGeneration(ctx, &r)
 	if f, err := h.admit(g); f != nil || err != nil {
 		g.cancel()
@@ -146,7 +146,7 @@ func (h *Hub) begin(ctx context.Context, r Request) (f *Follower, replayed bool,
 	h.holdKey(g)
 	h.holdChat(ctx, g)
 	if h.store != nil {
-		h.store.begin(g)
+		h.store.adopt(g)
 	}
 	f = newFollower(h, g.head, g.attach(0))
 	g.start(&r)
@@ -231,7 +231,7 @@ func (h *Hub) Attach(ctx context.Context, owner, id string, after uint64) (*Foll
 		return nil, notFound()
 	}
 	g, here := h.find(owner, id)
-	var from source
+	var from recordReader
 	var head chat.Head
 	switch {
 	case g != nil:

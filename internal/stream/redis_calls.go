@@ -18,7 +18,7 @@ import (
 // claimed later. The error is IdempotencyMismatch, or that there is no record now.
 func (s *store) create(ctx context.Context, g *generation) (first string, err error) {
 	ctx = context.WithoutCancel(ctx) // once begun, it is done: a client that leaves may come back
-	if _, err := s.record(ctx, g); err != nil {
+	if _, err := s.createKeys(ctx, g); err != nil {
 		return "", err
 	}
 	m := &g.mirror

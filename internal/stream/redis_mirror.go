@@ -84,8 +84,8 @@ func (s *store) paceOf(g *generation) pace {
 	return lazy
 }
 
-// begin has the rounds take g. From now on it is theirs. It has a record perhaps: a stop may have come at once.
-func (s *store) begin(g *generation) {
+// adopt has the rounds take g. From now on it is theirs. It has a record perhaps: a stop may have come at once.
+func (s *store) adopt(g *generation) {
 	g.mirror.begun.Store(true)
 	if last, _ := g.log.end(); last > 0 || !g.mirror.created.Load() {
 		s.queue(g, atOnce)
@@ -96,7 +96,7 @@ func (s *store) begin(g *generation) {
 func (s *store) queue(g *generation, p pace) {
 	m := &g.mirror
 	if !m.begun.Load() {
-		return // begin does that
+		return // adopt does that
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

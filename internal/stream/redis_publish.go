@@ -40,7 +40,7 @@ func (s *store) asks(g *generation) bool {
 func (s *store) publish(ctx context.Context, g *generation) bool {
 	m := &g.mirror
 	first := m.keys == nil
-	made, err := s.record(ctx, g)
+	made, err := s.createKeys(ctx, g)
 	if err != nil {
 		if redisconn.Concerns(err) {
 			s.hub.troubled(err)
@@ -63,8 +63,8 @@ func keysOf(id string) []string {
 	return []string{metaKey(id), logKey(id), leaseKey(id), watchKey(id)}
 }
 
-// record makes the record of g in Redis, unless there is one.
-func (s *store) record(ctx context.Context, g *generation) (made bool, err error) {
+// createKeys makes the keys of g in Redis, unless they are there.
+func (s *store) createKeys(ctx context.Context, g *generation) (made bool, err error) {
 	return s.conn.Run(ctx, s.node(g.id), createScript, redisconn.Run{
 		Keys: keysOf(g.id)[:3],
 		Args: []string{

@@ -32,7 +32,7 @@ type chapter struct {
 // left that another round could do now.
 func (s *store) round(ctx context.Context, l *lane) bool {
 	writable := l.node.State() == redisconn.Up
-	beats, ready := s.take(l, writable)
+	beats, ready := s.takeDue(l, writable)
 	var chapters []chapter
 	var runs []redisconn.Run
 	var later []*generation
@@ -65,9 +65,9 @@ func (s *store) round(ctx context.Context, l *lane) bool {
 	return s.release(l, beats, ready, done, append(failed, later...))
 }
 
-// take gives the streams that wait in l, those first whose leases are to be renewed. While the node refuses
+// takeDue gives the streams that wait in l, those first whose leases are to be renewed. While the node refuses
 // writes there are only those.
-func (s *store) take(l *lane, writable bool) (beats, ready []*generation) {
+func (s *store) takeDue(l *lane, writable bool) (beats, ready []*generation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// One that is busy is in this round already, or in one of the node that had it before. What such a one may

@@ -40,7 +40,7 @@ func TestAStopBeforeTheProviderIsAskedSavesTheCall(t *testing.T) {
 	a.mu.Unlock()
 
 	outcomes := make(chan Outcome, 1)
-	a.store.begin(g)
+	a.store.adopt(g)
 	g.start(&Request{
 		Produce: func(context.Context) iter.Seq2[chat.Chunk, error] {
 			t.Error("the provider was asked")

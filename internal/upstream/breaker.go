@@ -79,11 +79,11 @@ type circuit struct {
 	lastFailed string // whose failure opened it
 	lone       bool   // it is open for lastFailed only, because nobody else asked
 
-	asked [2]ask // the last two callers
+	asked [2]asker // the last two callers
 }
 
-// ask is when a caller asked last.
-type ask struct {
+// asker is a caller, and when it asked last.
+type asker struct {
 	caller string
 	at     time.Time
 }
@@ -193,7 +193,7 @@ func (c *circuit) note(caller string, now time.Time) {
 	if c.asked[0].caller != caller {
 		c.asked[1] = c.asked[0]
 	}
-	c.asked[0] = ask{caller, now}
+	c.asked[0] = asker{caller, now}
 }
 
 // othersAsk reports whether another caller has asked lately.

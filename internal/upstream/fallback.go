@@ -97,7 +97,7 @@ type search struct {
 // ask asks the candidates that are left, one after the other. It reports whether one answered, and
 // returns when that answer is over.
 func (s *search) ask(ctx context.Context, yield func(chat.Chunk, error) bool) bool {
-	for c, model := s.take(ctx); c != nil; c, model = s.take(ctx) {
+	for c, model := s.nextCandidate(ctx); c != nil; c, model = s.nextCandidate(ctx) {
 		if s.try(ctx, c, model, yield) {
 			return true
 		}
@@ -105,8 +105,8 @@ func (s *search) ask(ctx context.Context, yield func(chat.Chunk, error) bool) bo
 	return false
 }
 
-// take returns the next candidate and its name of the model, nil when there is none.
-func (s *search) take(ctx context.Context) (*Candidate, string) {
+// nextCandidate returns the next candidate and its name of the model, nil when there is none.
+func (s *search) nextCandidate(ctx context.Context) (*Candidate, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.next < len(s.Candidates) && !s.over && !s.committed && ctx.Err() == nil {
@@ -192,7 +192,7 @@ func (s *search) attempt(
 		return errLost
 	}
 	a := &attempt{search: s, pass: pass, yield: yield}
-	c.Stream(ctx, req)(a.take) // without range, because every chunk of every stream comes by here
+	c.Stream(ctx, req)(a.relay) // without range, because every chunk of every stream comes by here
 	return a.failure
 }
 
@@ -205,8 +205,8 @@ type attempt struct {
 	failure   error // why there is none
 }
 
-// take passes a chunk on, if the answer is to be this candidate's.
-func (a *attempt) take(chunk chat.Chunk, err error) bool {
+// relay passes a chunk on, if the answer is to be this candidate's.
+func (a *attempt) relay(chunk chat.Chunk, err error) bool {
 	if !a.answering {
 		if err == nil && chunk.Type == chat.Pause {
 			a.alive()
@@ -322,11 +322,11 @@ func weight(e *chat.Error) int {
 //
 //go:noinline
 func (s *search) conclude(ctx context.Context, yield func(chat.Chunk, error) bool) {
-	yield(s.outcome(ctx))
+	yield(s.unanswered(ctx))
 }
 
-// outcome is what is yielded when nobody answered.
-func (s *search) outcome(ctx context.Context) (chat.Chunk, error) {
+// unanswered is what is yielded when nobody answered.
+func (s *search) unanswered(ctx context.Context) (chat.Chunk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	cause := context.Cause(ctx)

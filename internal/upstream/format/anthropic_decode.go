@@ -232,7 +232,7 @@ func (d *anthropicDecoder) field(j *jx.Decoder, key []byte) error {
 	case "model", "usage", "content", "stop_reason": // of a whole message
 		return d.messageField(j, key)
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }
 
 func (d *anthropicDecoder) messageField(j *jx.Decoder, key []byte) error {
@@ -247,7 +247,7 @@ func (d *anthropicDecoder) messageField(j *jx.Decoder, key []byte) error {
 	case "content":
 		return eachItem(j, d.block)
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }
 
 func (d *anthropicDecoder) block(j *jx.Decoder) error {
@@ -287,7 +287,7 @@ func (d *anthropicDecoder) block(j *jx.Decoder) error {
 				return appendArguments(j, &b.input)
 			}
 		}
-		return appendStringTo(j, text)
+		return readStringTo(j, text)
 	})
 }
 
@@ -306,7 +306,7 @@ func (d *anthropicDecoder) deltaField(j *jx.Decoder, key []byte) error {
 	case "stop_reason":
 		text = &e.stopReason
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }
 
 func (d *anthropicDecoder) usage(j *jx.Decoder, key []byte) error {

@@ -207,7 +207,7 @@ func (d *bedrockDecoder) field(j *jx.Decoder, key []byte) error {
 	case "delta", "start":
 		return d.block(j, &e.delta)
 	case "stopReason":
-		return appendStringTo(j, &e.stopReason)
+		return readStringTo(j, &e.stopReason)
 	case "usage":
 		return eachMember(j, d.count)
 	case "output":
@@ -241,7 +241,7 @@ func (d *bedrockDecoder) block(j *jx.Decoder, b *bedrockBlock) error {
 	return eachMember(j, func(j *jx.Decoder, key []byte) error {
 		switch string(key) {
 		case "text":
-			return appendStringTo(j, &b.text)
+			return readStringTo(j, &b.text)
 		case "reasoningContent":
 			return eachMember(j, b.reasoning)
 		case "toolUse":
@@ -264,7 +264,7 @@ func (b *bedrockBlock) reasoning(j *jx.Decoder, key []byte) error {
 	case "reasoningText": // in an answer in one piece
 		return eachMember(j, b.reasoning)
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }
 
 func (b *bedrockBlock) call(j *jx.Decoder, key []byte) error {
@@ -277,7 +277,7 @@ func (b *bedrockBlock) call(j *jx.Decoder, key []byte) error {
 	case "input":
 		return appendArguments(j, &b.input)
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }
 
 func (d *bedrockDecoder) count(j *jx.Decoder, key []byte) error {

@@ -135,7 +135,7 @@ func (d *cohereDecoder) field(j *jx.Decoder, key []byte) error {
 	e := &d.event
 	switch string(key) {
 	case "type":
-		return appendStringTo(j, &e.typ)
+		return readStringTo(j, &e.typ)
 	case "index":
 		return integer(j, &e.index)
 	case "delta":
@@ -158,7 +158,7 @@ func (d *cohereDecoder) delta(j *jx.Decoder, key []byte) error {
 	e := &d.event
 	switch string(key) {
 	case "finish_reason":
-		return appendStringTo(j, &e.finish)
+		return readStringTo(j, &e.finish)
 	case "message":
 		return eachMember(j, d.message)
 	case "usage":
@@ -202,5 +202,5 @@ func (d *cohereDecoder) content(j *jx.Decoder, key []byte) error {
 	case "thinking":
 		text = &d.event.thinking
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }

@@ -156,7 +156,7 @@ func (d *geminiDecoder) field(j *jx.Decoder, key []byte) error {
 		e.answers = true
 		return e.usage.decode(j)
 	case "modelVersion":
-		return appendStringTo(j, &e.model)
+		return readStringTo(j, &e.model)
 	case "promptFeedback":
 		return appendText(j, &e.blocked, "blockReason")
 	case "error":
@@ -179,7 +179,7 @@ func (d *geminiDecoder) candidate(j *jx.Decoder) error {
 		case "content":
 			return eachMember(j, d.content)
 		case "finishReason":
-			return appendStringTo(j, &d.event.finish)
+			return readStringTo(j, &d.event.finish)
 		}
 		return j.Skip()
 	})
@@ -207,11 +207,11 @@ func (d *geminiDecoder) readPart(j *jx.Decoder) error {
 	return j.ObjBytes(func(j *jx.Decoder, key []byte) error {
 		switch string(key) {
 		case "text":
-			return appendStringTo(j, &p.text)
+			return readStringTo(j, &p.text)
 		case "thought":
 			return boolean(j, &p.thought)
 		case "thoughtSignature", "thought_signature":
-			return appendStringTo(j, &p.seal)
+			return readStringTo(j, &p.seal)
 		case "functionCall":
 			p.call = j.Next() == jx.Object
 			return eachMember(j, p.functionCall)
@@ -238,9 +238,9 @@ func (d *geminiDecoder) nextPart() *geminiPart {
 func (p *geminiPart) functionCall(j *jx.Decoder, key []byte) error {
 	switch string(key) {
 	case "id":
-		return appendStringTo(j, &p.id)
+		return readStringTo(j, &p.id)
 	case "name":
-		return appendStringTo(j, &p.name)
+		return readStringTo(j, &p.name)
 	case "args", "partialArgs":
 		dst, want := &p.args, jx.Object
 		if string(key) == "partialArgs" {

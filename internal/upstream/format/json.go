@@ -13,8 +13,8 @@ import (
 // value of another type is passed over, because a null or an oddity in one field is no reason to lose
 // an answer.
 
-// appendString appends a string value to dst. It may begin or end with half of a surrogate pair, see unescape.
-func appendString(d *jx.Decoder, dst []byte) ([]byte, error) {
+// readString appends a string value to dst. It may begin or end with half of a surrogate pair, see unescape.
+func readString(d *jx.Decoder, dst []byte) ([]byte, error) {
 	if d.Next() != jx.String {
 		return dst, d.Skip()
 	}
@@ -25,12 +25,12 @@ func appendString(d *jx.Decoder, dst []byte) ([]byte, error) {
 	return unescape(dst, raw[1:len(raw)-1]), nil
 }
 
-// appendStringTo is appendString for a destination that a switch has chosen, nil for none.
-func appendStringTo(d *jx.Decoder, dst *[]byte) (err error) {
+// readStringTo is readString for a destination that a switch has chosen, nil for none.
+func readStringTo(d *jx.Decoder, dst *[]byte) (err error) {
 	if dst == nil {
 		return d.Skip()
 	}
-	*dst, err = appendString(d, *dst)
+	*dst, err = readString(d, *dst)
 	return err
 }
 
@@ -40,7 +40,7 @@ func appendText(d *jx.Decoder, dst *[]byte, names ...string) error {
 		if !slices.Contains(names, string(key)) {
 			return d.Skip()
 		}
-		return appendStringTo(d, dst)
+		return readStringTo(d, dst)
 	})
 }
 
@@ -94,7 +94,7 @@ func present(d *jx.Decoder, b *bool) error {
 func readFunction(d *jx.Decoder, key []byte, name, arguments *[]byte) error {
 	switch string(key) {
 	case "name":
-		return appendStringTo(d, name)
+		return readStringTo(d, name)
 	case "arguments":
 		return appendArguments(d, arguments)
 	}
@@ -112,7 +112,7 @@ func appendArguments(d *jx.Decoder, arguments *[]byte) error {
 		}
 		return err
 	}
-	return appendStringTo(d, arguments)
+	return readStringTo(d, arguments)
 }
 
 func isEmptyList(raw []byte) bool { return len(bytes.TrimSpace(bytes.Trim(raw, "[]"))) == 0 }

@@ -94,7 +94,7 @@ func (d *ollamaDecoder) field(j *jx.Decoder, key []byte) error {
 	case "error":
 		return present(j, &l.failed)
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }
 
 func (d *ollamaDecoder) message(j *jx.Decoder, key []byte) error {
@@ -107,5 +107,5 @@ func (d *ollamaDecoder) message(j *jx.Decoder, key []byte) error {
 	case "tool_calls":
 		return eachItem(j, d.calls.read)
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }

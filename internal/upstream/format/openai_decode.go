@@ -226,7 +226,7 @@ func (d *openaiDecoder) field(j *jx.Decoder, key []byte) error {
 		})
 	case "model":
 		c.model = c.model[:0]
-		return appendStringTo(j, &c.model)
+		return readStringTo(j, &c.model)
 	case "error":
 		return present(j, &c.failed)
 	case "prompt_progress": // llama.cpp, when asked with return_progress
@@ -276,7 +276,7 @@ func (d *openaiDecoder) choice(j *jx.Decoder) error {
 			text, err = j.Raw()
 			return err
 		case "finish_reason":
-			return appendStringTo(j, &d.chunk.finish)
+			return readStringTo(j, &d.chunk.finish)
 		case "usage": // Moonshot
 			return d.chunk.usage.decode(j)
 		}
@@ -353,7 +353,7 @@ func (d *openaiDecoder) delta(j *jx.Decoder, key []byte) error {
 	case "function_call": // what tool calls were called before there could be several
 		return d.functionCall(j)
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }
 
 // contentPart reads Mistral's {"type": "thinking", "thinking": [{"type": "text", "text": …}]} and
@@ -363,10 +363,10 @@ func (d *openaiDecoder) contentPart(j *jx.Decoder) error {
 	return eachMember(j, func(j *jx.Decoder, key []byte) error {
 		switch string(key) {
 		case "text":
-			return appendStringTo(j, &c.content)
+			return readStringTo(j, &c.content)
 		case "thinking":
 			if j.Next() == jx.String {
-				return appendStringTo(j, &c.thinking)
+				return readStringTo(j, &c.thinking)
 			}
 			return eachItem(j, func(j *jx.Decoder) error { return appendText(j, &c.thinking, "text") })
 		}

@@ -335,7 +335,7 @@ func (d *responsesDecoder) field(j *jx.Decoder, key []byte) error {
 	case "status", "output", "usage", "model", "incomplete_details":
 		return d.response(j, key)
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }
 
 func (d *responsesDecoder) response(j *jx.Decoder, key []byte) error {
@@ -363,7 +363,7 @@ func (d *responsesDecoder) response(j *jx.Decoder, key []byte) error {
 			return err
 		}
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }
 
 // item reads an item, which has a place in a response or, noIndex, that of its event. The event may say so later.
@@ -408,7 +408,7 @@ func (d *responsesDecoder) item(j *jx.Decoder, place int) error {
 				return d.textPart(j, textPlace{contentText, place, part})
 			})
 		}
-		return appendStringTo(j, text)
+		return readStringTo(j, text)
 	})
 	switch string(item.typ) {
 	case "message", "reasoning", "":
@@ -449,7 +449,7 @@ func (d *responsesDecoder) textPart(j *jx.Decoder, place textPlace) error {
 				return err
 			}
 		case "text", "refusal":
-			return appendStringTo(j, &t.text)
+			return readStringTo(j, &t.text)
 		}
 		return j.Skip()
 	})

@@ -38,7 +38,7 @@ func (f *fragment) opens() bool {
 func (f *fragment) read(j *jx.Decoder, key []byte) error {
 	switch string(key) {
 	case "id":
-		return appendStringTo(j, &f.id)
+		return readStringTo(j, &f.id)
 	case "function":
 		return eachMember(j, func(j *jx.Decoder, key []byte) error {
 			return readFunction(j, key, &f.name, &f.arguments)

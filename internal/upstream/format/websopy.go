@@ -221,7 +221,7 @@ func (d *websopyDecoder) field(j *jx.Decoder, key []byte) error {
 			return j.Skip()
 		})
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }
 
 func (d *websopyDecoder) tool(j *jx.Decoder, key []byte) error {
@@ -234,5 +234,5 @@ func (d *websopyDecoder) tool(j *jx.Decoder, key []byte) error {
 	case "arguments":
 		text = &d.args
 	}
-	return appendStringTo(j, text)
+	return readStringTo(j, text)
 }

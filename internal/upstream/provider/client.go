@@ -107,7 +107,7 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 	return func(yield func(chat.Chunk, error) bool) {
 		// before: whoever needs req later keeps the question while the answer comes
 		model := cmp.Or(req.Model, c.Model)
-		ctx := c.begin(ctx, model)
+		ctx := c.beginAttempt(ctx, model)
 		err := c.stream(ctx, req, yield)
 		if err != nil {
 			err = c.explain(model, err)
@@ -125,10 +125,10 @@ func (c *client) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.C
 //go:noinline
 func (c *client) explain(model string, err error) error { return c.teller(model).Explain(err) }
 
-// begin notes that an attempt begins. It is apart from Stream, below whose frame the whole answer comes.
+// beginAttempt notes that an attempt begins. It is apart from Stream, below whose frame the whole answer comes.
 //
 //go:noinline
-func (c *client) begin(ctx context.Context, model string) context.Context {
+func (c *client) beginAttempt(ctx context.Context, model string) context.Context {
 	return trace.Begin(ctx, trace.Target{Upstream: c.Name, System: c.system, Address: c.BaseURL, Model: model})
 }
 
