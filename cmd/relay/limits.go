@@ -27,18 +27,18 @@ func newLimiter(
 					"docs/resume.md says")
 		},
 	}
-	stop = func() {}
+	closeRedis := func() {} // not in stop, which is the function that calls it when this one has returned
 	if cfg.RedisURL != "" {
 		if o.Redis, err = openLimits(cfg, log); err != nil {
 			return nil, nil, err
 		}
-		stop = o.Redis.Close
+		closeRedis = o.Redis.Close
 	}
 	l = limit.NewLimiter(o)
 	metrics.ObserveLimits(l)
 	return l, func() {
 		l.Close()
-		stop()
+		closeRedis()
 	}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/websopy/relay/internal/redistest"
 	"github.com/websopy/relay/internal/relaytest"
 )
 
@@ -94,4 +95,24 @@ func TestAReaderInALoopIsRefusedAndACrowdOfReadersIsNot(t *testing.T) {
 	p.Signal(t, syscall.SIGHUP)
 	require.Eventually(t, func() bool { return come("/api/chat/stream/"+ids[1]).StatusCode == http.StatusOK },
 		relaytest.Patience, 20*time.Millisecond)
+}
+
+// A relay that keeps limits, wherever it keeps them, ends as well as one that has none.
+func TestARelayWithLimitsEndsWell(t *testing.T) {
+	settings := map[string][]string{
+		"none": nil, "in memory": {"RELAY_LIMIT_REQUESTS=100/m"}, "attach": {"RELAY_LIMIT_ATTACH=100/m"},
+		"in Redis": {"RELAY_LIMIT_REQUESTS=100/m", "RELAY_REDIS_URL="},
+	}
+	for name, settings := range settings {
+		t.Run(name, func(t *testing.T) {
+			if name == "in Redis" {
+				settings[1] += redistest.Start(t).URL()
+			}
+			p := relaytest.Serve(t, append(settings, "RELAY_API_KEYS=me:k-0123456789abcdef", "RELAY_SHUTDOWN_DELAY=0s")...)
+			require.Contains(t, relaytest.Body(t, p.Ask(t, "/v1/ai/chat?model=demo-fast&message=hi", "",
+				"Authorization", "Bearer k-0123456789abcdef")), `"type":"done"`)
+			p.Stop(t)
+			require.NotContains(t, p.Log(), "goroutine", "no stack of a bug")
+		})
+	}
 }
