@@ -17,7 +17,7 @@ import (
 // creep in one by one, and their number is the one cost that is the same on every machine, busy or not.
 func TestTheAllocationsOfAnAnswer(t *testing.T) {
 	const (
-		most    = 152 // 143 on the day of this test, most of them net/http's; 172 the day before
+		most    = 152 // 143 on the day of this test
 		answers = 1000
 	)
 	events := openings["openai"].events +

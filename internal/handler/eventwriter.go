@@ -25,7 +25,7 @@ var errSlowClient = errors.New("handler: the client did not read in time")
 
 // eventWriter writes the frames of one stream: whole ones, one at a time, each write with a deadline.
 // When nothing else is written for a while it writes pings, from a timer, which also ends the answer when that takes
-// too long: each timer of a stream costs as much as a chunk. Times are since start.
+// too long: a timer for each of the two would cost every request. Times are since start.
 //
 // What a chunk needs of it lies together: with many streams none of it is in a cache any more when the
 // next chunk comes.
@@ -54,7 +54,7 @@ type eventWriter struct {
 	answered int64 // bytes of the chunks so far, also of those that the dialect does not show
 	err      error // the first one; after it nothing is written
 	room     [firstRoom]byte
-	timer    *time.Timer    // for the headers, and then for the heartbeat
+	timer    *time.Timer    // for the headers, then for the heartbeat and the end of longest
 	ticks    sync.WaitGroup // calls by the timer that are due or running
 	longest  time.Duration  // see record
 }

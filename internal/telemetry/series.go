@@ -17,6 +17,10 @@ type series[One any] struct {
 	known map[labels]One
 }
 
+func newSeries[One any](names int, find func(values ...string) One) *series[One] {
+	return &series[One]{names: names, find: find, known: make(map[labels]One)}
+}
+
 // labels are the values of a metric's labels. Those beyond its last one are empty.
 type labels [3]string
 
@@ -35,9 +39,6 @@ func (s *series[One]) open(values labels) One {
 	one := s.find(values[:s.names]...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.known == nil {
-		s.known = make(map[labels]One)
-	}
 	s.known[values] = one
 	return one
 }
@@ -46,12 +47,12 @@ func (s *series[One]) open(values labels) One {
 func counters(reg prometheus.Registerer, o prometheus.CounterOpts, names ...string) *series[prometheus.Counter] {
 	vec := prometheus.NewCounterVec(o, names)
 	reg.MustRegister(vec)
-	return &series[prometheus.Counter]{names: len(names), find: vec.WithLabelValues}
+	return newSeries(len(names), vec.WithLabelValues)
 }
 
 // histograms registers a metric of durations, by the labels of these names.
 func histograms(reg prometheus.Registerer, o prometheus.HistogramOpts, names ...string) *series[prometheus.Observer] {
 	vec := prometheus.NewHistogramVec(o, names)
 	reg.MustRegister(vec)
-	return &series[prometheus.Observer]{names: len(names), find: vec.WithLabelValues}
+	return newSeries(len(names), vec.WithLabelValues)
 }
