@@ -41,6 +41,7 @@ type eventWriter struct {
 	header  http.Header // see Dialect.Header
 	http1   bool        // HTTP/1.1
 	http2   bool
+	chat    bool // the end has to be on its way when the handler has it, see noteRead
 	waits   bool // the headers wait for the first chunk or heartbeat, see Dialect.OfProvider
 
 	mu    sync.Mutex // held while a frame is made and written; guards the rest
@@ -86,7 +87,7 @@ func (r *Relay) newEventWriter(
 ) *eventWriter {
 	e := &eventWriter{
 		w: w, rc: *http.NewResponseController(w), start: rec.start,
-		http1: req.ProtoMajor == 1 && req.ProtoMinor == 1, http2: req.ProtoMajor >= 2,
+		http1: req.ProtoMajor == 1 && req.ProtoMinor == 1, http2: req.ProtoMajor >= 2, chat: visitOf(req).chat != "",
 		timeout: r.writeTimeout, beat: r.heartbeat, max: r.maxStreamBytes, cancel: cancel,
 		encoder: encoder, header: visitOf(req).dialect.Header, sent: rec.tally, longest: rec.longest,
 	}
@@ -162,7 +163,7 @@ func (e *eventWriter) finish(c chat.Chunk) error {
 	defer e.mu.Unlock()
 	e.buf = e.encoder.Close(e.encoder.Chunk(e.buf, c))
 	e.over = true
-	return e.write(!c.More || !e.http1)
+	return e.write(!c.More || !e.http1 || e.chat)
 }
 
 // fail writes the frames of an error, whose position in the stream is seq, or 0 when it is not the stream's. It tells

@@ -3,7 +3,9 @@ package handler_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -109,6 +111,40 @@ func TestAnAnswerThatNobodyReadToItsEndIsToldOnce(t *testing.T) {
 	require.Equal(t, uiWhole, body)
 	status, _ = c.resume(t, uiChat)
 	require.Equal(t, http.StatusNoContent, status)
+}
+
+// A page is closed in the moment in which its answer ends: the relay writes the end before it sees that nobody is there.
+func TestAnEndThatIsWrittenToNobodyIsToldAgain(t *testing.T) {
+	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
+	may := make(chan struct{})
+	r := start(t, handler.Options{Streams: hub, Router: answering{
+		provider(func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+			if yield(content("Hel"), nil) && yield(content("lo"), nil) {
+				<-may
+				yield(done(chat.FinishStop), nil)
+			}
+		}),
+	}})
+	t.Cleanup(func() { closeHub(hub) })
+	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = fmt.Fprintf(conn, "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"+
+		"Content-Length: %d\r\n\r\n%s", len(resumableChat), resumableChat)
+	require.NoError(t, err)
+	for lines := bufio.NewScanner(conn); lines.Scan() && !strings.Contains(lines.Text(), `"lo"`); {
+	}
+	// A server looks out for the end of its client until something else comes, as the first byte of a next request.
+	_, err = conn.Write([]byte("P"))
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	close(may)
+	line := r.log.wait(t, "stream", 1)[0]
+	require.Equal(t, "completed", line["reason"], "the relay has not seen that nobody is there")
+
+	res, body := fetch(t, http.MethodGet, r.url+"/api/chat/"+uiChat+"/stream", "")
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	require.Equal(t, uiWhole, body)
 }
 
 func TestWhereThereIsNothingToResumeIsNoError(t *testing.T) {
