@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,6 +40,7 @@ func ServeBy(t testing.TB, cmd *exec.Cmd, settings ...string) *Relay {
 	transport := &http.Transport{DisableCompression: true}
 	t.Cleanup(transport.CloseIdleConnections)
 	r := &Relay{Program: Start(t, cmd), Client: &http.Client{Transport: transport}}
+	t.Cleanup(func() { r.end(t) })
 	listening := r.Wait(t, "listening")
 	r.Addr = listening["addr"].(string)
 	r.URL = fmt.Sprintf("%s://%s", listening["scheme"], r.Addr)
@@ -106,6 +108,38 @@ func (r *Relay) Stop(t testing.TB) {
 	t.Helper()
 	r.Signal(t, syscall.SIGTERM)
 	require.Zero(t, r.Exit(t), "the exit code")
+}
+
+// signOfBug is the begin of what Go's runtime and its race detector say, or a line of the log about a panic.
+var signOfBug = regexp.MustCompile(`(?m)^(panic: |fatal error: |WARNING: DATA RACE)|` +
+	`^.*"message":"(panic"|http2?: panic|internal error)`)
+
+// bug is what a relay's output says of a bug of its own, from there on. Empty: nothing.
+func bug(output string) string {
+	if at := signOfBug.FindStringIndex(output); at != nil {
+		return output[at[0]:]
+	}
+	return ""
+}
+
+// end ends a relay that serves until its test does, and looks how: a bug in what comes last is there in all tests.
+func (r *Relay) end(t testing.TB) {
+	r.Wake()
+	timeout := time.After(Patience)
+	for running := true; running; {
+		_ = r.cmd.Process.Signal(syscall.SIGTERM) // the second one ends what still runs
+		select {
+		case <-r.exited:
+			running = false
+		case <-time.After(50 * time.Millisecond): // signals that come together are one
+		case <-timeout:
+			t.Error("the relay does not end")
+			return
+		}
+	}
+	if said := bug(r.Log()); said != "" {
+		t.Errorf("the relay has a bug: %.4000s", said)
+	}
 }
 
 // Ask sends a question, or a GET when there is none. The answer's body is closed at the end of the test.
