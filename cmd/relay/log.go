@@ -3,9 +3,15 @@ package main
 import (
 	"bytes"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+
+	"github.com/websopy/relay/config"
 )
 
 const (
@@ -13,6 +19,19 @@ const (
 	maxLogLine   = 64 << 10             // bytes; every field has a bound of its own, so that none comes near it
 	logPause     = 5 * time.Millisecond // between two writes
 )
+
+// newLogger makes a logger that writes to w, in the format that suits stderr.
+func newLogger(cfg *config.Config, stderr, w io.Writer) zerolog.Logger {
+	if f, ok := stderr.(*os.File); cfg.LogFormat == "console" || cfg.LogFormat == "auto" && ok &&
+		isatty.IsTerminal(f.Fd()) {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
+	}
+	level, err := zerolog.ParseLevel(cfg.LogLevel)
+	if err != nil {
+		level = zerolog.InfoLevel
+	}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+}
 
 // logQueue writes log lines in the order in which they come: the first at once, and those that come
 // during that write or shortly after it together. No stream waits for it. While whoever reads the log
