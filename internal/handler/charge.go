@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/dialect"
 	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/telemetry"
 )
@@ -43,7 +44,6 @@ func (r *Relay) reserve(w http.ResponseWriter, req *http.Request, ask *chat.Requ
 	}
 	reservation, err := r.limiter.Reserve(caller.Share, caller.Tier, tokens)
 	if exceeded, ok := errors.AsType[*limit.Exceeded](err); ok {
-		r.metrics.Limited(exceeded.Limit)
 		tellLimits(w.Header(), exceeded.Stand)
 		return nil, &chat.Error{Code: chat.RateLimited, Limit: exceeded.Limit, RetryAfter: exceeded.After,
 			Message: exceededMessages[exceeded.Limit]}
@@ -58,11 +58,48 @@ func (r *Relay) reserve(w http.ResponseWriter, req *http.Request, ask *chat.Requ
 	return &charge{reservation: reservation, metrics: r.metrics, counts: counts, prompt: prompt}, nil
 }
 
+// waitsForFormer are how long an answer that was stopped has for its end, before each try to take its place.
+var waitsForFormer = []time.Duration{10 * time.Millisecond, 40 * time.Millisecond, 150 * time.Millisecond,
+	300 * time.Millisecond}
+
+// reserveForFormer reserves in place of the answer before in the same chat, where that one is in the way. The new one
+// stops it when it begins (see stream.Request), and can't begin: somebody who may have one answer at a time opens the
+// page again, in which one is written, and asks the next question.
+func (r *Relay) reserveForFormer(
+	w http.ResponseWriter, req *http.Request, ask *dialect.Ask, refused *chat.Error,
+) (*charge, *chat.Error) {
+	if refused.Limit != limit.StreamsLimit || !ask.Resumable || r.streams == nil || !r.stopFormer(req, ask) {
+		return nil, refused
+	}
+	for _, wait := range waitsForFormer {
+		select {
+		case <-time.After(wait):
+		case <-req.Context().Done():
+			return nil, refused
+		}
+		charge, err := r.reserve(w, req, &ask.Request)
+		if err == nil || err.Limit != limit.StreamsLimit {
+			return charge, err
+		}
+	}
+	return nil, refused
+}
+
+// stopFormer stops the newest stream of the chat of a question, and tells whether there may have been one that ran.
+func (r *Relay) stopFormer(req *http.Request, ask *dialect.Ask) bool {
+	name, owner := chatOf(req, ask.Chat), visitOf(req).caller.Owner
+	if name == "" {
+		return false
+	}
+	id, read, err := r.streams.Chat(req.Context(), owner, name)
+	return err == nil && id != "" && !read && r.streams.Stop(req.Context(), owner, id) == nil
+}
+
 var exceededMessages = map[string]string{
-	"requests":       "this caller asks too often (RELAY_LIMIT_REQUESTS)",
-	"tokens":         "this caller uses too many tokens at a time (RELAY_LIMIT_TOKENS)",
-	"tokens_per_day": "this caller has used its tokens of the day, which ends at midnight UTC (RELAY_BUDGET_TOKENS)",
-	"streams":        "too many answers of this caller are being generated (RELAY_LIMIT_STREAMS)",
+	limit.RequestsLimit: "this caller asks too often (RELAY_LIMIT_REQUESTS)",
+	limit.TokensLimit:   "this caller uses too many tokens at a time (RELAY_LIMIT_TOKENS)",
+	limit.DayLimit:      "this caller has used its tokens of the day, which ends at midnight UTC (RELAY_BUDGET_TOKENS)",
+	limit.StreamsLimit:  "too many answers of this caller are being generated (RELAY_LIMIT_STREAMS)",
 }
 
 var errLimitsAway = &chat.Error{Code: chat.Overloaded, RetryAfter: time.Second,

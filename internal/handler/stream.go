@@ -114,10 +114,17 @@ func (r *Relay) answer(w http.ResponseWriter, req *http.Request, ask *dialect.As
 	}
 	defer r.leave(connection)
 	charge, err := r.reserve(w, req, &ask.Request)
+	if err != nil && r.serveEarlier(w, req, ask, body) {
+		return
+	}
 	if err != nil {
-		if !r.serveEarlier(w, req, ask, body) {
-			r.turnAway(w, req, err)
+		charge, err = r.reserveForFormer(w, req, ask, err)
+	}
+	if err != nil {
+		if err.Limit != "" { // empty: nobody knows now
+			r.metrics.Limited(err.Limit)
 		}
+		r.turnAway(w, req, err)
 		return
 	}
 	if ask.Resumable && r.streams != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/websopy/relay/internal/chat"
 	"github.com/websopy/relay/internal/handler"
 	"github.com/websopy/relay/internal/identity"
+	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/stream"
 )
 
@@ -211,6 +212,34 @@ func TestTheNextQuestionInAChatStopsTheAnswerBefore(t *testing.T) {
 	require.Equal(t, uiWhole, body)
 	_, body = fetch(t, http.MethodGet, c.url+"/api/chat/stream/"+before, "")
 	require.Contains(t, body, `"finishReason":"stopped"`)
+}
+
+// Who may have one answer at a time closes a page in which one is written, opens it again and asks the next question.
+func TestTheNextQuestionInAChatHasThePlaceOfTheAnswerBefore(t *testing.T) {
+	const auth, bearer = "Authorization", "Bearer " + callersKey
+	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
+	may, gone := make(chan struct{}), make(chan error, 10)
+	limiter := limit.NewLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Streams: 1}}})
+	c := &chats{may: may, gone: gone, relay: start(t, handler.Options{
+		Router: answering{slow(may, gone)}, Streams: hub, Limiter: limiter,
+		Keys: identity.NewKeys([]identity.APIKey{{Name: "me", Key: callersKey}}),
+	})}
+	t.Cleanup(func() { closeHub(hub) })
+	before := c.leave(t, resumableChat, auth, bearer)
+
+	other := strings.Replace(resumableChat, uiChat, "another-chat-of-mine", 1)
+	res, body := fetch(t, http.MethodPost, c.url+"/api/chat", other, auth, bearer)
+	require.Equal(t, http.StatusTooManyRequests, res.StatusCode, "%s", body)
+	require.Empty(t, gone, "what is asked elsewhere stops nothing")
+
+	after := c.leave(t, resumableChat, auth, bearer)
+	require.NotEmpty(t, after)
+	require.NotEqual(t, before, after)
+	require.Equal(t, context.Canceled, receive(t, gone))
+	close(may)
+	status, body := c.resume(t, uiChat, auth, bearer)
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, uiWhole, body)
 }
 
 // A stream has no dialect: whoever has its id may read it in any.

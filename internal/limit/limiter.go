@@ -126,7 +126,7 @@ func (l *Limiter) Reserve(caller, tier string, tokens int64) (*Reservation, erro
 		l.reserved.Add(tokens)
 		return r, nil
 	case *Exceeded:
-		if err.Limit == streamsLimit {
+		if err.Limit == StreamsLimit {
 			err.After = min(max(time.Duration(l.held.Load())/time.Duration(limits.Streams), shortestWait), longestWait)
 		}
 		return nil, err

@@ -100,10 +100,10 @@ type Standing struct {
 
 // The names of limits, as clients read them.
 const (
-	requestsLimit = "requests"
-	tokensLimit   = "tokens"
-	dayLimit      = "tokens_per_day"
-	streamsLimit  = "streams"
+	RequestsLimit = "requests"
+	TokensLimit   = "tokens"
+	DayLimit      = "tokens_per_day"
+	StreamsLimit  = "streams"
 )
 
 // Exceeded is the error of a caller who has used what it may.

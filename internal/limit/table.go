@@ -142,7 +142,7 @@ func longest(requests, tokens, day, streams float64) *Exceeded {
 	for _, of := range []struct {
 		limit string
 		wait  float64
-	}{{requestsLimit, requests}, {tokensLimit, tokens}, {dayLimit, day}, {streamsLimit, streams}} {
+	}{{RequestsLimit, requests}, {TokensLimit, tokens}, {DayLimit, day}, {StreamsLimit, streams}} {
 		if of.wait > wait {
 			limit, wait = of.limit, of.wait
 		}
@@ -157,14 +157,14 @@ func longest(requests, tokens, day, streams float64) *Exceeded {
 func standings(l *Limits, requests, tokens float64, dayTokens int64, dayLeft time.Duration) []Standing {
 	stand := make([]Standing, 0, 3)
 	if l.Requests.Count > 0 {
-		stand = append(stand, l.Requests.standing(requestsLimit, requests))
+		stand = append(stand, l.Requests.standing(RequestsLimit, requests))
 	}
 	if l.Tokens.Count > 0 {
-		stand = append(stand, l.Tokens.standing(tokensLimit, tokens))
+		stand = append(stand, l.Tokens.standing(TokensLimit, tokens))
 	}
 	if l.TokensPerDay > 0 {
 		stand = append(stand, Standing{
-			Name: dayLimit, Count: l.TokensPerDay, Window: day, Left: max(0, l.TokensPerDay-dayTokens), Reset: dayLeft,
+			Name: DayLimit, Count: l.TokensPerDay, Window: day, Left: max(0, l.TokensPerDay-dayTokens), Reset: dayLeft,
 		})
 	}
 	return stand
