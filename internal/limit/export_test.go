@@ -37,3 +37,13 @@ func Callers(l *Limiter) int {
 
 // IsShared tells whether a reservation is in Redis.
 func IsShared(r *Reservation) bool { return r != nil && r.id != "" }
+
+// Answered notes that the first node of Redis has just answered somebody.
+func Answered(l *Limiter) {
+	l.shared.health.of(l.shared.conn.Nodes()[0]).alive(l.shared.health.now())
+}
+
+// Hangs notes that the first node of Redis was found to hang.
+func Hangs(l *Limiter) {
+	l.shared.health.of(l.shared.conn.Nodes()[0]).again.Store(l.shared.health.now() + int64(Probe))
+}

@@ -584,6 +584,32 @@ func TestRedisIsAway(t *testing.T) {
 	}
 }
 
+// Redis hangs with a reservation that it has not answered. Others had answers since, so it would be asked again, but by
+// then somebody has found out that it hangs. What was sent first is done when it goes on, and is to be taken back.
+func TestAReservationThatWasSentIsTakenBack(t *testing.T) {
+	server := redistest.Start(t)
+	limits := limit.Limits{TokensPerDay: 1000, Streams: 1}
+	o := withRedis(t, limit.LimiterOptions{Policy: limit.Policy{Limits: limits}, Away: limit.AwayLocal}, server)
+	l := newLimiter(t, o)
+	require.Eventually(t, func() bool {
+		r := reserve(t, l, "nobody", 0)
+		r.Cancel()
+		return limit.IsShared(r)
+	}, patience, 10*time.Millisecond)
+	server.Hang()
+	defer time.AfterFunc(50*time.Millisecond, func() { limit.Answered(l) }).Stop()
+	defer time.AfterFunc(200*time.Millisecond, func() { limit.Hangs(l) }).Stop()
+	r := reserve(t, l, "a", 900)
+	require.False(t, limit.IsShared(r))
+	r.Cancel()
+	server.Wake()
+	require.Eventually(t, func() bool {
+		probe, err := l.Reserve("a", "", 0)
+		defer probe.Cancel()
+		return err == nil && limit.IsShared(probe) && probe.Stand()[0].Left == 1000
+	}, 10*time.Second, 50*time.Millisecond)
+}
+
 func TestTheTableIsBounded(t *testing.T) {
 	l := newLimiter(t, limit.LimiterOptions{
 		Policy: limit.Policy{Limits: limit.Limits{Requests: hourly(1), Streams: 5}}})

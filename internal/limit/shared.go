@@ -203,19 +203,20 @@ func pack(numbers ...float64) string {
 	return string(packed)
 }
 
-// runReserve runs the script that reserves. It may be run again: what it has done once it does not do twice.
+// runReserve runs the script that reserves. It may be run again: what it has done once it does not do twice. The error
+// is ErrAway only if it was never sent: a first try that was not answered in time may come to Redis all the same, also
+// where others find out that it hangs before there is a second one.
 func (s *shared) runReserve(run redisconn.Run) ([]int64, error) {
 	node := s.conn.Node(run.Keys[0])
 	pulse := s.health.of(node)
-	var err error
+	var asked error
 	for range tries {
 		began := s.health.now()
 		if !pulse.asks(began) {
-			return nil, redisconn.ErrAway
+			return nil, cmp.Or(asked, redisconn.ErrAway)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), reserveTime)
-		var answer []int64
-		answer, err = s.conn.Run(ctx, node, reserveScript, run)[0].AsIntSlice()
+		answer, err := s.conn.Run(ctx, node, reserveScript, run)[0].AsIntSlice()
 		late := ctx.Err() != nil
 		cancel()
 		now := s.health.now()
@@ -224,11 +225,14 @@ func (s *shared) runReserve(run redisconn.Run) ([]int64, error) {
 			pulse.alive(now)
 			return answer, nil
 		}
+		if asked == nil || !errors.Is(err, redisconn.ErrAway) {
+			asked = err
+		}
 		if !late || pulse.silent(began, now) {
-			return nil, err
+			return nil, asked
 		}
 	}
-	return nil, err
+	return nil, asked
 }
 
 // note learns whether Redis does what it is asked. One that is there and does not, because its user may not run a
