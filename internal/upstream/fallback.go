@@ -90,6 +90,7 @@ type search struct {
 	committed bool          // somebody answers
 	patient   bool          // somebody is about to: the budget is stopped
 	over      bool          // failure is the request's fault
+	late      bool          // somebody was about to when the budget had just ended
 	failure   *chat.Error
 	empty     *chat.Completion // of an answer without content
 }
@@ -109,7 +110,7 @@ func (s *search) ask(ctx context.Context, yield func(chat.Chunk, error) bool) bo
 func (s *search) nextCandidate(ctx context.Context) (*Candidate, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.next < len(s.Candidates) && !s.over && !s.committed && ctx.Err() == nil {
+	for s.next < len(s.Candidates) && !s.over && !s.late && !s.committed && ctx.Err() == nil {
 		c := s.Candidates[s.next]
 		s.next++
 		if model, ok := c.model(s.req.Model); ok {
@@ -235,6 +236,7 @@ func (s *search) commit(first chat.Chunk) error {
 		s.empty = first.Done.Clone()
 		return errNoContent
 	case !s.patient && !s.budget.Stop(): // the context is about to end, and would cut the answer
+		s.late = true
 		return errBudget
 	}
 	s.committed, s.req = true, nil
@@ -330,6 +332,9 @@ func (s *search) unanswered(ctx context.Context) (chat.Chunk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	cause := context.Cause(ctx)
+	if cause == nil && s.late { // which the context may learn a moment later
+		cause = errBudget
+	}
 	switch {
 	case cause != nil && cause != errBudget:
 		return chat.Chunk{}, cause

@@ -488,3 +488,26 @@ func BenchmarkChain(b *testing.B) {
 		})
 	}
 }
+
+// A first chunk may come when the budget has ended and the context has not heard of it yet. That is a time-out, which
+// is worth another try, and not a model that nobody has. Nobody else is asked then.
+func TestAFirstChunkInTheMomentTheBudgetEnds(t *testing.T) {
+	ended, heard := make(chan struct{}), make(chan struct{})
+	defer close(heard)
+	late := &scripted{actAt: func() act {
+		<-ended
+		return says("Hi")
+	}}
+	other := &scripted{acts: []act{says("Hi")}}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ctx = trace.With(ctx, &trace.Trace{Cancel: func(cause error) {
+		close(ended)
+		<-heard
+		cancel(cause)
+	}})
+	f := chain(late, other)
+	f.Budget = 10 * time.Millisecond
+	err := chattest.Fold(t, f.Stream(ctx, question())).Err
+	require.ErrorContains(t, err, "no provider began to answer in time")
+	require.Empty(t, other.asked)
+}
