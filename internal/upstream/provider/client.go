@@ -153,17 +153,20 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 // try is one request. It lets q go as soon as it passes anything on.
 func (c *client) try(parent context.Context, q *format.Query, yield func(chat.Chunk, error) bool) error {
 	var x exchange
+	ctx := x.clock.start(parent, c.FirstChunkTimeout)
+	defer x.clock.stop()
 	x.out.Begin(q, c.ThinkTags)
 	x.out.Yield = func(chunk chat.Chunk, err error) bool {
 		if chunk.Type != chat.Pause {
+			if x.late = x.clock.over(ctx); x.late { // another may be asked, and what began now would be cut
+				return false
+			}
 			q.LetGo()
 			x.out.Yield = yield
 			trace.First(parent)
 		}
 		return yield(chunk, err)
 	}
-	ctx := x.clock.start(parent, c.FirstChunkTimeout)
-	defer x.clock.stop()
 	res, err := c.open(parent, ctx, q)
 	if err != nil {
 		return err
@@ -178,9 +181,15 @@ func (c *client) try(parent context.Context, q *format.Query, yield func(chat.Ch
 	if err := c.read(ctx, &x, events); err != nil {
 		return waitAsTold(err, res.Header)
 	}
+	if x.late {
+		return context.Cause(ctx)
+	}
 	trace.Done(parent, x.out.Completion())
 	rest := !events.Ended() && res.ProtoMajor == 1
 	taken := x.out.End(c.Kind, !rest)
+	if x.late {
+		return context.Cause(ctx)
+	}
 	if x.out.TooMuch() {
 		trace.NoteTooMuch(parent)
 	}

@@ -29,6 +29,7 @@ type exchange struct {
 	ending   bool // a grace runs
 	stopped  bool // there was a finish reason
 	doubtful bool // and the answer went on after it
+	late     bool // the first chunk came when the time for it was over
 
 	out format.Answer
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -508,4 +509,30 @@ func TestADemoStreamEndsWithItsClient(t *testing.T) {
 			require.Equal(t, 500*time.Millisecond, time.Since(began))
 		})
 	}
+}
+
+// A first chunk may come when its time is over: the response was being read when it ended. What would begin then would
+// be cut at once. Nobody has seen anything of it, so another provider can be asked.
+func TestAFirstChunkInTheMomentItsTimeIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newUpstream(t, options("openai", "http://provider.invalid"))
+		provider.SetTransport(s, roundTripper(func(req *http.Request) (*http.Response, error) {
+			data := sse(`{"choices":[{"index":0,"delta":{"content":"Hi"}}]}`)
+			ended := iotest.ErrReader(context.Canceled)
+			return &http.Response{StatusCode: http.StatusOK, ProtoMajor: 1, Request: req,
+				Header: http.Header{"Content-Type": {req.Header.Get("Accept")}},
+				Body:   io.NopCloser(io.MultiReader(afterEnd{req.Context()}, strings.NewReader(data), ended))}, nil
+		}))
+		answer := chattest.Fold(t, s.Stream(t.Context(), question()))
+		require.Empty(t, answer.Text)
+		require.Equal(t, chat.PhaseFirstChunk, chat.AsError(answer.Err).Phase)
+	})
+}
+
+// afterEnd has nothing, and says so when its context has ended.
+type afterEnd struct{ ctx context.Context }
+
+func (a afterEnd) Read([]byte) (int, error) {
+	<-a.ctx.Done()
+	return 0, io.EOF
 }
