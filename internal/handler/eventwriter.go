@@ -58,6 +58,7 @@ type eventWriter struct {
 	timer    *time.Timer    // for the headers, then for the heartbeat and the end of longest
 	ticks    sync.WaitGroup // calls by the timer that are due or running
 	longest  time.Duration  // see record
+	shares   bool           // the end waits for a write with what the server sends then
 }
 
 // The headers of an event stream. Setting them from here allocates nothing.
@@ -76,6 +77,9 @@ var (
 // its client a packet and the relay a sixth of the whole request; any other has its client see the headers before it
 // has answered.
 const headersWithin = 10 * time.Millisecond
+
+// lastWords is how long a write may take when the longest time of an answer is over.
+const lastWords = time.Second
 
 // longestHold ends the wait of a status for the first chunk where there is no heartbeat to end it.
 const longestHold = 15 * time.Second
@@ -156,14 +160,22 @@ func (e *eventWriter) isTooMuch(c *chat.Chunk) bool {
 }
 
 // finish writes the frames of a Done chunk and what the dialect has behind them. When the sequence ends with it at
-// once (see chat.Streamer), and nothing else takes time before the handler returns, they share a write with what the
-// server sends then to end the response.
+// once (see chat.Streamer) they share a write with what the server sends to end the response, unless something else
+// takes time before that (see noteRead). The end of a long answer is written here: its client may not read any more,
+// of which a write by the server would tell nobody.
 func (e *eventWriter) finish(c chat.Chunk) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.buf = e.encoder.Close(e.encoder.Chunk(e.buf, c))
 	e.over = true
-	return e.write(!c.More || !e.http1 || e.chat)
+	if !c.More || !e.http1 || e.chat || e.sent.bytes+int64(len(e.buf)) > maxHeld {
+		return e.flush()
+	}
+	e.shares = true
+	if !e.timer.Reset(headersWithin) { // the sequence may take longer to its end than it says
+		e.ticks.Add(1)
+	}
+	return e.write(false)
 }
 
 // fail writes the frames of an error, whose position in the stream is seq, or 0 when it is not the stream's. It tells
@@ -251,15 +263,24 @@ func (e *eventWriter) extendDeadline(now time.Duration) error {
 		return nil
 	}
 	e.deadline = now + e.timeout + e.timeout/8
+	if e.longest > 0 { // a client that does not read does not keep the provider any longer
+		e.deadline = min(e.deadline, max(e.longest, now)+lastWords)
+	}
 	return e.rc.SetWriteDeadline(e.start.Add(e.deadline))
 }
 
 // tick writes the headers, unless a chunk has taken them along, or a ping if it is time for one, and comes back when
-// the next may be due. Headers that wait for a chunk go with the first ping. An answer that takes too long is ended.
+// the next may be due. Headers that wait for a chunk go with the first ping. An answer that takes too long is ended, and
+// an end that waits for too long is sent.
 func (e *eventWriter) tick() {
 	defer e.ticks.Done()
 	e.mu.Lock() // a chunk's write may be under way, for as long as its deadline
 	defer e.mu.Unlock()
+	if e.shares {
+		e.shares = false
+		_ = e.flush()
+		return
+	}
 	if e.over || e.err != nil {
 		return
 	}

@@ -386,3 +386,73 @@ func TestTheLongestStream(t *testing.T) {
 		}
 	}
 }
+
+// What the provider gives before its end may be longer in coming than it says: another candidate that takes its time to
+// hear that it has lost, or an upload of somebody else on the same HTTP/2 connection that does not get on.
+func TestTheEndWaitsForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := done(chat.FinishStop)
+		ended.More = true
+		_, s := connect(t, handler.Options{Router: answering{provider(
+			func(_ context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+				if yield(content("Hel"), nil) && yield(ended, nil) {
+					time.Sleep(20 * time.Second)
+				}
+			})}})
+		s.post(t)
+		s.head(t)
+		began := time.Now()
+		all := ""
+		for !strings.Contains(all, "[DONE]") {
+			all += s.write(t)
+		}
+		require.LessOrEqual(t, time.Since(began), 20*time.Millisecond)
+		require.Empty(t, s.rest(t), "and is told once")
+		require.Equal(t, 20*time.Second, time.Since(began).Truncate(time.Second))
+	})
+}
+
+// Who has stopped to read does not take the end either, also where the end could wait for a write of the server.
+func TestWhoDoesNotTakeTheEndIsASlowClient(t *testing.T) {
+	for name, more := range map[string]bool{"that is at once": true, "that may come later": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ended := done(chat.FinishStop)
+				ended.More = more
+				r, s := connect(t, handler.Options{WriteTimeout: 10 * time.Second, Router: answering{provider(
+					func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+						if yield(content(strings.Repeat("x", 32<<10)), nil) {
+							wait(ctx, time.Second)
+							yield(ended, nil)
+						}
+					})}})
+				s.post(t)
+				s.head(t)
+				require.Contains(t, s.write(t), "xxx")
+				time.Sleep(20 * time.Second)
+				_, err := s.Read(make([]byte, 100))
+				require.Error(t, err)
+				require.Equal(t, "slow_client", r.log.stream(t)["reason"])
+			})
+		})
+	}
+}
+
+// A client that does not read has no more of the provider than any other.
+func TestTheLongestStreamOfWhoDoesNotRead(t *testing.T) {
+	const longest, timeout = time.Second, patience
+	gone := make(chan struct{})
+	text := content(strings.Repeat("x", 32<<10))
+	r := start(t, handler.Options{WriteTimeout: timeout, MaxDuration: longest,
+		Router: answering{provider(func(ctx context.Context, _ *chat.Request, yield func(chat.Chunk, error) bool) {
+			defer context.AfterFunc(ctx, func() { close(gone) })()
+			for yield(text, nil) {
+			}
+		})}})
+	began := time.Now()
+	s := dial(t, r)
+	s.post(t)
+	receive(t, gone)
+	require.Less(t, time.Since(began), timeout/2)
+	require.Equal(t, "slow_client", r.log.stream(t)["reason"])
+}
