@@ -95,10 +95,15 @@ func (tier Tier) draw(order []*Candidate) []*Candidate {
 
 // forget has long ago count for less and less. Else one that was not asked for an hour, because its breaker was open,
 // would get double its share for the next one.
+//
+// One of a small weight must have had its turn some times before: of 999 to 1 it comes after a thousand requests.
 func (tier Tier) forget() {
-	const remembered = 64 * oneAsked
+	least := tier[0].Weight
 	for _, t := range tier {
-		asked := t.asked.Load()
+		least = min(least, t.Weight)
+	}
+	for _, t := range tier {
+		asked, remembered := t.asked.Load(), 64*oneAsked*int64(t.Weight)/int64(least)
 		if asked < remembered || !t.asked.CompareAndSwap(asked, asked/2) {
 			continue
 		}

@@ -85,6 +85,18 @@ func TestRequestsAreDividedByWeight(t *testing.T) {
 	}
 }
 
+// A new model gets one request of a hundred or a thousand, to see how it does.
+func TestASmallWeightGetsItsShareAndNoMore(t *testing.T) {
+	for _, weight := range []int{99, 999} {
+		synctest.Test(t, func(t *testing.T) {
+			small, large := &counted{takes: time.Millisecond}, &counted{takes: time.Millisecond}
+			r := sharing(map[*counted]int{small: 1, large: weight}, small, large)
+			require.Zero(t, send(t, r, 100*(weight+1), 10*time.Millisecond))
+			require.InDelta(t, 100, small.answered.Load(), 5, "1 of %d", weight+1)
+		})
+	}
+}
+
 // Who was not asked for a while, as its breaker was open, gets its share from then on, and not what it has missed.
 func TestWhoIsBackGetsItsShareAndNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
