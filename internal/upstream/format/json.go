@@ -173,13 +173,17 @@ func (c *tokenCounts) usage() chat.Usage {
 	return u
 }
 
+// maxTokens is more than any request has. What a provider counts beyond it is a mistake, which its caller would have to
+// pay for years by its limits.
+const maxTokens = 1e9
+
 // tokens reads a token count. It may be a float by its notation.
 func tokens(d *jx.Decoder, n *int64) error {
 	if d.Next() != jx.Number {
 		return d.Skip()
 	}
 	f, err := d.Float64()
-	*n = int64(f)
+	*n = int64(min(max(f, 0), maxTokens))
 	return err
 }
 

@@ -48,6 +48,8 @@ func TestUsage(t *testing.T) {
 			chat.Usage{PromptTokens: 9, CompletionTokens: 7, CachedTokens: 6}},
 		"Moonshot": {"openai", completion(`{"prompt_tokens":9,"completion_tokens":7,"cached_tokens":6}`),
 			chat.Usage{PromptTokens: 9, CompletionTokens: 7, CachedTokens: 6}},
+		"more than there can be": {"openai", completion(`{"prompt_tokens":1e300,"completion_tokens":-7}`),
+			chat.Usage{PromptTokens: 1_000_000_000}},
 		"zeroes first": {"openai", append([]string{`{"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0}}`},
 			completion(`{"prompt_tokens":9,"completion_tokens":7}`)...),
 			chat.Usage{PromptTokens: 9, CompletionTokens: 7}},
