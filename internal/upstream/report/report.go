@@ -15,6 +15,7 @@ type providerReport struct {
 	status     int      // HTTP's, or the code inside the report; 0 when unknown
 	kind       string   // its codes, types and reasons, in lower case, each after a space
 	messages   []string // its sentences, those that are further outside first
+	said       int      // bytes of them
 	retryAfter time.Duration
 	found      bool   // there is a report at all
 	raw        string // for the log
@@ -22,12 +23,16 @@ type providerReport struct {
 	statusDepth int // at which status was found
 }
 
-// What is read of a report is bounded, because it can be 16 MiB of it.
+// What is read of a report is bounded: it can be 16 MiB, of which much may be the question of a stranger that the
+// provider quotes, and what is kept of it goes through dozens of expressions.
 const (
 	maxReportDepth    = 8
 	maxReportMessages = 16
-	maxReportMessage  = 4 << 10
+	maxReportMessage  = 2 << 10
+	maxReportText     = 4 << 10 // of all messages
+	maxReportPlace    = 128
 	maxReportKind     = 2 << 10
+	maxReportNested   = 64 << 10 // of a report in a string
 )
 
 // reportRole is what the member of a report is for.
@@ -116,6 +121,7 @@ func (r *providerReport) object(d *jx.Decoder, depth int) error {
 			err := loc.value(d, roleMessage, depth)
 			if n := len(loc.messages); n > 0 {
 				place = loc.messages[n-1]
+				place = strings.ToValidUTF8(place[:min(len(place), maxReportPlace)], "")
 			}
 			return err
 		case role == roleMessage && d.Next() == jx.Object:
@@ -161,15 +167,18 @@ func (r *providerReport) say(s string, depth int) {
 	if before, ok := r.nested(s, depth); ok {
 		s = strings.TrimRight(before, " \t\r\n:-")
 	}
-	if s != "" && len(r.messages) < maxReportMessages {
-		r.messages = append(r.messages, strings.ToValidUTF8(s[:min(len(s), maxReportMessage)], ""))
+	room := min(maxReportMessage, maxReportText-r.said)
+	if s != "" && room > 0 && len(r.messages) < maxReportMessages {
+		s = strings.ToValidUTF8(s[:min(len(s), room)], "")
+		r.messages = append(r.messages, s)
+		r.said += len(s)
 	}
 }
 
 // nested reads a report that a string holds as JSON, or as Python prints it, and returns what is before it.
 func (r *providerReport) nested(s string, depth int) (before string, ok bool) {
 	i := strings.IndexByte(s, '{')
-	if i < 0 || depth >= maxReportDepth {
+	if i < 0 || depth >= maxReportDepth || len(s)-i > maxReportNested {
 		return s, false
 	}
 	inner := []byte(s[i:])
@@ -185,6 +194,9 @@ func (r *providerReport) nested(s string, depth int) (before string, ok bool) {
 
 func startsWithJSON(b []byte) bool { return jx.DecodeBytes(b).Skip() == nil }
 
+// pythonText makes of what is between Python's quotes what JSON has between its own.
+var pythonText = strings.NewReplacer(`\'`, `'`, `\"`, `\"`, `\\`, `\\`, `"`, `\"`)
+
 // fromPython turns Python's way to write a dict into JSON, as far as reports go: {'error': {'param': None}}.
 func fromPython(s string) []byte {
 	var out []byte
@@ -199,7 +211,7 @@ func fromPython(s string) []byte {
 				}
 				j++
 			}
-			text := strings.NewReplacer(`\'`, `'`, `\"`, `\"`, `\\`, `\\`, `"`, `\"`).Replace(s[i+1 : min(j, len(s))])
+			text := pythonText.Replace(s[i+1 : min(j, len(s))])
 			out = append(append(append(out, '"'), text...), '"')
 			i = j
 		case strings.HasPrefix(s[i:], "None"):
