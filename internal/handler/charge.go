@@ -98,8 +98,9 @@ func (r *Relay) stopFormer(req *http.Request, ask *dialect.Ask) bool {
 var exceededMessages = map[string]string{
 	limit.RequestsLimit: "this caller asks too often (RELAY_LIMIT_REQUESTS)",
 	limit.TokensLimit:   "this caller uses too many tokens at a time (RELAY_LIMIT_TOKENS)",
-	limit.DayLimit:      "this caller has used its tokens of the day, which ends at midnight UTC (RELAY_BUDGET_TOKENS)",
-	limit.StreamsLimit:  "too many answers of this caller are being generated (RELAY_LIMIT_STREAMS)",
+	limit.DayLimit: "this caller has used its tokens of the day, which ends at midnight UTC " +
+		"(RELAY_BUDGET_TOKENS)",
+	limit.StreamsLimit: "too many answers of this caller are being generated (RELAY_LIMIT_STREAMS)",
 }
 
 var errLimitsAway = &chat.Error{Code: chat.Overloaded, RetryAfter: time.Second,

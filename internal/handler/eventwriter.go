@@ -270,8 +270,8 @@ func (e *eventWriter) extendDeadline(now time.Duration) error {
 }
 
 // tick writes the headers, unless a chunk has taken them along, or a ping if it is time for one, and comes back when
-// the next may be due. Headers that wait for a chunk go with the first ping. An answer that takes too long is ended, and
-// an end that waits for too long is sent.
+// the next may be due. Headers that wait for a chunk go with the first ping. An answer that takes too long is ended,
+// and an end that waits for too long is sent.
 func (e *eventWriter) tick() {
 	defer e.ticks.Done()
 	e.mu.Lock() // a chunk's write may be under way, for as long as its deadline

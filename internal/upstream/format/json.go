@@ -173,8 +173,8 @@ func (c *tokenCounts) usage() chat.Usage {
 	return u
 }
 
-// maxTokens is more than any request has. What a provider counts beyond it is a mistake, which its caller would have to
-// pay for years by its limits.
+// maxTokens is more than any request has. What a provider counts beyond it is a mistake, which its caller would have
+// to pay for years by its limits.
 const maxTokens = 1e9
 
 // tokens reads a token count. It may be a float by its notation.
