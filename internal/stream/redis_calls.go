@@ -28,7 +28,7 @@ func (s *store) create(ctx context.Context, g *generation) (first string, err er
 		return "", nil
 	}
 	id, body, err := s.claim(ctx, g, "")
-	m.owed = err != nil
+	m.owed.Store(err != nil)
 	if err != nil || id == g.id {
 		m.created.Store(true)
 		return "", nil

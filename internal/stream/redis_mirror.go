@@ -14,6 +14,7 @@ type mirror struct {
 	created atomic.Bool  // Redis has a record of the stream, when last asked
 	closed  atomic.Bool  // nothing more is to be written
 	written atomic.Uint64
+	owed    atomic.Bool // its idempotency key is still to be claimed
 
 	// store.mu guards these.
 	pace   pace
@@ -27,7 +28,6 @@ type mirror struct {
 	at      place     // what comes next
 	sent    uint64    // position of the record before at
 	unsure  bool      // Redis may have more than that, or less
-	owed    bool      // its idempotency key is still to be claimed
 	former  string    // an id under which Redis may know it too, or empty
 	renewed time.Time // when its keys were last given their life
 }

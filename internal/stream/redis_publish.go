@@ -33,7 +33,7 @@ func (s *store) recorded(ctx context.Context, g *generation, writable bool) bool
 // asks says whether recorded has something to ask Redis for g.
 func (s *store) asks(g *generation) bool {
 	m := &g.mirror
-	return !m.created.Load() || m.owed && s.conn.Node(claimKey(g.key)).State() == redisconn.Up
+	return !m.created.Load() || m.owed.Load() && s.conn.Node(claimKey(g.key)).State() == redisconn.Up
 }
 
 // publish makes the record of g in Redis. Its log follows, from the beginning.
@@ -54,7 +54,7 @@ func (s *store) publish(ctx context.Context, g *generation) bool {
 		s.hub.published.Add(1)
 	}
 	m.at, m.sent, m.unsure, m.renewed = place{}, 0, !made, time.Time{}
-	m.owed = g.key != "" // Redis may have lost that, too
+	m.owed.Store(g.key != "") // Redis may have lost that, too
 	m.created.Store(true)
 	return true
 }
@@ -91,7 +91,7 @@ func (s *store) claimOwed(ctx context.Context, g *generation) {
 	if err != nil && !redisconn.Concerns(err) {
 		return // and is owed
 	}
-	m.owed = false
+	m.owed.Store(false)
 	if err == nil && holder != g.id { // with an error it is known here, if nowhere else
 		s.hub.loseKey(g)
 	}
@@ -150,7 +150,7 @@ func (s *store) holder(ctx context.Context, key string, body [32]byte) string {
 // leadingTo is what has the keys that lead to streams, idempotency keys and chats, stay for as long as keep.
 func leadingTo(of []*generation, keep time.Duration) (runs []redisconn.Run) {
 	for _, g := range of {
-		if g.key != "" && !g.mirror.owed {
+		if g.key != "" && !g.mirror.owed.Load() {
 			runs = append(runs, keepKey(claimKey(g.key), g.id, keep))
 		}
 		if g.chat != "" {
