@@ -158,7 +158,7 @@ func (c *client) try(parent context.Context, q *format.Query, yield func(chat.Ch
 	x.out.Begin(q, c.ThinkTags)
 	x.out.Yield = func(chunk chat.Chunk, err error) bool {
 		if chunk.Type != chat.Pause {
-			if x.late = x.clock.over(ctx); x.late { // another may be asked, and what began now would be cut
+			if x.late = x.clock.over(ctx); x.late != nil { // another may be asked, and what began now would be cut
 				return false
 			}
 			q.LetGo()
@@ -181,15 +181,9 @@ func (c *client) try(parent context.Context, q *format.Query, yield func(chat.Ch
 	if err := c.read(ctx, &x, events); err != nil {
 		return waitAsTold(err, res.Header)
 	}
-	if x.late {
-		return context.Cause(ctx)
-	}
 	trace.Done(parent, x.out.Completion())
 	rest := !events.Ended() && res.ProtoMajor == 1
 	taken := x.out.End(c.Kind, !rest)
-	if x.late {
-		return context.Cause(ctx)
-	}
 	if x.out.TooMuch() {
 		trace.NoteTooMuch(parent)
 	}
@@ -198,7 +192,7 @@ func (c *client) try(parent context.Context, q *format.Query, yield func(chat.Ch
 		x.clock.set(drainTime, errGraceOver)
 		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
 	}
-	return nil
+	return x.late
 }
 
 // open asks for a stream.

@@ -57,13 +57,15 @@ func (c *clock) stop() {
 	c.cancel(nil)
 }
 
-// over tells whether the context has ended before the answer was complete. While a chunk is passed on the clock does
-// not end it.
-func (c *clock) over(ctx context.Context) bool {
+// over is why the context has ended before the answer was complete, nil if it has not. While a chunk is passed on the
+// clock does not end it.
+func (c *clock) over(ctx context.Context) error {
 	c.mu.Lock() // expire may have seen that none was passed on yet
 	defer c.mu.Unlock()
-	cause := context.Cause(ctx)
-	return cause != nil && cause != errGraceOver
+	if cause := context.Cause(ctx); cause != errGraceOver {
+		return cause
+	}
+	return nil
 }
 
 // set moves the deadline to d from now.

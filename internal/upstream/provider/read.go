@@ -26,10 +26,10 @@ const (
 // is one cache line.
 type exchange struct {
 	clock    clock
-	ending   bool // a grace runs
-	stopped  bool // there was a finish reason
-	doubtful bool // and the answer went on after it
-	late     bool // the first chunk came when the time for it was over
+	ending   bool  // a grace runs
+	stopped  bool  // there was a finish reason
+	doubtful bool  // and the answer went on after it
+	late     error // that the first chunk came when the time for it was over
 
 	out format.Answer
 }
@@ -55,7 +55,7 @@ func (c *client) read(ctx context.Context, x *exchange, events framing.Reader) e
 			err = out.Event(dec, ev)
 		}
 		if out.Gone { // then nobody wants the error either
-			return nil
+			return x.late
 		}
 		if err != nil {
 			if ev.Partial && !report.IsReported(err) {
