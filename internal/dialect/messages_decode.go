@@ -169,12 +169,14 @@ func unknownBlock(typ, want string) error {
 // assistant adds an answer. What is sealed and not ours is of no use to any provider that may be asked here.
 func (t *turns) assistant(blocks []block) error {
 	m := chat.Message{Role: chat.RoleAssistant}
+	var reasoning strings.Builder // there may be any number of blocks
 	for i, b := range blocks {
 		switch b.typ {
 		case "text":
 			m.Parts = append(m.Parts, b.part())
 		case "thinking":
-			m.Reasoning += b.thinking
+			reasoning.WriteString(b.thinking)
+			m.Reasoning = reasoning.String()
 			m.ReasoningName = "reasoning_content"
 		case "redacted_thinking":
 			if isState(b.data) {

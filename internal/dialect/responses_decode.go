@@ -3,6 +3,7 @@ package dialect
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/go-faster/jx"
 
@@ -219,8 +220,9 @@ func (n *Ask) notInBackground(d *jx.Decoder) error {
 // message, as it was one answer.
 type conversation struct {
 	messages []chat.Message
-	answer   bool   // the last message is an assistant's, and goes on with its next item
-	state    string // of the answer whose items come next
+	text     strings.Builder // of the last message, if it is an assistant's: it may come in any number of pieces
+	answer   bool            // the last message is an assistant's, and goes on with its next item
+	state    string          // of the answer whose items come next
 }
 
 func (c *conversation) read(d *jx.Decoder) error {
@@ -321,13 +323,15 @@ func (c *conversation) message(it *inputItem) error {
 		c.add(chat.Message{Role: role, Content: text, Parts: parts})
 		return nil
 	}
+	m := c.assistant()
+	c.text.WriteString(text)
 	for _, p := range parts {
 		if p.Type != chat.PartText {
 			return at("content", errors.New("an assistant's message has text only"))
 		}
-		text += p.Text
+		c.text.WriteString(p.Text)
 	}
-	c.assistant().Content += text
+	m.Content = c.text.String()
 	return nil
 }
 
@@ -342,6 +346,7 @@ func (c *conversation) assistant() *chat.Message {
 	if !c.answer {
 		c.messages = append(c.messages, chat.Message{Role: chat.RoleAssistant, State: c.state})
 		c.answer, c.state = true, ""
+		c.text.Reset()
 	}
 	return &c.messages[len(c.messages)-1]
 }

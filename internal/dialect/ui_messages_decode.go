@@ -314,6 +314,7 @@ func uiSteps(parts []uiPart) (all []chat.Message, err error) {
 
 type uiStep struct {
 	said    chat.Message
+	text    strings.Builder // that is said, which may come in any number of parts
 	results []chat.Message
 }
 
@@ -333,7 +334,8 @@ func (s *uiStep) add(p *uiPart) error {
 	switch {
 	case p.typ == "text":
 		text, err := p.string("text", p.text)
-		s.said.Content += text
+		s.text.WriteString(text)
+		s.said.Content = s.text.String()
 		return err
 	case p.typ == "dynamic-tool":
 		var err error

@@ -311,7 +311,10 @@ func evidenceOf(err error) evidence {
 	case chat.UpstreamRejected, chat.ContentFiltered, chat.ContextLengthExceeded:
 		return saysAlive
 	case chat.UpstreamAuth:
-		return saysDown
+		if report.RefusesRelay(e) {
+			return saysDown
+		}
+		return saysFailed
 	case chat.UpstreamUnreachable, chat.UpstreamTimeout, chat.UpstreamError:
 		if notReached(e) || report.StatusOf(e) == http.StatusServiceUnavailable {
 			return saysDown

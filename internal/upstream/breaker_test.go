@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -316,6 +317,29 @@ func TestStatusesOfARealProviderTripTheBreaker(t *testing.T) {
 			require.Error(t, as(t, "a", f, question()).Err)
 		}
 		require.Equal(t, anybody, b.State() == upstream.BreakerOpen, status)
+		srv.Close()
+	}
+}
+
+// Providers quote what they refuse, so that a caller can have any sentence said.
+func TestASentenceThatACallerMadeUpCountsForItAlone(t *testing.T) {
+	for _, said := range []string{"account has been suspended", "credit balance is too low", "Invalid API key"} {
+		asked := 0
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadRequest)
+			if asked++; asked > 1 {
+				_, _ = io.WriteString(w, `{"error":{"message":"Invalid value: '`+said+
+					`'. Supported values are: 'low' and 'high'.","type":"invalid_request_error"}}`)
+			}
+		}))
+		b := upstream.NewBreaker(nil)
+		f := &upstream.Fallback{Budget: time.Minute,
+			Candidates: []*upstream.Candidate{{Streamer: newUpstream(t, options("openai", srv.URL)), Breaker: b}}}
+		require.Error(t, as(t, "b", f, question()).Err)
+		for range 12 {
+			require.Error(t, as(t, "a", f, question()).Err)
+		}
+		require.Equal(t, upstream.BreakerClosed, b.State(), said)
 		srv.Close()
 	}
 }

@@ -191,7 +191,7 @@ func encodeFunctionResponse(e *jx.Encoder, q *Query, i int) error {
 	if err != nil {
 		return err
 	}
-	name, err := calledName(q.Messages, i)
+	name, err := q.calledName(i)
 	if err != nil {
 		return err
 	}

@@ -90,7 +90,7 @@ func encodeOllamaMessage(e *jx.Encoder, q *Query, i int) error {
 		encodeStrings(e, images)
 	}
 	if m.Role == chat.RoleTool {
-		name, err := calledName(messages, i)
+		name, err := q.calledName(i)
 		if err != nil {
 			return err
 		}

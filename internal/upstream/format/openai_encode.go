@@ -354,13 +354,14 @@ func encodeChatCalls(e *jx.Encoder, q *Query, m *chat.Message, k kept) {
 	}
 	e.FieldStart("tool_calls")
 	e.ArrStart()
+	seals := k.state.callSeals()
 	for i, c := range m.ToolCalls {
 		c.ID = q.callID(c.ID)
 		e.ObjStart()
 		encodeCall(e, &c)
 		seal := ""
 		if q.signed || !q.strict {
-			seal = k.state.sealOf(i)
+			seal = seals[i]
 		}
 		if i == 0 && seal == "" && (q.signed && q.thinks != onBudget || q.fillSignature) {
 			seal = noThoughtSignature

@@ -1,10 +1,10 @@
 package format
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"regexp"
-	"slices"
 
 	"github.com/websopy/relay/internal/chat"
 )
@@ -26,6 +26,7 @@ type Query struct {
 
 	alone  map[int]bool // set by turns: system messages that are turns
 	states map[*chat.Message]*parsedState
+	calls  map[string][]call // by their ids, in their order; see calledName
 
 	used  bool     // set by the encoder: something sealed goes back
 	added Addition // set by the encoder
@@ -93,7 +94,7 @@ func (q *Query) sampled(effort string) bool {
 }
 
 // LetGo forgets the request, which may be megabytes and is of no use while the answer is read.
-func (q *Query) LetGo() { q.Request, q.states = nil, nil }
+func (q *Query) LetGo() { q.Request, q.states, q.calls = nil, nil, nil }
 
 // NewQuery returns the query that asks a target for req.
 func NewQuery(req *chat.Request, at *Target, without Addition) *Query {
@@ -174,11 +175,15 @@ func (q *Query) keptBy(m *chat.Message) *parsedState {
 	if len(s.items)+len(calls) == 0 {
 		return nil
 	}
-	s.items = s.completed() // the text, and then all calls
+	s.items = s.completed()                   // the text, and then all calls
+	seals := make(map[int]string, len(calls)) // a stranger's message may have any number of calls
 	for _, c := range calls {
-		s.items[slices.IndexFunc(s.items, func(it item) bool {
-			return it.kind == itemCall && it.n == c.n
-		})].seal = c.seal
+		seals[c.n] = c.seal
+	}
+	for i := range s.items {
+		if it := &s.items[i]; it.kind == itemCall {
+			it.seal = cmp.Or(seals[it.n], it.seal)
+		}
 	}
 	return &parsedState{items: s.items}
 }

@@ -2,11 +2,13 @@ package format
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -81,16 +83,29 @@ func arguments(message, call int, c *chat.ToolCall) ([]byte, error) {
 	return args, nil
 }
 
-// calledName gives the name of the tool that a result is of, for providers that tell results by it.
-func calledName(messages []chat.Message, i int) (string, error) {
-	for j := i - 1; j >= 0; j-- {
-		for _, c := range messages[j].ToolCalls {
-			if c.ID == messages[i].ToolCallID {
-				return c.Name, nil
+// call is a call, and the message that it is in.
+type call struct {
+	message int
+	name    string
+}
+
+// calledName is the name of the call that a tool's message is the result of: the last one before it with its id.
+// Calls are found by an index: a stranger's request may have tens of thousands of either.
+func (q *Query) calledName(i int) (string, error) {
+	if q.calls == nil {
+		q.calls = make(map[string][]call)
+		for j := range q.Messages {
+			for _, c := range slices.Backward(q.Messages[j].ToolCalls) { // of two in one message the first counts
+				q.calls[c.ID] = append(q.calls[c.ID], call{j, c.Name})
 			}
 		}
 	}
-	return "", refuse(fmt.Sprintf("messages[%d].tool_call_id", i), "no call before it has this id")
+	calls := q.calls[q.Messages[i].ToolCallID]
+	behind, _ := slices.BinarySearchFunc(calls, i, func(c call, i int) int { return cmp.Compare(c.message, i) })
+	if behind == 0 {
+		return "", refuse(fmt.Sprintf("messages[%d].tool_call_id", i), "no call before it has this id")
+	}
+	return calls[behind-1].name, nil
 }
 
 // image is a data URL, taken apart, or any other URL.

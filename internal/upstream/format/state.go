@@ -151,11 +151,15 @@ func bindingOf(m *chat.Message) string {
 
 // contentOf is the text of an assistant's message, as one.
 func contentOf(m *chat.Message) string {
-	text := m.Content
-	for _, p := range m.Parts {
-		text += p.Text
+	if len(m.Parts) == 0 {
+		return m.Content
 	}
-	return text
+	var text strings.Builder
+	text.WriteString(m.Content)
+	for _, p := range m.Parts {
+		text.WriteString(p.Text)
+	}
+	return text.String()
 }
 
 // packState makes the text of a state, "" when it is over the limit. inner is another relay's state, or "".
@@ -448,6 +452,23 @@ func (s *parsedState) sealOf(call int) string {
 		}
 	}
 	return seal
+}
+
+// callSeals gives the signatures of all calls that have one: a stranger's message may have any number of them.
+func (s *parsedState) callSeals() map[int]string {
+	if s == nil {
+		return nil
+	}
+	var seals map[int]string
+	for _, it := range s.items {
+		if it.kind == itemCall && it.seal != "" {
+			if seals == nil {
+				seals = make(map[int]string)
+			}
+			seals[it.n] = it.seal
+		}
+	}
+	return seals
 }
 
 // detailsOf gives OpenRouter's details.

@@ -32,6 +32,7 @@ func (q *Query) leading() int {
 func (q *Query) turns() ([]turn, error) {
 	var turns []turn
 	q.alone = make(map[int]bool)
+	behind := 0 // a row of system messages: whatever its length, it is gone through once
 	for i := q.leading(); i < len(q.Messages); i++ {
 		m := &q.Messages[i]
 		if m.Role != chat.RoleTool && len(m.ToolCalls) == 0 && len(q.partsOf(m)) == 0 {
@@ -39,7 +40,7 @@ func (q *Query) turns() ([]turn, error) {
 		}
 		role := m.Role
 		switch {
-		case role == chat.RoleSystem && q.standsAlone(turns, i):
+		case role == chat.RoleSystem && q.standsAlone(turns, i, &behind):
 			q.alone[i] = true
 		case role != chat.RoleAssistant:
 			role = chat.RoleUser
@@ -58,14 +59,15 @@ func (q *Query) turns() ([]turn, error) {
 }
 
 // standsAlone tells whether a system message can be a turn: it follows the user's, and the assistant's or the end
-// follows it. https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages
-func (q *Query) standsAlone(before []turn, i int) bool {
+// follows it; behind is where the last search for that ended.
+// https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages
+func (q *Query) standsAlone(before []turn, i int, behind *int) bool {
 	if !q.inPlace || len(before) == 0 || before[len(before)-1].role == chat.RoleAssistant {
 		return false
 	}
-	for _, m := range q.Messages[i:] {
-		if m.Role != chat.RoleSystem {
-			return m.Role == chat.RoleAssistant
+	for *behind = max(*behind, i); *behind < len(q.Messages); *behind++ {
+		if role := q.Messages[*behind].Role; role != chat.RoleSystem {
+			return role == chat.RoleAssistant
 		}
 	}
 	return true

@@ -222,6 +222,14 @@ func StatusOf(err error) int {
 	return 0
 }
 
+// RefusesRelay reports whether the status of a failure says that the provider refuses the relay's key or account, or
+// the failure is none that a provider reported. A sentence alone does not say it: providers quote the request ("Invalid
+// value: '...'"), so that a caller can have any sentence said.
+func RefusesRelay(err error) bool {
+	f, ok := errors.AsType[*providerFailure](err)
+	return !ok || slices.Contains([]int{401, 402, 403}, f.report.status)
+}
+
 const unavailable = 503
 
 var loading = anyOf(`\bloading\b`, `not (yet )?(ready|loaded)`, `starting up`, `warming up`, `initializing`)

@@ -1,0 +1,65 @@
+package main_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/websopy/relay/internal/relaytest"
+)
+
+// A body of a few MB may have tens of thousands of messages, parts or calls. What is done with each must not grow with
+// the number of the others: a request would have a processor for itself for seconds, also after its client has left.
+func TestARequestOfManyPiecesTakesNoLongerThanItsSize(t *testing.T) {
+	most := 3 * time.Second // of what takes 0.1 s to 0.4 s, and took 8 s to a minute
+	if raceEnabled {
+		most *= 4
+	}
+	refusal := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		w.WriteHeader(http.StatusBadRequest)
+	}))
+	t.Cleanup(refusal.Close)
+	const (
+		start, end = `{"model":"ok","messages":[{"role":"user","content":"q"},`, `,{"role":"user","content":"q"}]}`
+		part       = `{"type":"text","text":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}`
+		call       = `{"id":"c","function":{"name":"f","arguments":"{}"}`
+	)
+	many := func(n int, piece string) string { return strings.Repeat(piece+",", n-1) + piece }
+	bodies := []struct{ path, name, body string }{
+		{"/api/chat", "results of one call", start + `{"role":"assistant","tool_calls":[` + call + `}]},` +
+			many(60000, `{"role":"tool","tool_call_id":"c","content":""}`) + end},
+		{"/api/chat", "messages of the system", start + many(60000, `{"role":"system","content":"s"}`) + `]}`},
+		{"/api/chat", "parts of an answer", start + `{"role":"assistant","content":[` + many(45000, part) + `]}` + end},
+		{"/api/chat", "signed calls", start + `{"role":"assistant","tool_calls":[` +
+			many(30000, call+`,"extra_content":{"google":{"thought_signature":"x"}}}`) + `]},` +
+			`{"role":"tool","tool_call_id":"c","content":""}]}`},
+		{"/v1/responses", "texts of an answer", `{"model":"ok","input":[` +
+			many(25000, `{"role":"assistant","content":[`+strings.Replace(part, `"text"`, `"output_text"`, 1)+`]}`) +
+			`,{"role":"user","content":"q"}]}`},
+		{"/v1/messages", "thoughts of an answer", `{"model":"ok","max_tokens":5,"messages":[{"role":"user",` +
+			`"content":"q"},{"role":"assistant","content":[` + many(45000, `{"type":"thinking","signature":"",`+
+			`"thinking":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}`) + `,` + part + `]}` + end},
+		{"/api/chat", "parts of a UI's answer", `{"id":"0123456789abcdef","trigger":"submit-message","messages":[` +
+			`{"id":"1","role":"assistant","parts":[` + many(45000, part) + `]},{"id":"2","role":"user","parts":[` +
+			part + `]}]}`},
+	}
+	for name, settings := range map[string][]string{
+		"openai": {"UPSTREAM_KIND=openai"}, "gemini": {"UPSTREAM_KIND=gemini"}, "ollama": {"UPSTREAM_KIND=ollama"},
+		"claude": {"UPSTREAM_KIND=anthropic", "UPSTREAM_FAMILY=claude-opus-5-5"},
+	} {
+		p := relaytest.Serve(t, append(settings, "UPSTREAM_API_KEY=k-1", "UPSTREAM_MODEL=ok",
+			"UPSTREAM_BASE_URL="+refusal.URL)...)
+		for _, b := range bodies {
+			began := time.Now()
+			said := relaytest.Body(t, p.Ask(t, b.path, b.body))
+			require.Contains(t, said, "the provider rejected the request", "%s: %s", name, b.name)
+			require.Less(t, time.Since(began), most, "%s: %s", name, b.name)
+		}
+	}
+}
