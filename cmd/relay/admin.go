@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/url"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -54,13 +56,25 @@ func adminRoutes(registry *prometheus.Registry, profiles bool) *http.ServeMux {
 func localOnly(hosts handler.Hosts, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		site := req.Header.Get("Sec-Fetch-Site")
+		foreign := site == "cross-site" || site == "same-site" ||
+			isOfAnother(req, "Origin") || isOfAnother(req, "Referer") // which older browsers send
 		switch {
 		case !hosts.Has(req.Host):
 			http.Error(w, "this server does not answer to this host (see RELAY_HOSTS)", http.StatusForbidden)
-		case site == "cross-site" || site == "same-site":
+		case foreign:
 			http.Error(w, "pages of other origins are not served", http.StatusForbidden)
 		default:
 			next.ServeHTTP(w, req)
 		}
 	})
+}
+
+// isOfAnother tells whether a header names a page, and it is not this server's.
+func isOfAnother(req *http.Request, name string) bool {
+	page := req.Header.Get(name)
+	if page == "" {
+		return false
+	}
+	u, err := url.Parse(page)
+	return err != nil || !strings.EqualFold(u.Host, req.Host)
 }

@@ -85,7 +85,7 @@ func (n *aguiAsk) aguiProp(d *jx.Decoder, key []byte) (err error) {
 // shortID reads an id that is kept.
 func shortID(d *jx.Decoder) (string, error) {
 	id, err := str(d)
-	if err == nil && (len(id) > maxUIID || strings.ContainsFunc(id, func(r rune) bool { return r < ' ' })) {
+	if err == nil && (len(id) > maxUIID || strings.ContainsFunc(id, unprintable)) {
 		err = fmt.Errorf("want at most %d printable bytes", maxUIID)
 	}
 	return id, err

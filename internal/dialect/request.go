@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-faster/jx"
@@ -55,9 +56,11 @@ func Question(message, model string) (*Ask, error) {
 	}}, nil
 }
 
+// unprintable is what is no letter, mark, number, sign or plain space: a terminal may take it for an order.
+func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+
 // checkModel keeps names short and printable: they go into URLs, logs and messages.
 func checkModel(name string) error {
-	unprintable := func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }
 	if len(name) > maxModel || strings.ContainsFunc(name, unprintable) {
 		return fmt.Errorf("want at most %d printable characters", maxModel)
 	}

@@ -100,6 +100,20 @@ func largeHeader(req *http.Request) int64 {
 	return int64(max(0, size-usual))
 }
 
+// letHeaderGo forgets a header that takes more than one usually does, now that all of it was read but for what a refusal
+// looks at. The server would keep it for as long as the answer takes.
+func letHeaderGo(req *http.Request) {
+	if largeHeader(req) == 0 {
+		return
+	}
+	little := http.Header{}
+	if accept := header(req, "Accept"); len(accept) < 256 {
+		little.Set("Accept", accept)
+	}
+	clear(req.Header) // a map that was large stays so
+	req.Header, visitOf(req).came.Header = little, little
+}
+
 // joined gives the body in one piece, when there is room for what becomes of it.
 func (r *Relay) joined(pieces body, held *limit.Held) ([]byte, *chat.Error) {
 	size := pieces.questionSize()

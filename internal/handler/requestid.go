@@ -20,10 +20,11 @@ import (
 type visit struct {
 	id      string
 	caller  identity.Caller
-	byProxy bool    // it came through a proxy whose word on the client is taken
-	dialect Dialect // that it is answered in
-	chat    string  // that the client asks in, where that is how it finds its stream
-	ignored string  // the fields that do not reach the provider
+	byProxy bool          // it came through a proxy whose word on the client is taken
+	dialect Dialect       // that it is answered in
+	chat    string        // that the client asks in, where that is how it finds its stream
+	ignored string        // the fields that do not reach the provider
+	came    *http.Request // as the server has it, for as long as the answer takes
 
 	// question is the memory that the body holds until the provider begins to answer. It is nil where there is
 	// no body, and where somebody else is to release it.
@@ -80,7 +81,7 @@ func header(req *http.Request, name string) string {
 //
 //go:noinline
 func newVisit(req *http.Request, dialects []Dialect, secrets telemetry.Redaction) *visit {
-	v := &visit{id: header(req, "X-Request-Id"), dialect: dialectOf(dialects, req.URL.Path)}
+	v := &visit{id: header(req, "X-Request-Id"), dialect: dialectOf(dialects, req.URL.Path), came: req}
 	if !sane(v.id) || secrets.Replace(v.id) != v.id || isCredential(req, v.id) {
 		v.id = rand.Text()
 	}

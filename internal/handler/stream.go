@@ -225,6 +225,7 @@ func (r *Relay) stream(
 	cancel context.CancelCauseFunc, w http.ResponseWriter, req *http.Request,
 	chunks iter.Seq2[chat.Chunk, error], encoder dialect.Encoder, rec *record,
 ) {
+	letHeaderGo(req)
 	out := r.newEventWriter(w, req, cancel, encoder, rec)
 	defer out.close()
 	err := r.relay(out, req, chunks, rec)
@@ -285,6 +286,7 @@ func (r *Relay) relay(
 func (r *Relay) whole(
 	w http.ResponseWriter, req *http.Request, head chat.Head, chunks iter.Seq2[chat.Chunk, error], rec *record,
 ) {
+	letHeaderGo(req)
 	head.Model = r.shownModel(head.Model)
 	answer := dialect.Answer{Head: head}
 	r.conclude(rec, req, r.collect(&answer, req, chunks, rec), false)

@@ -1,8 +1,12 @@
 package telemetry_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/websopy/relay/internal/telemetry"
@@ -28,4 +32,17 @@ func TestSecretsAreBlottedOut(t *testing.T) {
 		require.Equal(t, want, r.Replace(text))
 	}
 	require.Equal(t, "as it is", telemetry.Redactor(nil).Replace("as it is"))
+}
+
+// JSON escapes the orders to a terminal that ASCII has. Of the others one can begin a sequence or turn the line around.
+func TestTheLogGivesNoOrdersToATerminal(t *testing.T) {
+	var log bytes.Buffer
+	told := telemetry.New(telemetry.NewMetrics(prometheus.NewRegistry()), zerolog.New(&log), telemetry.Redaction{})
+	told.Panicked("id", "wörd \x1b[31m \u009b31m \u202e \u2028 \xff \n ends", nil)
+	for _, r := range log.String() {
+		require.True(t, r == '\n' || r >= ' ' && r != '\u009b' && r != '\u202e' && r != '\u2028', "%U", r)
+	}
+	var line map[string]string
+	require.NoError(t, json.Unmarshal(log.Bytes(), &line))
+	require.Equal(t, "wörd \x1b[31m \ufffd31m \ufffd \ufffd \ufffd \n ends", line["panic"])
 }

@@ -4,6 +4,8 @@ package telemetry
 
 import (
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 )
@@ -33,12 +35,18 @@ func (t *Telemetry) short(s string) string { return shorten(t.redact.Replace(s),
 // long is a sentence that others made up.
 func (t *Telemetry) long(s string) string { return shorten(t.redact.Replace(s), longText) }
 
-// shorten keeps what others make up from filling the log.
+// shorten keeps what others make up from filling the log, and from giving orders to the terminal that shows it: JSON
+// escapes those of ASCII only.
 func shorten(s string, longest int) string {
-	if len(s) <= longest {
-		return s
+	if len(s) > longest {
+		s = strings.ToValidUTF8(s[:longest], "") + "…"
 	}
-	return strings.ToValidUTF8(s[:longest], "") + "…"
+	return strings.Map(func(r rune) rune {
+		if r > unicode.MaxASCII && !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
 }
 
 // Panicked logs what recover returned, with the stack that it came from.
