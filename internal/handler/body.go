@@ -100,7 +100,7 @@ func largeHeader(req *http.Request) int64 {
 	return int64(max(0, size-usual))
 }
 
-// letHeaderGo forgets a header that takes more than one usually does, now that all of it was read but for what a refusal
+// letHeaderGo forgets a header that takes more than one usually does, when all of it was read but for what a refusal
 // looks at. The server would keep it for as long as the answer takes.
 func letHeaderGo(req *http.Request) {
 	if largeHeader(req) == 0 {

@@ -223,8 +223,8 @@ func StatusOf(err error) int {
 }
 
 // RefusesRelay reports whether the status of a failure says that the provider refuses the relay's key or account, or
-// the failure is none that a provider reported. A sentence alone does not say it: providers quote the request ("Invalid
-// value: '...'"), so that a caller can have any sentence said.
+// the failure is none that a provider reported. A sentence alone does not say it: providers quote the request
+// ("Invalid value: '...'"), so that a caller can have any sentence said.
 func RefusesRelay(err error) bool {
 	f, ok := errors.AsType[*providerFailure](err)
 	return !ok || slices.Contains([]int{401, 402, 403}, f.report.status)
