@@ -30,6 +30,7 @@ type Places struct {
 	served  int64 // places that were ever taken
 	callers map[string]*holder
 	wanting int       // callers with wants
+	kept    int       // how many places may stay empty for them: fewer when those before them did not come again
 	line    []*waiter // in the order in which they came; only while all places are taken
 
 	held    time.Duration // how long a place is held, a moving average; 0: none was given back yet
@@ -71,7 +72,7 @@ const (
 
 // NewPlaces returns places, all of them free.
 func NewPlaces(o PlacesOptions) *Places {
-	return &Places{o: o, callers: make(map[string]*holder)}
+	return &Places{o: o, callers: make(map[string]*holder), kept: o.Places}
 }
 
 // Place is one place that was taken. The zero value is none.
@@ -148,6 +149,7 @@ func (p *Places) grant(share string, c *holder) Place {
 	c.held++
 	c.last = p.served
 	if c.wants > 0 {
+		p.kept = min(p.kept+1, p.o.Places)
 		if c.wants--; c.wants == 0 {
 			p.wanting--
 		}
@@ -168,7 +170,9 @@ func (p *Places) want(c *holder, after time.Duration) {
 	c.until = time.Now().Add(after + comingBack)
 }
 
-// owed is how many of the free places are not for c, because others were refused and come before it.
+// owed is how many of the free places are not for c, because others were refused and come before it. While those who
+// are refused do not come again it is few: a stranger with an address for each request would else have all places stay
+// empty, and nobody served, for a few requests a second that cost it nothing.
 func (p *Places) owed(c *holder) (n int) {
 	if p.wanting == 0 || p.taken >= p.o.Places {
 		return 0
@@ -184,7 +188,7 @@ func (p *Places) owed(c *holder) (n int) {
 			n++
 		}
 	}
-	return n
+	return min(n, p.kept)
 }
 
 // expire forgets the wants of those who did not come again. It gives their number.
@@ -194,6 +198,7 @@ func (p *Places) expire() (n int) {
 		if c.wants > 0 && now.After(c.until) {
 			c.wants = 0
 			p.wanting--
+			p.kept = max(p.kept-1, p.o.Places/8)
 			p.forget(share, c)
 			n++
 		}

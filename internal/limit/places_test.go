@@ -265,3 +265,47 @@ func BenchmarkAPlaceAmongThousandCallers(b *testing.B) {
 		_, _ = p.Take(b.Context(), "another")
 	}
 }
+
+// A stranger has an address for each of its requests, as whoever has an IPv6 network does. Refused once, none of them
+// comes again.
+func TestPlacesDoNotStayEmptyForThoseWhoNeverComeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const places = 10
+		p := limit.NewPlaces(limit.PlacesOptions{Places: places})
+		var held []*limit.Place
+		for range places {
+			held = append(held, take(t, p, "a"))
+		}
+		strangers := 0
+		come := func(n int) {
+			for range n {
+				strangers++
+				if place, err := p.Take(t.Context(), "stranger "+strconv.Itoa(strangers)); err == nil {
+					held = append(held, &place)
+				}
+			}
+		}
+		leave := func() {
+			for _, place := range held {
+				place.Give()
+			}
+			held = nil
+		}
+		come(2000)
+		leave()
+		time.Sleep(40 * time.Second) // longer than a place is kept
+		served := 0
+		for range 60 {
+			for range 10 {
+				come(40)
+				leave() // they were only asking
+				time.Sleep(100 * time.Millisecond)
+			}
+			if place, err := p.Take(t.Context(), "b"); err == nil {
+				served++
+				place.Give()
+			}
+		}
+		require.Greater(t, served, 50, "of 60, with no place taken")
+	})
+}
