@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
+	"github.com/websopy/relay/internal/limit"
 	"github.com/websopy/relay/internal/stream"
 	"github.com/websopy/relay/internal/telemetry"
 	"github.com/websopy/relay/internal/upstream/trace"
@@ -45,6 +46,7 @@ type record struct {
 	cut     bool        // the response has no end of its own, and must not look as if it had one
 
 	longest time.Duration // that the answer may take; 0: as long as it will, or others see to that
+	again   *limit.Held   // of a whole answer that was asked for before: room for it, see collect; nil: it is not that
 }
 
 // tally counts what was written of one stream, or what came for an answer that is written whole. Times are

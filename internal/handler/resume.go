@@ -192,6 +192,10 @@ func (r *Relay) serveWhole(w http.ResponseWriter, req *http.Request, f *stream.F
 	rec.id = f.ID()
 	r.follow(req, f, rec)
 	w.Header().Set("X-Stream-Id", f.ID())
+	if visitOf(req).question != nil { // else it is a generation's: this is the first who asks
+		rec.again = r.bodies.Hold(visitOf(req).caller.Share)
+		defer rec.again.Release()
+	}
 	r.whole(w, req, f.Head(), f.Chunks(req.Context()), rec)
 	r.ended(rec)
 	rec.abort(req)

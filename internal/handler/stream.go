@@ -308,7 +308,7 @@ func (r *Relay) collect(
 	answer *dialect.Answer, req *http.Request, chunks iter.Seq2[chat.Chunk, error], rec *record,
 ) (err error) {
 	defer r.recoverInto(&err, req, rec)
-	size := int64(0)
+	size, room := int64(0), int64(0)
 	for c, err := range chunks {
 		rec.charge.chunk(&c, err)
 		switch {
@@ -327,9 +327,27 @@ func (r *Relay) collect(
 		if size += int64(c.Size()); r.maxStreamBytes > 0 && size > r.maxStreamBytes {
 			return errTooBig
 		}
+		if rec.again != nil && size > room {
+			more := max(size-room, size/4, firstWhole)
+			if !rec.again.Grow(wholeTwice * more) {
+				return errNoRoomAgain
+			}
+			room += more
+		}
 	}
 	return rec.ended()
 }
+
+const (
+	firstWhole = 16 << 10 // bytes of a whole answer that room is taken for at once, or more
+	wholeTwice = 2        // a whole answer lies there in its pieces, and as the JSON that is sent
+)
+
+// errNoRoomAgain refuses a whole answer that was asked for before. It costs no tokens, so that somebody with a few long
+// ones could have thousands made and read none: each is held until its client has read it, or RELAY_WRITE_TIMEOUT is
+// over. Nobody has paid for this one, and the client gets it when it comes again.
+var errNoRoomAgain = &chat.Error{Code: chat.Overloaded, RetryAfter: time.Second,
+	Message: "there is no room to send this answer again now (see RELAY_BODY_BYTES)"}
 
 // recoverInto turns a panic of a provider's code into the stream's error, unless the answer is complete.
 func (r *Relay) recoverInto(err *error, req *http.Request, rec *record) {

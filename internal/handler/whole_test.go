@@ -2,6 +2,8 @@ package handler_test
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -184,4 +186,40 @@ func TestAPOSTAtTheEndGetsTheEndOnceMore(t *testing.T) {
 		require.Equal(t, frames(id, 3, true), body)
 	}
 	require.Equal(t, int32(1), r.upstream.asked.Load())
+}
+
+// Who has an answer may ask for it again and again, and read none of what comes: it costs no tokens. Each is held whole
+// until its client has it.
+func TestAnswersSentAgainWholeTakeNoMoreMemoryThanBodiesMay(t *testing.T) {
+	const longest = 8 << 20
+	long := play(content(strings.Repeat("x", longest/2)), content(strings.Repeat("y", longest/2)), done(chat.FinishStop))
+	hub := stream.New(stream.Options{Grace: time.Minute, Retention: time.Minute})
+	r := start(t, handler.Options{Router: answering{long}, Streams: hub, BodyBytes: 6 * longest})
+	t.Cleanup(func() { closeHub(hub) })
+	ask := func() (status int, size int) {
+		res, body := fetch(t, http.MethodPost, r.url+"/api/chat/stream", wholeQuestion, "Idempotency-Key", unguessable)
+		return res.StatusCode, len(body)
+	}
+	for range 2 {
+		status, size := ask()
+		require.Equal(t, http.StatusOK, status)
+		require.Greater(t, size, longest)
+	}
+	var unread []net.Conn
+	for range 6 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+		require.NoError(t, err)
+		defer conn.Close()
+		require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4<<10))
+		_, err = fmt.Fprintf(conn, "POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"+
+			"Idempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s", unguessable, len(wholeQuestion), wholeQuestion)
+		require.NoError(t, err)
+		unread = append(unread, conn)
+	}
+	full := func() bool { status, _ := ask(); return status == http.StatusServiceUnavailable }
+	require.Eventually(t, full, 10*time.Second, 10*time.Millisecond)
+	for _, conn := range unread {
+		conn.Close()
+	}
+	require.Eventually(t, func() bool { return !full() }, 10*time.Second, 10*time.Millisecond)
 }
