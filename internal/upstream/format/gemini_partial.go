@@ -148,8 +148,13 @@ func (a partialArg) says() bool {
 func (a partialArg) value(have any) any {
 	switch {
 	case a.String != nil:
-		before, _ := have.(string)
-		return before + *a.String
+		text, ok := have.(*partialText)
+		if !ok {
+			before, _ := have.(string)
+			text = new(partialText(before))
+		}
+		*text = append(*text, *a.String...)
+		return text
 	case a.Number != nil:
 		return *a.Number
 	case a.Bool != nil:
@@ -161,6 +166,12 @@ func (a partialArg) value(have any) any {
 	}
 	return have
 }
+
+// partialText is a string that comes in pieces. Were they joined one by one, each would cost as much as all before it.
+type partialText []byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (t *partialText) MarshalText() ([]byte, error) { return *t, nil }
 
 // atEnd is the index of [], which is that of the item to come.
 const atEnd = -1
