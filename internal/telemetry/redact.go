@@ -16,8 +16,9 @@ type Redaction struct {
 const longSecret = 16
 
 // Redactor returns the Redaction of secrets. Those of 16 bytes and more are found anywhere, in any case, and when
-// somebody has shortened them: "sk-proj-****i789", "sk-proj-Abc...". Shorter ones are found only where they stand as a
-// word: in the midst of others a key like "e" would blot out every message, and be told by that.
+// somebody has shortened them: "sk-proj-****i789", "sk-proj-Abc...", or broken them into two lines. Shorter ones are found
+// only where they stand as a word: in the midst of others a key like "e" would blot out every message, and be told by
+// that.
 func Redactor(secrets []string) Redaction {
 	r := Redaction{new(atomic.Pointer[regexp.Regexp])}
 	r.Set(secrets)
@@ -37,7 +38,7 @@ func (r Redaction) Set(secrets []string) {
 		default:
 			const cut = `(?:\*+|\.{2,}|…)` // in the midst of a key that is not to be told whole
 			patterns = append(patterns, whole, regexp.QuoteMeta(s[:6])+`[\w-]*`+cut+`[\w-]*`,
-				regexp.QuoteMeta(s[:12])+`[\w-]*`)
+				regexp.QuoteMeta(s[:12])+`[\w-]*`, regexp.QuoteMeta(s[len(s)-12:]))
 		}
 	}
 	if len(patterns) == 0 {

@@ -27,6 +27,7 @@ func TestSecretsAreBlottedOut(t *testing.T) {
 		"Incorrect: sk-pro...i789":            "Incorrect: ***",
 		"Incorrect: sk-proj-Abc1…":            "Incorrect: ***",
 		"cut off: sk-proj-Abc123D":            "cut off: ***",
+		"broken sk-proj-Abc123\nDef456Ghi789": "broken ***\n***",
 		"sk-proj- is how they begin":          "sk-proj- is how they begin",
 	} {
 		require.Equal(t, want, r.Replace(text))
