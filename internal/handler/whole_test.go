@@ -211,8 +211,9 @@ func TestAnswersSentAgainWholeTakeNoMoreMemoryThanBodiesMay(t *testing.T) {
 		require.NoError(t, err)
 		defer conn.Close()
 		require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4<<10))
-		_, err = fmt.Fprintf(conn, "POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"+
-			"Idempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s", unguessable, len(wholeQuestion), wholeQuestion)
+		_, err = fmt.Fprintf(conn, "POST /api/chat/stream HTTP/1.1\r\nHost: localhost\r\n"+
+			"Content-Type: application/json\r\nIdempotency-Key: %s\r\n"+
+			"Content-Length: %d\r\n\r\n%s", unguessable, len(wholeQuestion), wholeQuestion)
 		require.NoError(t, err)
 		unread = append(unread, conn)
 	}

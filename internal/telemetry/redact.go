@@ -16,9 +16,9 @@ type Redaction struct {
 const longSecret = 16
 
 // Redactor returns the Redaction of secrets. Those of 16 bytes and more are found anywhere, in any case, and when
-// somebody has shortened them: "sk-proj-****i789", "sk-proj-Abc...", or broken them into two lines. Shorter ones are found
-// only where they stand as a word: in the midst of others a key like "e" would blot out every message, and be told by
-// that.
+// somebody has shortened them: "sk-proj-****i789", "sk-proj-Abc...", or broken them into two lines. Shorter ones are
+// found only where they stand as a word: in the midst of others a key like "e" would blot out every message, and be
+// told by that.
 func Redactor(secrets []string) Redaction {
 	r := Redaction{new(atomic.Pointer[regexp.Regexp])}
 	r.Set(secrets)
