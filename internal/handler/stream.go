@@ -343,9 +343,9 @@ const (
 	wholeTwice = 2        // a whole answer lies there in its pieces, and as the JSON that is sent
 )
 
-// errNoRoomAgain refuses a whole answer that was asked for before. It costs no tokens, so that somebody with a few long
-// ones could have thousands made and read none: each is held until its client has read it, or RELAY_WRITE_TIMEOUT is
-// over. Nobody has paid for this one, and the client gets it when it comes again.
+// errNoRoomAgain refuses a whole answer that was asked for before. It costs no tokens, so that somebody with a few
+// long ones could have thousands made and read none: each is held until its client has read it, or
+// RELAY_WRITE_TIMEOUT is over. Nobody has paid for this one, and the client gets it when it comes again.
 var errNoRoomAgain = &chat.Error{Code: chat.Overloaded, RetryAfter: time.Second,
 	Message: "there is no room to send this answer again now (see RELAY_BODY_BYTES)"}
 
