@@ -235,7 +235,7 @@ func encodeKept(e *jx.Encoder, q *Query, m *chat.Message, k kept) {
 	if q.strict && q.back == noReasoning && !q.signed {
 		return
 	}
-	if seal := k.state.sealOf(-1); seal != "" && (q.signed || !q.strict) {
+	if seal := k.state.textSeal(); seal != "" && (q.signed || !q.strict) {
 		encodeSignature(e, seal)
 	}
 	if q.signed || q.strict && q.back != "" {

@@ -1,7 +1,6 @@
 package format
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"regexp"
@@ -166,23 +165,19 @@ func (q *Query) keptBy(m *chat.Message) *parsedState {
 		s.items = append(s.items, item{kind: itemText, n: len(s.content), seal: seal})
 		s.at = len(s.content)
 	}
-	var calls []item
+	seals := make(map[int]string) // of the calls, of which a stranger's message may have any number
 	for i := range m.ToolCalls {
 		if seal := googleSignature(m.ToolCalls[i].ExtraContent); seal != "" {
-			calls = append(calls, item{kind: itemCall, n: i, seal: seal})
+			seals[i] = seal
 		}
 	}
-	if len(s.items)+len(calls) == 0 {
+	if len(s.items)+len(seals) == 0 {
 		return nil
 	}
-	s.items = s.completed()                   // the text, and then all calls
-	seals := make(map[int]string, len(calls)) // a stranger's message may have any number of calls
-	for _, c := range calls {
-		seals[c.n] = c.seal
-	}
+	s.items = s.completed() // the text, and then all calls
 	for i := range s.items {
 		if it := &s.items[i]; it.kind == itemCall {
-			it.seal = cmp.Or(seals[it.n], it.seal)
+			it.seal = seals[it.n]
 		}
 	}
 	return &parsedState{items: s.items}

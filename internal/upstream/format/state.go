@@ -440,32 +440,26 @@ func (s *parsedState) opaque() string {
 	return ""
 }
 
-// sealOf gives the signature of a call, or of the text with call -1.
-func (s *parsedState) sealOf(call int) string {
-	if s == nil {
-		return ""
-	}
-	seal := ""
-	for _, it := range s.items {
-		if it.kind == itemCall && it.n == call || it.kind == itemText && call < 0 && it.seal != "" {
-			seal = it.seal
+// textSeal gives the signature of the text, the last one if its pieces have some.
+func (s *parsedState) textSeal() string {
+	if s != nil {
+		for _, it := range slices.Backward(s.items) {
+			if it.kind == itemText && it.seal != "" {
+				return it.seal
+			}
 		}
 	}
-	return seal
+	return ""
 }
 
 // callSeals gives the signatures of all calls that have one: a stranger's message may have any number of them.
 func (s *parsedState) callSeals() map[int]string {
-	if s == nil {
-		return nil
-	}
-	var seals map[int]string
-	for _, it := range s.items {
-		if it.kind == itemCall && it.seal != "" {
-			if seals == nil {
-				seals = make(map[int]string)
+	seals := make(map[int]string)
+	if s != nil {
+		for _, it := range s.items {
+			if it.kind == itemCall && it.seal != "" {
+				seals[it.n] = it.seal
 			}
-			seals[it.n] = it.seal
 		}
 	}
 	return seals
