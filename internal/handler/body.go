@@ -64,7 +64,7 @@ func (r *Relay) readBody(w http.ResponseWriter, req *http.Request, held *limit.H
 	from := &pacedBody{
 		body: http.MaxBytesReader(w, req.Body, longest), w: w, timeout: r.bodyTimeout,
 	}
-	if !held.Grow(largeHeader(req)) {
+	if !held.Grow(visitOf(req).largeHeader) {
 		closeAfter(w, req)
 		return nil, errNoRoom
 	}
@@ -103,7 +103,7 @@ func largeHeader(req *http.Request) int64 {
 // letHeaderGo forgets a header that takes more than one usually does, when all of it was read but for what a refusal
 // looks at. The server would keep it for as long as the answer takes.
 func letHeaderGo(req *http.Request) {
-	if largeHeader(req) == 0 {
+	if visitOf(req).largeHeader == 0 {
 		return
 	}
 	little := http.Header{}

@@ -256,16 +256,17 @@ func (e *eventWriter) write(through bool) error {
 }
 
 // extendDeadline gives a write that begins now its time, and up to an eighth more: on HTTP/1 the deadline
-// is moved only when that is used up, which is not with every chunk. On HTTP/2 it has to be set for
-// every write and cleared after it, because there it ends the stream when it passes, write or no write.
+// is moved only when that is used up and it can be moved, which is not with every chunk. On HTTP/2 it has to be set
+// for every write and cleared after it, because there it ends the stream when it passes, write or no write.
 func (e *eventWriter) extendDeadline(now time.Duration) error {
-	if now+e.timeout < e.deadline && !e.http2 {
+	deadline := now + e.timeout + e.timeout/8
+	if e.longest > 0 { // a client that does not read does not keep the provider any longer
+		deadline = min(deadline, max(e.longest, now)+lastWords)
+	}
+	if (now+e.timeout < e.deadline || deadline == e.deadline) && !e.http2 {
 		return nil
 	}
-	e.deadline = now + e.timeout + e.timeout/8
-	if e.longest > 0 { // a client that does not read does not keep the provider any longer
-		e.deadline = min(e.deadline, max(e.longest, now)+lastWords)
-	}
+	e.deadline = deadline
 	return e.rc.SetWriteDeadline(e.start.Add(e.deadline))
 }
 

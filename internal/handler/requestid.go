@@ -26,6 +26,8 @@ type visit struct {
 	ignored string        // the fields that do not reach the provider
 	came    *http.Request // as the server has it, for as long as the answer takes
 
+	largeHeader int64 // bytes, see largeHeader
+
 	// question is the memory that the body holds until the provider begins to answer. It is nil where there is
 	// no body, and where somebody else is to release it.
 	question *limit.Held
@@ -81,7 +83,8 @@ func header(req *http.Request, name string) string {
 //
 //go:noinline
 func newVisit(req *http.Request, dialects []Dialect, secrets telemetry.Redaction) *visit {
-	v := &visit{id: header(req, "X-Request-Id"), dialect: dialectOf(dialects, req.URL.Path), came: req}
+	v := &visit{id: header(req, "X-Request-Id"), dialect: dialectOf(dialects, req.URL.Path), came: req,
+		largeHeader: largeHeader(req)}
 	if !sane(v.id) || secrets.Replace(v.id) != v.id || isCredential(req, v.id) {
 		v.id = rand.Text()
 	}
