@@ -93,7 +93,7 @@ export class ChatStore {
   declare readonly resume: (streamId?: string) => Promise<boolean>
   /** Ends the answer under way and keeps what is there of it. */
   declare readonly stop: () => void
-  /** Replaces the conversation. An answer goes on if its question is still there, the same object. */
+  /** Replaces the conversation. An answer goes on, and an error stays, if its question is still there, the same object. */
   declare readonly setMessages: (
     change: readonly UIMessage[] | ((messages: readonly UIMessage[]) => readonly UIMessage[]),
   ) => void
@@ -131,7 +131,9 @@ function createStore(options: () => ChatOptions): ChatStore {
   const nothing = new Answer()
   let snapshot: ChatSnapshot
   let run: Run | undefined
-  /** A run that broke off and may be picked up. */
+  /** The run before, if it failed: what is shown of that belongs to its question. */
+  let failed: Run | undefined
+  /** The same, if it may be picked up. */
   let lost: Run | undefined
   /** The last request, until it is known what came of it: asked again it must not count twice. */
   let asked: { body: string; key: string } | undefined
@@ -180,10 +182,11 @@ function createStore(options: () => ChatOptions): ChatStore {
 
   const setMessages: ChatStore['setMessages'] = (change) => {
     const messages = typeof change === 'function' ? change(snapshot.messages) : change
-    const last = run ?? lost
+    const last = run ?? failed
     if (last) last.question ??= messages.at(-1)
     if (!last || messages.includes(last.question!)) return publish(snapshot.status, messages, snapshot.error)
-    release()
+    // A question that failed may have arrived: who comes back to it asks the same one.
+    release(run || lost ? undefined : asked)
     last.stream.stop().catch(() => {})
     last.settle(false)
     publish('ready', messages)
@@ -238,7 +241,7 @@ function createStore(options: () => ChatOptions): ChatStore {
       }
       const open = (): void => show(begun() ? 'streaming' : 'submitted')
       run = mine
-      lost = undefined
+      failed = lost = undefined
       publish(begun() ? 'reconnecting' : 'submitted', messages)
       stream.on('reconnecting', () => show('reconnecting')).on('reconnected', open)
       stream.opened.then(open, () => {})
@@ -271,7 +274,7 @@ function createStore(options: () => ChatOptions): ChatStore {
   function release(keep?: typeof asked): void {
     clearTimeout(timer)
     asked = keep
-    run = lost = timer = undefined
+    run = failed = lost = timer = undefined
   }
 
   /** Puts what there is of the answer behind its question, in one snapshot. */
@@ -281,6 +284,7 @@ function createStore(options: () => ChatOptions): ChatStore {
     const unsure = (left || error instanceof ConnectionError) && !gone(error)
     // What came of the question is not known: asked again, it has to be the same one.
     release(unsure ? asked : undefined)
+    if (error) failed = over
     if (unsure && stream.id) lost = over
 
     const message = messageOf(stream.answer, Boolean(error))

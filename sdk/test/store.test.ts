@@ -543,6 +543,20 @@ test('a question that may have arrived is asked again under the same key', async
   expect(new Set(seen.map(({ headers }) => headers['idempotency-key'])).size).toBe(2)
 })
 
+test('an error belongs to its question, and is the same one for those who come back', async () => {
+  noBackoff()
+  const { store, seen } = await storeFor(down, down, down, down, answer('one'))
+  await store.sendMessage('Hi')
+  store.setMessages((messages) => [user('before'), ...messages])
+  expect(store.getSnapshot()).toMatchObject({ status: 'error', error: { name: 'ConnectionError' } })
+  const { messages } = store.getSnapshot()
+  store.setMessages([user('Bye')])
+  expect(store.getSnapshot()).toMatchObject({ status: 'ready', error: undefined })
+  store.setMessages(messages.slice(1))
+  expect(await store.regenerate()).toBe(true)
+  expect(new Set(seen.map(({ headers }) => headers['idempotency-key'])).size).toBe(1)
+})
+
 test('what the provider wants back is kept and sent, and left out when it is too much', async () => {
   const { store, seen } = await storeFor(
     (exchange) => exchange.stream().frames(content('one'), { ...done, state: '1.x' }),

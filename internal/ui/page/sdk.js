@@ -676,6 +676,7 @@ function createStore(options) {
   const nothing = new Answer();
   let snapshot;
   let run;
+  let failed;
   let lost;
   let asked;
   let timer;
@@ -716,10 +717,10 @@ function createStore(options) {
   };
   const setMessages = (change) => {
     const messages = typeof change === "function" ? change(snapshot.messages) : change;
-    const last = run ?? lost;
+    const last = run ?? failed;
     if (last) last.question ??= messages.at(-1);
     if (!last || messages.includes(last.question)) return publish(snapshot.status, messages, snapshot.error);
-    release();
+    release(run || lost ? void 0 : asked);
     last.stream.stop().catch(() => {
     });
     last.settle(false);
@@ -763,7 +764,7 @@ function createStore(options) {
       };
       const open = () => show(begun() ? "streaming" : "submitted");
       run = mine;
-      lost = void 0;
+      failed = lost = void 0;
       publish(begun() ? "reconnecting" : "submitted", messages);
       stream.on("reconnecting", () => show("reconnecting")).on("reconnected", open);
       stream.opened.then(open, () => {
@@ -793,13 +794,14 @@ function createStore(options) {
   function release(keep) {
     clearTimeout(timer);
     asked = keep;
-    run = lost = timer = void 0;
+    run = failed = lost = timer = void 0;
   }
   function finish(over, error) {
     const { stream, question, old, settle } = over;
     const left = error instanceof AbortError;
     const unsure = (left || error instanceof ConnectionError) && !gone(error);
     release(unsure ? asked : void 0);
+    if (error) failed = over;
     if (unsure && stream.id) lost = over;
     const message = messageOf(stream.answer, Boolean(error));
     const complete = message !== void 0 && whole(message);
