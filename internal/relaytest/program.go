@@ -4,9 +4,11 @@ package relaytest
 import (
 	"bufio"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -179,11 +181,25 @@ func Look(t testing.TB, name string) string {
 	return path
 }
 
-// FreeAddr is an address on the loopback interface at which nobody listens.
+// FreeAddr is an address on the loopback interface at which nobody listens, and which is this test's until its end, also
+// while the program that listens there is restarted. Its port is below those that systems give to who asks for any:
+// one of these would be taken by the next connection of another test.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	return ln.Addr().String()
+	const first, last, tries = 10_000, 32_767, 1000
+	for range tries {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(last-first+1)))
+		mine, err := net.ListenPacket("udp", addr) // nobody speaks UDP here: it tells other processes' tests
+		if err != nil {
+			continue
+		}
+		if ln, err := net.Listen("tcp", addr); err == nil {
+			require.NoError(t, ln.Close())
+			t.Cleanup(func() { mine.Close() })
+			return addr
+		}
+		mine.Close()
+	}
+	require.FailNow(t, "no free port")
+	return ""
 }

@@ -1,6 +1,7 @@
 package relaytest_test
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -61,4 +62,26 @@ func TestARelayComesBackOnItsAddresses(t *testing.T) {
 	require.Equal(t, url, r.Lines("listening")[0]["scheme"].(string)+"://"+r.Lines("listening")[0]["addr"].(string))
 	require.Equal(t, admin, r.Lines("metrics and pprof")[0]["addr"])
 	require.NotZero(t, r.Gauge(t, "go_goroutines"))
+}
+
+// A port of those that the system gives to who asks for any went to the next connection of another test, before the
+// program that was to listen there came to it.
+func TestAFreeAddressIsNobodyElses(t *testing.T) {
+	given := make(map[string]bool)
+	for range 500 {
+		addr := relaytest.FreeAddr(t)
+		require.False(t, given[addr], "given twice")
+		given[addr] = true
+	}
+	for range 500 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer ln.Close()
+		require.False(t, given[ln.Addr().String()], "given to who asks for any")
+	}
+	for addr := range given {
+		ln, err := net.Listen("tcp", addr)
+		require.NoError(t, err)
+		ln.Close()
+	}
 }

@@ -35,7 +35,7 @@ func Serve(t testing.TB, settings ...string) *Relay {
 // ServeBy is Serve, by a command that runs a relay.
 func ServeBy(t testing.TB, cmd *exec.Cmd, settings ...string) *Relay {
 	t.Helper()
-	common := []string{"RELAY_ADDR=127.0.0.1:0", "RELAY_ADMIN_ADDR=127.0.0.1:0", "RELAY_LOG_FORMAT=json"}
+	common := []string{"RELAY_ADDR=" + FreeAddr(t), "RELAY_ADMIN_ADDR=" + FreeAddr(t), "RELAY_LOG_FORMAT=json"}
 	cmd.Env = environ(append(common, settings...))
 	transport := &http.Transport{DisableCompression: true}
 	t.Cleanup(transport.CloseIdleConnections)

@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 
@@ -34,12 +35,19 @@ export async function proxyTo(url) {
   }
 }
 
+/** A port below those that systems give to who asks for any: one of those may be another program's by then. */
 export async function freePort() {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address()
-  await new Promise((resolve) => probe.close(resolve))
-  return port
+  for (;;) {
+    const port = randomInt(10_000, 32_768)
+    const probe = createServer().listen(port, '127.0.0.1')
+    const free = await once(probe, 'listening').then(
+      () => true,
+      () => false,
+    )
+    if (!free) continue
+    await new Promise((resolve) => probe.close(resolve))
+    return port
+  }
 }
 
 /** Resolves when somebody listens there. */

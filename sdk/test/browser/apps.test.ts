@@ -1,7 +1,8 @@
 import { execFileSync, spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer as createHttpServer } from 'node:http'
-import { type AddressInfo, createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import type { BrowserContext, Page } from 'playwright-core'
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { clientFor } from '../helpers.js'
@@ -254,17 +255,21 @@ describeInBrowser('an app', (machine) => {
       console.log('skipped: the rolling restart needs redis-server on PATH')
       return undefined
     }
-    const probe = createServer().listen(0, '127.0.0.1')
-    await once(probe, 'listening')
-    const { port } = probe.address() as { port: number }
-    await new Promise((resolve) => probe.close(resolve))
+    // Below the ports that systems give to who asks for any: one of those may be another test's by then.
+    const port = randomInt(10_000, 32_768)
     const args = ['--port', `${port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no']
     const redis = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'ignore'] })
+    const exited = once(redis, 'exit')
     onTestFinished(async () => {
       redis.kill()
-      await once(redis, 'exit')
+      await exited
     })
-    for await (const line of redis.stdout) if (`${line}`.includes('Ready to accept')) break
+    let said = ''
+    for await (const piece of redis.stdout.iterator({ destroyOnReturn: false })) {
+      said += piece
+      if (said.includes('Ready to accept')) break
+    }
+    if (!said.includes('Ready to accept')) return startRedis()
     redis.stdout.resume()
     return `redis://127.0.0.1:${port}`
   }

@@ -2,10 +2,10 @@
 // answer loses nothing and doubles nothing, on one relay and from one replica to another.
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
-import { createServer as createSocket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -72,13 +72,17 @@ async function site(pages) {
 }
 
 async function startRedis() {
-	const free = createSocket().listen(0, "127.0.0.1");
-	await once(free, "listening");
-	const { port } = free.address();
-	free.close();
+	// Below the ports that systems give to who asks for any: one of those may be another program's by then.
+	const port = randomInt(10_000, 32_768);
 	const dir = mkdtempSync(join(tmpdir(), "relay-redis-"));
 	const redis = spawn("redis-server", ["--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", ""], { stdio: ["ignore", "pipe", "ignore"] });
-	for await (const line of redis.stdout) if (String(line).includes("Ready to accept")) break;
+	let said = "";
+	for await (const piece of redis.stdout.iterator({ destroyOnReturn: false })) {
+		said += piece;
+		if (said.includes("Ready to accept")) break;
+	}
+	if (!said.includes("Ready to accept")) return startRedis();
+	redis.stdout.resume();
 	return {
 		url: `redis://127.0.0.1:${port}`,
 		async stop() {
