@@ -181,9 +181,9 @@ func Look(t testing.TB, name string) string {
 	return path
 }
 
-// FreeAddr is an address on the loopback interface at which nobody listens, and which is this test's until its end, also
-// while the program that listens there is restarted. Its port is below those that systems give to who asks for any:
-// one of these would be taken by the next connection of another test.
+// FreeAddr is an address on the loopback interface at which nobody listens. It is this test's until its end, also while
+// the program that listens there is restarted. Its port is below those that systems give to who asks for any: one of
+// these would be taken by the next connection of another test.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	const first, last, tries = 10_000, 32_767, 1000
@@ -193,12 +193,14 @@ func FreeAddr(t testing.TB) string {
 		if err != nil {
 			continue
 		}
-		if ln, err := net.Listen("tcp", addr); err == nil {
-			require.NoError(t, ln.Close())
-			t.Cleanup(func() { mine.Close() })
-			return addr
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			require.NoError(t, mine.Close())
+			continue
 		}
-		mine.Close()
+		require.NoError(t, ln.Close())
+		t.Cleanup(func() { require.NoError(t, mine.Close()) })
+		return addr
 	}
 	require.FailNow(t, "no free port")
 	return ""
