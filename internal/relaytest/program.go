@@ -181,8 +181,8 @@ func Look(t testing.TB, name string) string {
 	return path
 }
 
-// FreeAddr is an address on the loopback interface at which nobody listens. It is this test's until its end, also while
-// the program that listens there is restarted. Its port is below those that systems give to who asks for any: one of
+// FreeAddr is an address on the loopback interface at which nobody listens. It is the test's until its end, also while
+// the program there is restarted. Its port is below those that systems give to who asks for any: one of
 // these would be taken by the next connection of another test.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
