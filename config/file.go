@@ -2,14 +2,11 @@ package config
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,9 +71,6 @@ func (f *file) refuseUpstreams(r *report) {
 	}
 }
 
-// yamlError matches the library's errors, which give the line in the middle.
-var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
-
 func (f *file) parse(content []byte) (*yaml.Node, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var document, further yaml.Node
@@ -88,11 +82,8 @@ func (f *file) parse(content []byte) (*yaml.Node, error) {
 		return nil, fmt.Errorf("%s: has more than one document; remove what follows the line ---", f.base)
 	}
 	if err != nil {
-		parts := yamlError.FindStringSubmatch(err.Error())
-		if parts == nil {
-			return nil, fmt.Errorf("%s: is not YAML: %w", f.base, err)
-		}
-		return nil, fmt.Errorf("%s:%s: is not YAML: %s", f.base, parts[1], parts[2])
+		line, why := notYAML(content, err)
+		return nil, fmt.Errorf("%s:%d: is not YAML: %s", f.base, line, why)
 	}
 	return document.Content[0], nil
 }
@@ -158,46 +149,24 @@ func (f *file) unknown(key string, at path, names []string, r *report) {
 	}
 }
 
-// mapping calls each for every entry. A key "<<" brings those of another mapping that this one has not.
+// mapping calls each for every entry, also for those that "<<" brings.
 func (f *file) mapping(at path, node *yaml.Node, r *report, each func(key string, at path, value *yaml.Node)) {
 	node = target(node)
 	if node.Kind != yaml.MappingNode {
 		r.problem(at, "is not a mapping")
 		return
 	}
-	seen := make(map[string]int)
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		key, value := node.Content[i], target(node.Content[i+1])
-		if key.Tag == "!!merge" {
-			continue
-		}
-		p := member(at, key.Value)
-		if first := seen[key.Value]; first > 0 {
-			r.problem(p, "is in line %d, too", key.Line)
-			continue
-		}
-		seen[key.Value], f.lines[p] = key.Line, key.Line
-		each(key.Value, p, value)
+	all, flaws := entriesOf(node)
+	for _, e := range all {
+		p := member(at, e.key)
+		f.lines[p] = e.line
+		each(e.key, p, e.value)
 	}
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		if node.Content[i].Tag != "!!merge" {
-			continue
-		}
-		if from := target(node.Content[i+1]); from.Kind == yaml.MappingNode {
-			f.merge(at, from, seen, each)
+	for _, flaw := range flaws {
+		if flaw.key == "" {
+			r.problem(at, "%s", flaw.why)
 		} else {
-			r.problem(at, "<< in line %d does not refer to a mapping", node.Content[i].Line)
-		}
-	}
-}
-
-func (f *file) merge(at path, from *yaml.Node, seen map[string]int, each func(key string, at path, value *yaml.Node)) {
-	for i := 0; i+1 < len(from.Content); i += 2 {
-		key := from.Content[i]
-		if seen[key.Value] == 0 {
-			p := member(at, key.Value)
-			seen[key.Value], f.lines[p] = key.Line, key.Line
-			each(key.Value, p, target(from.Content[i+1]))
+			r.problem(member(at, flaw.key), "%s", flaw.why)
 		}
 	}
 }
@@ -221,65 +190,6 @@ func member(at path, key string) path {
 		return path(key)
 	}
 	return at.field(key)
-}
-
-// target is what an alias stands for.
-func target(node *yaml.Node) *yaml.Node {
-	if node.Kind == yaml.AliasNode {
-		return node.Alias
-	}
-	return node
-}
-
-// pairs are the settings whose entries are name=value, which a mapping says better.
-var pairs = []string{"headers", "models", "family", "rename_fields", "jwt_require"}
-
-// textOf gives the value of a setting the form that it has in a variable: entries of a list one a line, those of a
-// mapping as name=value. No error quotes it: it may be a secret.
-func textOf(key string, node *yaml.Node) (string, error) {
-	switch node.Kind {
-	case yaml.ScalarNode:
-		if node.Tag == "!!null" {
-			return "", nil
-		}
-		return strings.TrimSpace(node.Value), nil
-	case yaml.SequenceNode:
-		var lines strings.Builder
-		for _, item := range node.Content {
-			if item = target(item); item.Kind != yaml.ScalarNode {
-				return "", errors.New("has an entry that is neither text nor a number")
-			}
-			lines.WriteString(item.Value + "\n")
-		}
-		return lines.String(), nil
-	}
-	switch {
-	case key == "add_fields":
-		return asJSON(node)
-	case !slices.Contains(pairs, key):
-		return "", errors.New("is a mapping, and can only be text or a list")
-	}
-	var lines strings.Builder
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		value := target(node.Content[i+1])
-		if value.Kind != yaml.ScalarNode {
-			return "", errors.New("has an entry that is neither text nor a number")
-		}
-		lines.WriteString(node.Content[i].Value + "=" + value.Value + "\n")
-	}
-	return lines.String(), nil
-}
-
-func asJSON(node *yaml.Node) (string, error) {
-	var value map[string]any
-	if err := node.Decode(&value); err != nil {
-		return "", errors.New("is not a mapping that JSON could have")
-	}
-	text, err := json.Marshal(value)
-	if err != nil {
-		return "", errors.New("is not a mapping that JSON could have")
-	}
-	return string(text), nil
 }
 
 func readBounded(name string, most int64) ([]byte, error) {
@@ -331,6 +241,9 @@ func (f *file) text(p path) (string, bool) {
 func (f *file) name(p path) string {
 	if f.fromVariables(p) {
 		return f.variables.name(p)
+	}
+	if p == "" { // the file itself
+		return f.base
 	}
 	return f.place(p) + ": " + string(p)
 }

@@ -149,7 +149,10 @@ func (f *file) readCallers(at path, node *yaml.Node, r *report) {
 	f.callers = make(map[string]Caller)
 	f.mapping(at, node, r, func(name string, at path, value *yaml.Node) {
 		if value.Kind == yaml.ScalarNode {
-			f.callers[name] = Caller{Tier: value.Value}
+			if f.callers[name] = (Caller{Tier: scalar(value)}); f.callers[name].Tier == "" {
+				// Taken for limits of its own, of which there are none, it would be without any.
+				r.problem(at, "is empty; use the name of a tier, limits, or {} for none")
+			}
 			return
 		}
 		f.callers[name] = Caller{Limits: f.readLimits(at, value, r)}

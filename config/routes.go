@@ -53,9 +53,9 @@ func (f *file) readTarget(at path, node *yaml.Node, r *report) Target {
 		}
 		switch key {
 		case "upstream":
-			t.Upstream = value.Value
+			t.Upstream = scalar(value)
 		case "model":
-			t.Model = value.Value
+			t.Model = scalar(value)
 		case "weight":
 			n, err := strconv.Atoi(value.Value)
 			if err != nil || n < 1 || n > maxWeight {
@@ -99,9 +99,18 @@ func (c *Config) checkModels(r *report) {
 			}
 		}
 	}
-	if _, ok := c.modelNamed(c.DefaultModel); c.DefaultModel != "" && !ok {
+	switch m, ok := c.modelNamed(c.DefaultModel); {
+	case c.DefaultModel == "":
+	case !ok:
 		r.problem("default_model", "%q is not among %s", c.DefaultModel, path("models"))
+	case strings.Contains(c.DefaultModel, "*") && m.passesName():
+		r.problem("default_model", "%q has a *, which no upstream could be asked for", c.DefaultModel)
 	}
+}
+
+// passesName tells whether an upstream is asked for what the request names.
+func (m *Model) passesName() bool {
+	return slices.ContainsFunc(slices.Concat(m.Tiers...), func(t Target) bool { return t.Model == "" })
 }
 
 func (m *Model) check(c *Config, used map[string]bool, r *report) {
