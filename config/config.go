@@ -3,6 +3,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -92,6 +93,9 @@ type Config struct {
 	Tiers   map[string]Limits `env:"-"`
 	Callers map[string]Caller `env:"-"`
 
+	// FileSum is that of what was read of File, to know by whether it has changed since.
+	FileSum [sha256.Size]byte `env:"-"`
+
 	// Upstreams are the providers in the order they are tried; there is always a first.
 	Upstreams []Upstream `env:"-"`
 
@@ -166,7 +170,7 @@ func load(environ []string, kinds Kinds) (*Config, *report, error) {
 			return nil, nil, Problems{err.Error()}
 		}
 		f.refuseUpstreams(r)
-		c.Models, c.Tiers, c.Callers = f.routes, f.tiers, f.callers
+		c.Models, c.Tiers, c.Callers, c.FileSum = f.routes, f.tiers, f.callers, f.sum
 	}
 	(&loader{r}).config(c)
 	c.validate(r)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"maps"
@@ -28,6 +29,7 @@ type file struct {
 	routes    []Model
 	tiers     map[string]Limits
 	callers   map[string]Caller
+	sum       [sha256.Size]byte
 	has       map[string]bool // which of the root's mappings and lists the file has
 }
 
@@ -43,6 +45,7 @@ func readFile(name string, variables *environment, r *report) (*file, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", variables.name("config"), unnamed(err))
 	}
+	f.sum = sha256.Sum256(content)
 	root, err := f.parse(content)
 	switch {
 	case err != nil:

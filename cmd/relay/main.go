@@ -28,7 +28,24 @@ func main() {
 	signals := make(chan os.Signal, 2) // two: a second one must not be lost while the first is handled
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	signal.Ignore(syscall.SIGPIPE) // that nobody reads the log any more is no reason to cut every stream
-	os.Exit(run(os.Args[1:], os.Environ(), signals, os.Stdout, os.Stderr))
+	os.Exit(run(os.Args[1:], os.Environ(), received{signals, hangUps()}, os.Stdout, os.Stderr))
+}
+
+// received are the signals that the process is sent.
+type received struct {
+	end    <-chan os.Signal
+	hangUp <-chan os.Signal // SIGHUP
+}
+
+// hangUps are taken from the first moment to the last. Who writes the file and sends one does not know that the relay
+// has just been started, and waits for Redis, or has just begun to drain; and what SIGHUP does of itself is to kill.
+func hangUps() <-chan os.Signal {
+	signals := make(chan os.Signal, 1) // what comes while one is handled is the same
+	nohup := signal.Ignored(syscall.SIGHUP)
+	if !nohup || os.Getenv("RELAY_CONFIG") != "" {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 const synopsis = `relay streams chat answers from LLM providers to browsers.
@@ -44,14 +61,14 @@ Usage:
 Settings come from the environment and, if RELAY_CONFIG names one, a file. Without any, the demo provider answers.
 `
 
-func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
+func run(args, environ []string, signals received, stdout, stderr io.Writer) int {
 	command := "serve"
 	if len(args) > 0 {
 		command = args[0]
 	}
 	switch {
 	case command == "doctor":
-		return runDoctor(args[1:], environ, signals, stdout, stderr)
+		return runDoctor(args[1:], environ, signals.end, stdout, stderr)
 	case len(args) > 1:
 		fmt.Fprintf(stderr, "relay: unexpected argument %q; see relay --help\n", args[1])
 		return exitUsage
@@ -87,7 +104,7 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 	return exitOK
 }
 
-func serveLogged(cfg *config.Config, environ []string, stderr io.Writer, signals <-chan os.Signal) error {
+func serveLogged(cfg *config.Config, environ []string, stderr io.Writer, signals received) error {
 	queue := newLogQueue(stderr, tellLost(cfg, stderr))
 	defer queue.Close()
 	return serve(cfg, environ, newLogger(cfg, stderr, queue), queue.Lost, signals)

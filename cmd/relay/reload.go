@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"os"
-	"os/signal"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -32,47 +30,46 @@ type reloader struct {
 	routes   *routes
 	limiter  *limit.Limiter
 	attaches *limit.Limiter
-	content  []byte // of the file, when it was last looked at
+	seen     [sha256.Size]byte // what of the file was last read
 }
 
 // start runs until the function that it returns is called.
-func (r *reloader) start() (stop func()) {
+func (r *reloader) start(hangUps <-chan os.Signal) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	hangups := make(chan os.Signal, 1) // what comes while one is handled is the same
-	signal.Notify(hangups, syscall.SIGHUP)
 	var running sync.WaitGroup
-	running.Go(func() { r.run(ctx, hangups) })
+	running.Go(func() { r.run(ctx, hangUps) })
 	return func() {
-		signal.Stop(hangups)
 		cancel()
 		running.Wait()
 	}
 }
 
-func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
+func (r *reloader) run(ctx context.Context, hangUps <-chan os.Signal) {
 	poll := time.NewTicker(pollTime)
 	defer poll.Stop()
-	r.content, _ = os.ReadFile(r.cfg.File)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hangups:
-			r.content, _ = os.ReadFile(r.cfg.File)
+		case <-hangUps:
+			r.changed()
 			r.reload()
 		case <-poll.C:
-			r.look()
+			if r.changed() {
+				r.reload()
+			}
 		}
 	}
 }
 
-// look reads the settings again when the file is not what it was.
-func (r *reloader) look() {
+// changed tells whether the file is not what it was when it was read: at the start, or last.
+func (r *reloader) changed() bool {
 	content, err := os.ReadFile(r.cfg.File)
-	if err == nil && !bytes.Equal(content, r.content) {
-		r.content = content
-		r.reload()
+	was := r.seen
+	if err == nil {
+		r.seen = sha256.Sum256(content)
 	}
+	return r.seen != was
 }
 
 // reload takes the settings whole, or not at all.

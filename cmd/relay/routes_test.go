@@ -3,8 +3,11 @@ package main_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -106,6 +109,56 @@ func TestAChangeOfTheFileIsSeen(t *testing.T) {
 	f.write(t, strings.ReplaceAll(demos, "long", "seen"))
 	p.WaitN(t, readAgain, 1)
 	require.Equal(t, []string{"fast", "seen"}, models(t, p))
+}
+
+// A Redis that takes connections and says nothing keeps a relay from being ready for a moment. Whoever changes the file
+// meanwhile, and tells the relay so, is heard all the same.
+func TestAChangeWhileTheRelayStartsIsSeen(t *testing.T) {
+	for _, tell := range []bool{true, false} {
+		f := newSettingsFile(t, demos)
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		t.Cleanup(func() { ln.Close() })
+		changed := make(chan int, 1) // the relay's number
+		go func() {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			f.write(t, strings.ReplaceAll(demos, "long", "seen"))
+			if pid := <-changed; tell {
+				_ = syscall.Kill(pid, syscall.SIGHUP)
+			}
+			_, _ = io.Copy(io.Discard, conn)
+		}()
+		cmd := exec.Command(relaytest.Binary(t))
+		cmd.Env = []string{"RELAY_CONFIG=" + string(f), "RELAY_ADDR=127.0.0.1:0", "RELAY_ADMIN_ADDR=",
+			"RELAY_LOG_FORMAT=json", "RELAY_REDIS_URL=redis://" + ln.Addr().String()}
+		p := &relaytest.Relay{Program: relaytest.Start(t, cmd)}
+		changed <- p.Pid()
+		p.WaitN(t, readAgain, 1)
+		p.Stop(t)
+	}
+}
+
+// A relay that drains is not killed by who wants its settings read, and one that has no file drains.
+func TestAHangUpCutsNothing(t *testing.T) {
+	for _, settings := range [][]string{
+		{"RELAY_CONFIG=" + string(newSettingsFile(t, "addr: 127.0.0.1:0\n"))}, {},
+	} {
+		p := relaytest.Serve(t, append(settings, "RELAY_SHUTDOWN_GRACE=60s")...)
+		running := begin(t, p, "demo")
+		if len(settings) > 0 {
+			p.Signal(t, syscall.SIGTERM)
+			p.Wait(t, "draining")
+		}
+		p.Signal(t, syscall.SIGHUP)
+		p.Wait(t, "draining")
+		_, last := read(t, running, true)
+		require.Equal(t, "done", last.Type)
+		require.Zero(t, p.Exit(t))
+	}
 }
 
 // Providers come and go while requests are answered: none of them is lost, and none goes to who is gone.

@@ -25,7 +25,7 @@ const heapFloor = 32 << 20 // bytes; see serve
 
 // serve runs the relay until a signal ends it. It returns nil when it has drained. lostLines counts those of the log.
 func serve(
-	cfg *config.Config, environ []string, log zerolog.Logger, lostLines func() float64, signals <-chan os.Signal,
+	cfg *config.Config, environ []string, log zerolog.Logger, lostLines func() float64, signals received,
 ) error {
 	// A heap of a few MiB is collected again and again for each MiB of requests. These bytes are never
 	// touched, so they take no memory, but the collector counts them and comes less often.
@@ -35,7 +35,7 @@ func serve(
 	registry := newRegistry(lostLines)
 	var p parts
 	defer p.close()
-	if err := p.open(cfg, environ, log, registry); err != nil {
+	if err := p.open(cfg, environ, log, registry, signals.hangUp); err != nil {
 		return err
 	}
 	server, err := newServer(cfg, p.relay, log)
@@ -63,14 +63,20 @@ func serve(
 	go func() { failed <- serveClients(server, listener) }()
 	announce(cfg, log, listener.Addr())
 
+	hangUps := signals.hangUp
+	if cfg.File != "" {
+		hangUps = nil // the reloader's. Where there is no file, they say that the terminal is gone
+	}
+	var sig os.Signal
 	select {
 	case err := <-failed:
 		return err
-	case sig := <-signals:
-		log.Info().Stringer("signal", sig).Dur("delay_ms", cfg.ShutdownDelay).Dur("grace_ms", cfg.ShutdownGrace).
-			Msg("draining")
+	case sig = <-signals.end:
+	case sig = <-hangUps:
 	}
-	return drain(cfg, log, p.relay, p.hub, server, signals)
+	log.Info().Stringer("signal", sig).Dur("delay_ms", cfg.ShutdownDelay).Dur("grace_ms", cfg.ShutdownGrace).
+		Msg("draining")
+	return drain(cfg, log, p.relay, p.hub, server, signals.end)
 }
 
 // parts are the relay and what stands behind it.
@@ -83,6 +89,7 @@ type parts struct {
 // open makes the parts by the settings. After an error some may be open.
 func (p *parts) open(
 	cfg *config.Config, environ []string, log zerolog.Logger, registry *prometheus.Registry,
+	hangUps <-chan os.Signal,
 ) error {
 	metrics := telemetry.NewMetrics(registry)
 	generations := limit.NewPlaces(limit.PlacesOptions{Places: cfg.MaxStreams})
@@ -123,8 +130,8 @@ func (p *parts) open(
 	})
 	if cfg.File != "" {
 		r := &reloader{environ: environ, cfg: cfg, log: log, metrics: metrics, redact: redact, secrets: secrets,
-			routes: routes, limiter: limiter, attaches: attaching}
-		p.closes = append(p.closes, r.start())
+			routes: routes, limiter: limiter, attaches: attaching, seen: cfg.FileSum}
+		p.closes = append(p.closes, r.start(hangUps))
 	}
 	return nil
 }
