@@ -223,6 +223,7 @@ func TestWhoseATokenIs(t *testing.T) {
 	}, is.openKeys(t, identity.KeySetOptions{Source: is.URL + "/keys"}))
 	require.Equal(t, "tier gold", whose(map[string]any{"groups": []string{"staff", "gold", "free"}}).Tier)
 	require.Empty(t, whose(map[string]any{"groups": []string{"staff"}}).Tier)
+	require.Empty(t, whose(map[string]any{"groups": []any{[]string{"gold"}, map[string]any{"gold": 1}}}).Tier)
 }
 
 func TestClaimsThatAreRequired(t *testing.T) {
@@ -241,6 +242,12 @@ func TestClaimsThatAreRequired(t *testing.T) {
 			map[string]any{"groups": []string{"x", "chat"}}, true},
 		"another entry": {identity.Claim{Name: "groups", Value: "chat"},
 			map[string]any{"groups": []any{"x", 1, nil}}, false},
+		"an entry that is a number": {identity.Claim{Name: "groups", Value: "7"},
+			map[string]any{"groups": []any{"x", 7}}, true},
+		"an entry of several words": {identity.Claim{Name: "groups", Value: "chat team"},
+			map[string]any{"groups": []string{"chat team"}}, true},
+		"a word of an entry": {identity.Claim{Name: "groups", Value: "chat"},
+			map[string]any{"groups": []string{"not in chat"}}, false},
 		"a word": {identity.Claim{Name: "scope", Value: "chat:write"},
 			map[string]any{"scope": "openid chat:write"}, true},
 		"a part of a word": {identity.Claim{Name: "scope", Value: "chat"},

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,6 +45,9 @@ const (
 	maxToken  = 8 << 10 // bytes
 	clockSkew = 30 * time.Second
 	maxName   = 128 // bytes of a Name or a Tier that are kept
+	// latest is what a date may be, in seconds, and a number in JSON without losing some. Far behind it times wrap
+	// around, and what is not valid yet becomes valid since long ago.
+	latest = 1 << 53
 )
 
 // NewTokens returns a check of tokens that are signed with one of keys.
@@ -100,6 +105,12 @@ func (t *Tokens) keysFor(ctx context.Context, token *jwt.Token) (any, error) {
 	}
 	if typ, present := token.Header["typ"]; present && !isTokenType(typ) {
 		return nil, &BadToken{"the token is not of a type that is accepted: its typ must be JWT or at+jwt"}
+	}
+	claims, _ := token.Claims.(jwt.MapClaims)
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		if date, isNumber := claims[name].(float64); isNumber && math.Abs(date) > latest {
+			return nil, &BadToken{"a time in the token is no date: " + name}
+		}
 	}
 	id, _ := token.Header["kid"].(string)
 	found, err := t.keys.find(ctx, id, token.Method.Alg())
@@ -180,17 +191,12 @@ func (t *Tokens) tier(claims jwt.MapClaims) string {
 }
 
 func has(claims jwt.MapClaims, want Claim) bool {
-	for _, text := range texts(claimAt(claims, want.Name)) {
-		if text == want.Value {
-			return true
-		}
-		for word := range strings.FieldsSeq(text) { // of a scope
-			if word == want.Value {
-				return true
-			}
-		}
+	value := claimAt(claims, want.Name)
+	all := texts(value)
+	if scope, ok := value.(string); ok { // an entry of a list is one name, also where that has spaces
+		all = append(all, strings.Fields(scope)...)
 	}
-	return false
+	return slices.Contains(all, want.Value)
 }
 
 // claimAt is the claim of a name or, when there is none, the one at the end of a path. Names may have dots, as those
@@ -208,23 +214,22 @@ func claimAt(claims map[string]any, name string) any {
 
 // texts are what a claim says: one text, or those of a list.
 func texts(value any) []string {
-	switch v := value.(type) {
-	case string:
-		return []string{v}
-	case bool:
-		return []string{strconv.FormatBool(v)}
-	case float64:
-		return []string{strconv.FormatFloat(v, 'f', -1, 64)}
-	case []any:
-		var all []string
-		for _, entry := range v {
-			if text, ok := entry.(string); ok {
-				all = append(all, text)
-			}
-		}
-		return all
+	list, isList := value.([]any)
+	if !isList {
+		list = []any{value}
 	}
-	return nil
+	var all []string
+	for _, entry := range list {
+		switch v := entry.(type) {
+		case string:
+			all = append(all, v)
+		case bool:
+			all = append(all, strconv.FormatBool(v))
+		case float64:
+			all = append(all, strconv.FormatFloat(v, 'f', -1, 64))
+		}
+	}
+	return all
 }
 
 func firstText(claims jwt.MapClaims, name string) string {
