@@ -259,3 +259,33 @@ func TestAReceiverThatIsAwayHarmsNobody(t *testing.T) {
 		require.False(t, strings.HasPrefix(fmt.Sprint(line["message"]), "20"), text)
 	}
 }
+
+// What a provider calls its model is bytes that somebody else made up. They must not be in the way of the spans of all
+// others, which are sent together.
+func TestSpansAreSentWhateverAProviderCallsItsModel(t *testing.T) {
+	traces := newReceiver(t)
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		model := "gpt\xff\xfe"
+		if body, _ := io.ReadAll(req.Body); strings.Contains(string(body), "long") {
+			model = strings.Repeat("m", 1<<15)
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, `data: {"model":"`+model+`","choices":[{"index":0,"delta":{"content":"Hi"},`+
+			`"finish_reason":"stop"}]}`+"\n\ndata: [DONE]\n\n")
+	}))
+	t.Cleanup(provider.Close)
+	p := relaytest.Serve(t, traces.settings("UPSTREAM_KIND=openai", "UPSTREAM_BASE_URL="+provider.URL,
+		"UPSTREAM_API_KEY=sk-1")...)
+	for _, question := range []string{"short", "long"} {
+		_, last := read(t, p.Ask(t, "/api/chat/stream",
+			`{"model":"m","messages":[{"role":"user","content":"`+question+`"}]}`), true)
+		require.Equal(t, "done", last.Type)
+	}
+	for _, attempt := range traces.wait(t, client, 2) {
+		name := attributes(attempt)["gen_ai.response.model"]
+		require.NotEmpty(t, name)
+		require.Less(t, len(name), 4<<10)
+	}
+	require.Equal(t, "gpt\ufffd\ufffd", attributes(traces.wait(t, client, 2)[0])["gen_ai.response.model"])
+	traces.wait(t, server, 2)
+}

@@ -70,7 +70,7 @@ func (t *Tracer) Request(req *http.Request, requestID string) *Span {
 	ctx := context.Background()
 	options := []otel.SpanStartOption{otel.WithSpanKind(otel.SpanKindServer), otel.WithAttributes(
 		attribute.String("http.request.method", req.Method),
-		attribute.String("url.path", shorten(req.URL.Path, shortText)),
+		attributeText("url.path", req.URL.Path),
 		attribute.String("relay.request_id", requestID),
 	)}
 	remote := otel.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx,
@@ -121,6 +121,14 @@ func (s *Span) LinkTo(parent string) {
 	}
 }
 
+// spanText is what others made up, for a span. OTLP has UTF-8 only: one span that has anything else is in the way of
+// all that are sent with it, of other streams as well, and so is one that is larger than a collector takes.
+func spanText(s string) string { return shorten(s, longText) }
+
+func attributeText(key, value string) attribute.KeyValue {
+	return attribute.String(key, spanText(value))
+}
+
 // In makes ctx, and what t notes of it, a part of the span.
 func (s *Span) In(ctx context.Context, t *trace.Trace) context.Context {
 	if s == nil {
@@ -140,7 +148,7 @@ func (s *Span) end(of *Stream) {
 	}
 	if s.span.IsRecording() {
 		s.span.SetAttributes(
-			attribute.String("gen_ai.request.model", of.model()), attribute.String("relay.reason", of.Reason),
+			attributeText("gen_ai.request.model", of.model()), attribute.String("relay.reason", of.Reason),
 			attribute.Int64("relay.chunks", of.Chunks), attribute.Int64("relay.bytes", of.Bytes),
 		)
 		if of.ID != "" {
@@ -158,12 +166,13 @@ func (s *Span) end(of *Stream) {
 // developed, and what of them is not here says what is asked and answered, or is not known.
 // https://github.com/open-telemetry/semantic-conventions-genai
 func (t *Tracer) Begin(ctx context.Context, of trace.Target) (context.Context, trace.Watch) {
-	ctx, span := t.tracer.Start(ctx, strings.TrimSpace("chat "+of.Model), otel.WithSpanKind(otel.SpanKindClient))
+	name := strings.TrimSpace("chat " + spanText(of.Model))
+	ctx, span := t.tracer.Start(ctx, name, otel.WithSpanKind(otel.SpanKindClient))
 	a := &attempt{span: span, began: time.Now()}
 	if span.IsRecording() {
 		a.known = append(make([]attribute.KeyValue, 0, mostAttributes),
 			attribute.String("gen_ai.operation.name", "chat"), attribute.String("gen_ai.provider.name", of.System),
-			attribute.String("gen_ai.request.model", of.Model), attribute.Bool("gen_ai.request.stream", true),
+			attributeText("gen_ai.request.model", of.Model), attribute.Bool("gen_ai.request.stream", true),
 			attribute.String("relay.upstream", of.Upstream),
 		)
 		a.known = appendServer(a.known, of.Address)
@@ -223,7 +232,7 @@ func (a *attempt) completed(done *chat.Completion) {
 	if done == nil {
 		return
 	}
-	a.known = append(a.known, attribute.String("gen_ai.response.model", done.Model),
+	a.known = append(a.known, attributeText("gen_ai.response.model", done.Model),
 		attribute.StringSlice("gen_ai.response.finish_reasons", []string{string(done.FinishReason)}))
 	if u := done.Usage; u != nil {
 		a.known = append(a.known,
