@@ -138,12 +138,17 @@ func (l *Limiter) Reserve(caller, tier string, tokens int64) (*Reservation, erro
 	}
 }
 
-// reserve makes r in Redis or, where that is not there, in this process.
+// reserve makes r in Redis or, where that is not there, in this process. Streams that run while Redis goes, or comes
+// back, count where they are not known as well: no process ever has more of a caller's than its limit.
 func (l *Limiter) reserve(r *Reservation) error {
 	if l.shared == nil {
-		return l.here.reserve(r)
+		return l.here.reserve(r, 0)
 	}
-	err := l.shared.reserve(r)
+	here := 0
+	if r.limits.Streams > 0 {
+		here = l.here.streams(r.caller)
+	}
+	err := l.shared.reserve(r, here)
 	if _, exceeded := errors.AsType[*Exceeded](err); err == nil || exceeded {
 		return err
 	}
@@ -151,7 +156,7 @@ func (l *Limiter) reserve(r *Reservation) error {
 		return ErrAway
 	}
 	r.id = ""
-	return l.here.reserve(r)
+	return l.here.reserve(r, l.shared.streams(r.key))
 }
 
 // Reservation is what one answer was reserved. Its methods do nothing where it is nil.

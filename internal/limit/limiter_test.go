@@ -584,6 +584,72 @@ func TestRedisIsAway(t *testing.T) {
 	}
 }
 
+// Redis goes and comes back while streams run. They are known to it or to their process, and count at both: no process
+// has more than the limit at any time, so that all together have at most as many times the limit as there are of them.
+func TestStreamsThatRunWhileRedisGoesAndComesBack(t *testing.T) {
+	const most, replicas = 3, 2
+	server := redistest.Start(t)
+	var all []*limit.Limiter
+	for range replicas {
+		all = append(all, newLimiter(t, withRedis(t, limit.LimiterOptions{
+			Policy: limit.Policy{Limits: limit.Limits{Streams: most}}, Away: limit.AwayLocal,
+		}, server)))
+	}
+	running := make(map[*limit.Reservation]int) // by whom
+	fill := func() (began int) {
+		for i, l := range all {
+			for range 2 * most {
+				if r, err := l.Reserve("a", "", 0); err == nil {
+					running[r] = i
+					began++
+				}
+			}
+			reserve(t, l, "b"+strconv.Itoa(i), 0).Settle(0)
+		}
+		return began
+	}
+	end := func(n int, shared bool) {
+		for r := range running {
+			if n > 0 && limit.IsShared(r) == shared {
+				r.Settle(0)
+				delete(running, r)
+				n--
+			}
+		}
+		require.Zero(t, n)
+	}
+	require.Equal(t, most, fill(), "the first one has all")
+	server.Kill()
+	_, err := all[0].Reserve("a", "", 0)
+	require.Error(t, err, "it has them still")
+	require.Equal(t, most, fill(), "those of the other one")
+	end(1, true)
+	require.Equal(t, 1, fill())
+
+	server.Restart(t) // empty: of what runs by its leave it knows no more
+	require.Eventually(t, func() bool {
+		for _, l := range all {
+			r, _ := l.Reserve("z", "", 0)
+			r.Settle(0)
+			if !limit.IsShared(r) {
+				return false
+			}
+		}
+		return true
+	}, patience, 10*time.Millisecond)
+	before := fill()
+	require.LessOrEqual(t, len(running), most*replicas)
+	require.LessOrEqual(t, before, 1)
+	for r := range running {
+		r.Settle(0)
+	}
+	require.Eventually(t, func() bool {
+		r, err := all[1].Reserve("a", "", 0)
+		defer r.Settle(0)
+		return err == nil
+	}, patience, 10*time.Millisecond)
+}
+
 // Redis hangs with a reservation that it has not answered. Others had answers since, so it would be asked again, but by
 // then somebody has found out that it hangs. What was sent first is done when it goes on, and is to be taken back.
 func TestAReservationThatWasSentIsTakenBack(t *testing.T) {

@@ -71,6 +71,7 @@ type shared struct {
 	unsaid []settlement
 	lost   uint64                    // settlements that were given up
 	open   map[*Reservation]struct{} // with streams
+	own    map[string]int            // how many of open a caller has, by the key of its streams
 }
 
 // keys are those of one reservation, all in one slot of a Cluster: what its caller has used, its caller's streams, and
@@ -94,6 +95,7 @@ func newShared(o LimiterOptions) *shared {
 	s := &shared{
 		conn: o.Redis, lease: cmp.Or(o.Lease, streamLease), life: life, name: rand.Text()[:10], refused: o.Refused,
 		health: health{start: time.Now()}, wake: make(chan struct{}, 1), open: make(map[*Reservation]struct{}),
+		own: make(map[string]int),
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -127,17 +129,18 @@ func keysOf(caller, id string) keys {
 	return keys{text[:first], text[first:second], text[second:]}
 }
 
-// reserve takes all that r wants, or nothing.
+// reserve takes all that r wants, or nothing. here are the caller's streams in this process of which Redis does not
+// know.
 //
 // Errors: *Exceeded; anything else means that Redis can't be asked.
-func (s *shared) reserve(r *Reservation) error {
+func (s *shared) reserve(r *Reservation, here int) error {
 	r.id = s.name + strconv.FormatUint(s.last.Add(1), 36)
 	r.key = keysOf(r.caller, r.id)
 	l := &r.limits
 	each1, full1 := l.Requests.each()
 	each2, full2 := l.Tokens.each()
 	run := redisconn.Run{Keys: r.key[:], Args: []string{
-		pack(each1, full1, each2, full2, float64(r.tokens), float64(l.TokensPerDay), float64(l.Streams),
+		pack(each1, full1, each2, full2, float64(r.tokens), float64(l.TokensPerDay), s.mostStreams(r, here),
 			float64(s.lease.Milliseconds()), float64(s.life.Milliseconds())),
 		r.id,
 	}}
@@ -269,6 +272,36 @@ func (s *shared) watch(r *Reservation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open[r] = struct{}{}
+	s.own[r.key.streams()]++
+}
+
+// streams is how many run in this process by what Redis allowed.
+func (s *shared) streams(key keys) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.own[key.streams()]
+}
+
+// mostStreams is how many of r's caller Redis may know of when it allows one more, as the script has it. A Redis that
+// has come back empty knows of none of those that it allowed before.
+func (s *shared) mostStreams(r *Reservation, here int) float64 {
+	most := r.limits.Streams
+	if most > 0 && s.streams(r.key)+here >= most {
+		return -1
+	}
+	return float64(most - here)
+}
+
+// unwatch ends watch. The caller of this holds mu.
+func (s *shared) unwatch(r *Reservation) {
+	if _, watched := s.open[r]; !watched {
+		return
+	}
+	delete(s.open, r)
+	key := r.key.streams()
+	if s.own[key]--; s.own[key] == 0 {
+		delete(s.own, key)
+	}
 }
 
 // settle has Redis told of the end of r. It does not wait for it.
@@ -284,7 +317,7 @@ func (s *shared) end(r *Reservation, tokens int64, cancelled, unsure bool) {
 		pack(each1, each2, float64(tokens), flag(r.limits.TokensPerDay > 0), flag(cancelled), flag(unsure)), r.id,
 	}}}
 	s.mu.Lock()
-	delete(s.open, r)
+	s.unwatch(r)
 	if len(s.unsaid) < maxUnsaid {
 		s.unsaid = append(s.unsaid, told)
 	} else {

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -10,7 +11,8 @@ const maxCallers = 100_000
 
 // table keeps what callers of this process have used. Whoever has everything again is as good as not in it.
 type table struct {
-	start time.Time // that times are counted from
+	start time.Time    // that times are counted from
+	open  atomic.Int64 // reservations that are not settled
 
 	mu      sync.Mutex // guards the rest
 	callers map[string]*used
@@ -32,8 +34,21 @@ func newTable() *table {
 
 func (t *table) now() float64 { return float64(time.Since(t.start)) / float64(time.Microsecond) }
 
-// reserve takes all that r wants, or nothing.
-func (t *table) reserve(r *Reservation) error {
+// streams is how many a caller has.
+func (t *table) streams(caller string) int {
+	if t.open.Load() == 0 { // as long as Redis has always been there
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if u := t.callers[caller]; u != nil {
+		return u.streams
+	}
+	return 0
+}
+
+// reserve takes all that r wants, or nothing. elsewhere are the caller's streams that are not in the table.
+func (t *table) reserve(r *Reservation, elsewhere int) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now, u := t.now(), t.caller(r.caller)
@@ -45,11 +60,13 @@ func (t *table) reserve(r *Reservation) error {
 	u.limit(l, now)
 	requests, waitRequests := l.Requests.use(u.requests, now, 1)
 	tokens, waitTokens := l.Tokens.use(u.tokens, now, r.tokens)
-	refused := longest(waitRequests, waitTokens, overBudget(l, u.dayTokens, r.tokens, left), overStreams(l, u.streams))
+	refused := longest(waitRequests, waitTokens, overBudget(l, u.dayTokens, r.tokens, left),
+		overStreams(l, u.streams+elsewhere))
 	if refused == nil {
 		u.requests, u.tokens = requests, tokens
 		u.dayTokens += r.tokens
 		u.streams++
+		t.open.Add(1)
 		r.day = today
 	}
 	r.stand = standings(l, u.requests-now, u.tokens-now, u.dayTokens, left)
@@ -62,6 +79,7 @@ func (t *table) reserve(r *Reservation) error {
 
 // settle gives back r's stream, and uses further tokens. cancelled gives back the request as well.
 func (t *table) settle(r *Reservation, tokens int64, cancelled bool) {
+	t.open.Add(-1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now, u := t.now(), t.callers[r.caller]

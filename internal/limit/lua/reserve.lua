@@ -2,7 +2,7 @@
 -- Numbers are packed: written as text, to read and write them takes longer than all the rest.
 -- KEYS used, streams, reservation
 -- ARGV each request us, all requests us, each token us, all tokens us, tokens, tokens a day, streams,
---      stream's lease ms, reservation's life ms (packed; 0: no such limit), id
+--      stream's lease ms, reservation's life ms (packed; 0: no such limit; below 0: not one stream), id
 -- -> 1 or 0, us until requests, tokens and streams allow it, whether the day does, us until all requests and all
 --    tokens are back, tokens of the day that are used, us that the day lasts yet
 -- What is used is: until when requests, what one took then, the same of tokens, the day, its tokens.
@@ -36,7 +36,7 @@ local wait1 = each1 > 0 and math.max(0, until1 + math.min(each1, all1) - (now + 
 local wait2 = each2 > 0 and math.max(0, until2 + math.min(tokens * each2, all2) - (now + all2)) or 0
 local over = budget > 0 and spent + math.min(tokens, budget) > budget and 1 or 0
 local full = 0
-if most > 0 and redis.call('ZCARD', KEYS[2]) >= most then
+if most ~= 0 and redis.call('ZCARD', KEYS[2]) >= most then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now) -- dead replicas'
   if redis.call('ZCARD', KEYS[2]) >= most then full = 1 end
 end
@@ -53,7 +53,7 @@ elseif redis.call('SET', KEYS[3], today, 'NX', 'PX', life) then -- else it was d
     redis.call('SET', KEYS[1], struct.pack('<dddddd', until1, was1, until2, was2, day, spent), 'PX',
       math.ceil((till - now) / 1000) + 1)
   end
-  if most > 0 then
+  if most ~= 0 then
     redis.call('ZADD', KEYS[2], now + lease * 1000, ARGV[2])
     redis.call('PEXPIRE', KEYS[2], lease)
   end
