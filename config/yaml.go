@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -219,7 +220,9 @@ func jsonOf(node *yaml.Node, left *int) (any, error) {
 }
 
 var (
-	yamlError     = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`) // the library's, with the line in the middle
+	yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`) // the library's, with the line in the middle
+	// errors of its parser, which counts lines from 0; its scanner counts them from 1
+	parserError   = regexp.MustCompile(`^did not find expected (node content|key|'.*|<.*)$`)
 	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
 )
 
@@ -230,7 +233,11 @@ func notYAML(content []byte, err error) (line int, why string) {
 	if parts := yamlError.FindStringSubmatch(why); parts != nil {
 		if why = parts[2]; parts[1] != "" {
 			line, _ = strconv.Atoi(parts[1])
-			return line, why
+			if parserError.MatchString(strings.TrimSuffix(why, " indicator")) {
+				line++
+			}
+			last := 1 + bytes.Count(bytes.TrimSpace(content), []byte("\n")) // what is missing is behind it
+			return min(line, last), why
 		}
 	}
 	text, bad := string(content), -1

@@ -62,8 +62,9 @@ func TestWhatIsThereTwiceOrHasNoNameIsAnErrorEverywhere(t *testing.T) {
 			"is in line 5, too",
 		upstream + "add_fields: {a: .nan}\n": "relay.yaml:3: upstreams[0].add_fields: is not a mapping that JSON " +
 			"could have",
-		upstream + "add_fields: &f {a: *f}\n":     "relay.yaml:3: upstreams[0].add_fields: has more than 10000 values",
-		upstream + "headers: {[a]: b}\n":          "relay.yaml:3: upstreams[0].headers: has a key in line 3 that is not text",
+		upstream + "add_fields: &f {a: *f}\n": "relay.yaml:3: upstreams[0].add_fields: has more than 10000 values",
+		upstream + "headers: {[a]: b}\n": "relay.yaml:3: upstreams[0].headers: has a key in line 3 that is not " +
+			"text",
 		upstream + "? [a]\n  : b\n":               "relay.yaml:2: upstreams[0]: has a key in line 3 that is not text",
 		"ui: true\n? [a]\n: b\n":                  "relay.yaml: has a key in line 2 that is not text",
 		"ui: true\n<<: 5\n":                       "relay.yaml: << in line 2 does not refer to a mapping",
@@ -81,10 +82,15 @@ func TestWhatIsThereTwiceOrHasNoNameIsAnErrorEverywhere(t *testing.T) {
 
 func TestWhatIsNotYAMLHasALine(t *testing.T) {
 	for content, line := range map[string]string{
-		"ui: true\naddr: *x\n":        "2: is not YAML: unknown anchor 'x' referenced",
-		"ui: true\n\naddr: 'a\x01'\n": "3: is not YAML: control characters are not allowed",
-		"ui: true\naddr: '\xff'\n":    "2: is not YAML: invalid leading UTF-8 octet",
-		"addr: a: b\n":                "1: is not YAML: mapping values are not allowed in this context",
+		"ui: true\naddr: *x\n":                        "2: is not YAML: unknown anchor 'x' referenced",
+		"ui: true\n\naddr: 'a\x01'\n":                 "3: is not YAML: control characters are not allowed",
+		"ui: true\naddr: '\xff'\n":                    "2: is not YAML: invalid leading UTF-8 octet",
+		"ui: true\nupstreams:\n- {name: a, ki":        "3: is not YAML: did not find expected ',' or '}'",
+		"ui: true\nupstreams:\n- name: a\n kind: b\n": "4: is not YAML: did not find expected key",
+		"ui: true\naddr: [\n\n":                       "2: is not YAML: did not find expected node content",
+		"ui: true\naddr: 'a\n":                        "2: is not YAML: found unexpected end of stream",
+		"ui: true\n\tsticky: true\n":                  "2: is not YAML: found a tab character that violates indentation",
+		"addr: a: b\n":                                "1: is not YAML: mapping values are not allowed in this context",
 	} {
 		_, err := read([]string{relayYAML(t, content)})
 		require.EqualError(t, err, "relay.yaml:"+line)
