@@ -289,3 +289,33 @@ func TestSpansAreSentWhateverAProviderCallsItsModel(t *testing.T) {
 	require.Equal(t, "gpt\ufffd\ufffd", attributes(traces.wait(t, client, 2)[0])["gen_ai.response.model"])
 	traces.wait(t, server, 2)
 }
+
+// What is set wrong is told, in the log as it is, without what was set: a header is the key of a collector. It does not
+// keep the relay from answering, unless all spans would go elsewhere or the SDK could not run.
+func TestSettingsOfTracesThatCantBeUsed(t *testing.T) {
+	traces := newReceiver(t)
+	p := relaytest.Serve(t, traces.settings("OTEL_EXPORTER_OTLP_HEADERS=do-not-show,k=%zzdo-not-show",
+		"OTEL_RESOURCE_ATTRIBUTES=do-not-show", "OTEL_EXPORTER_OTLP_TIMEOUT=5s")...)
+	read(t, p.Ask(t, "/api/chat/stream", question), true)
+	traces.wait(t, server, 1)
+	require.Len(t, p.Lines("one of the variables OTEL_... can't be used"), 3)
+	require.Equal(t, "OTEL_RESOURCE_ATTRIBUTES is not of the form name=value,name=value",
+		p.Lines("traces can't be sent")[0]["error"])
+	require.NotContains(t, p.Log(), "do-not-show")
+	for line := range strings.Lines(p.Log()) {
+		require.True(t, json.Valid([]byte(line)), line)
+	}
+	for setting, says := range map[string]string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318":               "not an http or https URL",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=127.0.0.1:4318":               "not an http or https URL",
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=grpc://collector:4317": "not an http or https URL",
+		"OTEL_BSP_MAX_QUEUE_SIZE=-1":                               `"-1" is not a whole number from 1 to 1000000`,
+		"OTEL_BSP_SCHEDULE_DELAY=5s":                               `"5s" is not a whole number from 1 to 1000000`,
+	} {
+		code, _, stderr := relaytest.Run(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.URL, setting,
+			"RELAY_ADDR=127.0.0.1:0", "RELAY_ADMIN_ADDR="})
+		name, _, _ := strings.Cut(setting, "=")
+		require.Equal(t, 1, code, setting)
+		require.Contains(t, stderr, name+": "+says)
+	}
+}

@@ -2,12 +2,14 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
+	global "go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -46,8 +48,11 @@ func NewTracer(ctx context.Context, inbound Inbound, version string) (*Tracer, e
 	}
 	about, err := resource.New(ctx, resource.WithAttributes(attribute.String("service.name", "relay"),
 		attribute.String("service.version", version)), resource.WithFromEnv(), resource.WithTelemetrySDK())
-	if err != nil {
+	if about == nil {
 		return nil, err
+	}
+	if err != nil { // a part of OTEL_RESOURCE_ATTRIBUTES can't be read: that is no reason to answer nobody
+		global.Handle(errors.New("OTEL_RESOURCE_ATTRIBUTES is not of the form name=value,name=value"))
 	}
 	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(about))
 	return &Tracer{inbound, provider.Tracer("github.com/websopy/relay"), provider}, nil
