@@ -157,13 +157,22 @@ func (c *charge) settle() {
 		return
 	}
 	c.settled = true
-	if c.begun && !c.told {
-		c.estimated = true
-		c.usage = chat.Usage{PromptTokens: c.prompt, CompletionTokens: c.sent.Tokens()}
+	if c.begun {
+		c.estimate(&c.usage.PromptTokens, c.prompt)
+		c.estimate(&c.usage.CompletionTokens, c.sent.Tokens())
+		c.estimated = c.estimated || !c.told
 	}
 	tokens := c.usage.PromptTokens + c.usage.CompletionTokens
 	c.metrics.Charged(tokens, c.estimated) // first: who sees that it is settled finds it counted
 	c.reservation.Settle(tokens)
+}
+
+// estimate puts a guess in the place of what the provider did not count. Some count only one of question and answer: a
+// question that they have in their cache is nothing to Ollama, and what begins the usage of others is all of it.
+func (c *charge) estimate(tokens *int64, guess int64) {
+	if *tokens == 0 && guess > 0 {
+		*tokens, c.estimated = guess, true
+	}
 }
 
 // cancel is for an answer that no provider is asked for.

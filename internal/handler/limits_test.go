@@ -45,6 +45,12 @@ var ends = provider(func(ctx context.Context, req *chat.Request, yield func(chat
 	case "zero":
 		yield(chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop, Usage: &chat.Usage{}}},
 			nil)
+	case "question":
+		yield(chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop,
+			Usage: &chat.Usage{PromptTokens: 30}}}, nil)
+	case "answer":
+		yield(chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop,
+			Usage: &chat.Usage{CompletionTokens: 30}}}, nil)
 	case "silent":
 		yield(chat.Chunk{Type: chat.Done, Done: &chat.Completion{FinishReason: chat.FinishStop}}, nil)
 	case "break":
@@ -124,6 +130,8 @@ var waysToEnd = map[string]struct {
 	"done, resumable":           {9, func(t *testing.T, l *limited) { l.whole(t, "done", true) }},
 	"done without usage":        {4, func(t *testing.T, l *limited) { l.whole(t, "silent", false) }},
 	"done, none was counted":    {4, func(t *testing.T, l *limited) { l.whole(t, "zero", true) }},
+	"only the question counted": {32, func(t *testing.T, l *limited) { l.whole(t, "question", true) }},
+	"only the answer counted":   {32, func(t *testing.T, l *limited) { l.whole(t, "answer", false) }},
 	"refused by the provider":   {0, func(t *testing.T, l *limited) { l.whole(t, "refuse", false) }},
 	"refused, resumable":        {0, func(t *testing.T, l *limited) { l.whole(t, "refuse", true) }},
 	"broken off":                {4, func(t *testing.T, l *limited) { l.whole(t, "break", false) }},
@@ -211,7 +219,7 @@ func TestWhatEachEndCosts(t *testing.T) {
 			require.Equal(t, way.tokens, l.used(t))
 			estimated := l.counted(t, "relay_limit_tokens_total")
 			require.InDelta(t, way.tokens, estimated["true"]+estimated["false"], 0)
-			require.Equal(t, way.tokens == 4, estimated["true"] > 0)
+			require.Equal(t, way.tokens == 4 || way.tokens == 32, estimated["true"] > 0)
 		})
 	}
 }

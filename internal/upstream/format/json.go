@@ -173,8 +173,8 @@ func (c *tokenCounts) usage() chat.Usage {
 	return u
 }
 
-// maxTokens is more than any request has. What a provider counts beyond it is a mistake, which its caller would have
-// to pay for years by its limits.
+// maxTokens is more than any request has. What a provider counts beyond it is a mistake, and as good as not counted:
+// its caller would have to pay for it for years by its limits, also for a part of it.
 const maxTokens = 1e9
 
 // tokens reads a token count. It may be a float by its notation.
@@ -183,7 +183,9 @@ func tokens(d *jx.Decoder, n *int64) error {
 		return d.Skip()
 	}
 	f, err := d.Float64()
-	*n = int64(min(max(f, 0), maxTokens))
+	if *n = 0; f > 0 && f < maxTokens {
+		*n = int64(f)
+	}
 	return err
 }
 
