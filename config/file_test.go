@@ -104,6 +104,18 @@ func TestAModelIsAskedOfItsUpstreams(t *testing.T) {
 	require.Empty(t, c.NeedsModel(kinds))
 }
 
+// Who names no model is told, and counted for, the one that answers: the first of the list.
+func TestADefaultThatAPatternStandsForIsTheFirstOfTheList(t *testing.T) {
+	c := load(t, relayYAML(t, "upstreams: [{kind: demo}, {kind: demo, name: b}]\ndefault_model: gpt-6\n"+
+		"models: {x: [{upstream: demo}], gpt-*: [{upstream: b}]}\n"))
+	names, upstreams := c.Names()
+	require.Equal(t, []string{"gpt-6", "x"}, names)
+	require.Equal(t, []int{1, 0}, upstreams)
+	require.Equal(t, []string{"b gpt-6"}, asked(c, ""))
+	names, _ = load(t, relayYAML(t, "upstreams: [{kind: demo}]\nmodels: {'*': [{upstream: demo}]}\n")).Names()
+	require.Empty(t, names, "there is no default")
+}
+
 func TestTheEnvironmentCountsMoreThanTheFile(t *testing.T) {
 	c := load(t, relayYAML(t, "addr: :1\nheartbeat: 2s\nadmin_addr: ''\nredis_url_file: /absent\nstore: redis\n"),
 		"RELAY_ADDR=:2", "RELAY_REDIS_URL=redis://h", "UPSTREAM_KIND=demo", "UPSTREAM_7_KIND=demo")

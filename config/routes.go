@@ -99,18 +99,13 @@ func (c *Config) checkModels(r *report) {
 			}
 		}
 	}
-	switch m, ok := c.modelNamed(c.DefaultModel); {
+	switch _, ok := c.modelNamed(c.DefaultModel); {
 	case c.DefaultModel == "":
 	case !ok:
 		r.problem("default_model", "%q is not among %s", c.DefaultModel, path("models"))
-	case strings.Contains(c.DefaultModel, "*") && m.passesName():
-		r.problem("default_model", "%q has a *, which no upstream could be asked for", c.DefaultModel)
+	case strings.Contains(c.DefaultModel, "*"):
+		r.problem("default_model", "%q has a *, and is no model", c.DefaultModel)
 	}
-}
-
-// passesName tells whether an upstream is asked for what the request names.
-func (m *Model) passesName() bool {
-	return slices.ContainsFunc(slices.Concat(m.Tiers...), func(t Target) bool { return t.Model == "" })
 }
 
 func (m *Model) check(c *Config, used map[string]bool, r *report) {
@@ -236,18 +231,17 @@ func (c *Config) Names() (names []string, upstreams []int) {
 		names = c.Upstreams[0].Listed()
 		return names, make([]int, len(names))
 	}
-	add := func(m Model) {
-		if !strings.Contains(m.Name, "*") {
-			names, upstreams = append(names, m.Name), append(upstreams, c.upstreamNamed(m.Tiers[0][0].Upstream))
+	add := func(name string, m Model) {
+		if !strings.Contains(name, "*") {
+			names, upstreams = append(names, name), append(upstreams, c.upstreamNamed(m.Tiers[0][0].Upstream))
 		}
 	}
-	first, hasDefault := c.modelNamed(c.DefaultModel)
-	if hasDefault {
-		add(first)
+	if first, ok := c.modelNamed(c.DefaultModel); ok && c.DefaultModel != "" {
+		add(c.DefaultModel, first) // perhaps one that a pattern stands for
 	}
 	for _, m := range c.Models {
-		if !hasDefault || m.Name != first.Name {
-			add(m)
+		if m.Name != c.DefaultModel {
+			add(m.Name, m)
 		}
 	}
 	return names, upstreams

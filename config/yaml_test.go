@@ -70,14 +70,12 @@ func TestWhatIsThereTwiceOrHasNoNameIsAnErrorEverywhere(t *testing.T) {
 		"ui: true\n<<: 5\n":                       "relay.yaml: << in line 2 does not refer to a mapping",
 		"upstreams:\n- &a {kind: demo, <<: *a}\n": "relay.yaml:2: upstreams[0]: << in line 2 refers to what it is in",
 		"upstreams: [{kind: demo}]\nmodels: {a*: [{upstream: demo}]}\ndefault_model: a*\n": "relay.yaml:3: " +
-			`default_model: "a*" has a *, which no upstream could be asked for`,
+			`default_model: "a*" has a *, and is no model`,
 	} {
 		_, err := read([]string{relayYAML(t, content)})
 		problems, _ := errors.AsType[config.Problems](err)
 		require.Equal(t, []string{want}, []string(problems), content)
 	}
-	const named = "upstreams: [{kind: demo}]\nmodels: {a*: [{upstream: demo, model: m}]}\ndefault_model: a*\n"
-	require.Equal(t, []string{"demo m"}, asked(load(t, relayYAML(t, named)), ""))
 }
 
 func TestWhatIsNotYAMLHasALine(t *testing.T) {
