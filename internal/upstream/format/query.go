@@ -29,6 +29,8 @@ type Query struct {
 
 	used  bool     // set by the encoder: something sealed goes back
 	added Addition // set by the encoder
+
+	blamed Addition // what a refusal seems to be for, that nobody would get; see Proven
 }
 
 // Addition is what the relay asks for of its own accord, or what the answer is as good without.
@@ -100,12 +102,16 @@ func NewQuery(req *chat.Request, at *Target, without Addition) *Query {
 	return &Query{Request: req, rules: at.rules, Model: at.Model, place: at.place, kind: at.kind, without: without}
 }
 
-// Reconsider changes the query so that it has a chance after a refusal, and reports whether it has one (again), and
-// what the provider is known to take from nobody (forever). The provider has not begun to answer.
-func (q *Query) Reconsider(err error) (again bool, forever Addition) {
+// Proven is what the provider takes from nobody, once it has begun to answer. Before that it is only what its refusal
+// says, which may quote a stranger: of a function stream_options that has a bad schema, say.
+func (q *Query) Proven() Addition { return q.blamed }
+
+// Reconsider changes the query so that it has a chance after a refusal, and reports whether it has one. The provider
+// has not begun to answer.
+func (q *Query) Reconsider(err error) (again bool) {
 	e, ok := errors.AsType[*chat.Error](err)
 	if !ok || e.Err == nil || q.Request == nil {
-		return false, 0
+		return false
 	}
 	said := e.Message + " " + e.Err.Error()
 	switch {
@@ -115,23 +121,24 @@ func (q *Query) Reconsider(err error) (again bool, forever Addition) {
 		if q.fillSignature = signatureWanted.MatchString(said); !q.fillSignature && thinkingWanted.MatchString(said) {
 			q.fill = " "
 		}
-		return true, 0
+		return true
 	case e.Code != chat.UpstreamRejected:
-		return false, 0
+		return false
 	case systemMisplaced.MatchString(said) && !q.folded:
 		q.folded = true
-		return true, 0
+		return true
 	}
 	for _, a := range additions {
-		if q.added&a.Addition != 0 && a.refusal.MatchString(said) {
+		// once: a refusal that is the same without it was for something else, and would be the same for ever
+		if q.added&^q.without&a.Addition != 0 && a.refusal.MatchString(said) {
 			q.without |= a.Addition
 			if a.forever {
-				forever = a.Addition
+				q.blamed |= a.Addition
 			}
-			return true, forever
+			return true
 		}
 	}
-	return false, 0
+	return false
 }
 
 // stateOf is what goes back with an assistant's message: what its state says, or else what the caller kept in

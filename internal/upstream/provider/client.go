@@ -139,12 +139,7 @@ func (c *client) stream(parent context.Context, req *chat.Request, yield func(ch
 		return chat.AsError(err)
 	}
 	err = c.try(parent, q, yield)
-	for err != nil {
-		again, forever := q.Reconsider(err)
-		c.refused.Or(uint32(forever))
-		if !again {
-			break
-		}
+	for err != nil && q.Reconsider(err) {
 		err = c.try(parent, q, yield)
 	}
 	return err
@@ -162,6 +157,9 @@ func (c *client) try(parent context.Context, q *format.Query, yield func(chat.Ch
 				return false
 			}
 			q.LetGo()
+			if proven := q.Proven(); proven != 0 {
+				c.refused.Or(uint32(proven))
+			}
 			x.out.Yield = yield
 			trace.First(parent)
 		}

@@ -516,6 +516,37 @@ func TestWhatNobodyAskedForIsLeftOutWhenItIsRefused(t *testing.T) {
 	}
 }
 
+// A provider quotes what it refuses. A stranger whose function is called like a field of ours, and has a bad schema,
+// must not take the field from all others: their usage would be counted no more until the relay is started again.
+func TestARefusalThatQuotesAStrangerTakesNothingFromOthers(t *testing.T) {
+	for name, tc := range map[string]struct{ kind, base, model, tool, kept string }{
+		"usage":     {"openai", atHome, "m", "stream_options", `"stream_options"`},
+		"summaries": {"openai-responses", atOpenAI, "gpt-6-luna", "make_summary", `"summary"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(tc.kind, tc.base)
+			o.Model = tc.model
+			f := &fake{answer: func(_, body string) (int, string) {
+				if strings.Contains(body, tc.tool+`","`) || strings.Contains(body, `"name":"`+tc.tool) {
+					return 400, `{"error":{"message":"Invalid schema for function '` + tc.tool +
+						`': schema must be a JSON Schema of 'type: \"object\"'."}}`
+				}
+				return 200, plain[tc.kind]
+			}}
+			s := newUpstream(t, o)
+			provider.SetTransport(s, f)
+			bad := &chat.Request{Messages: said("user: a"),
+				Tools: []chat.ToolSpec{{Name: tc.tool, Parameters: []byte(`{"type":"string"}`)}}}
+			refused := chattest.Fold(t, s.Stream(t.Context(), bad))
+			require.Equal(t, chat.UpstreamRejected, chat.AsError(refused.Err).Code)
+
+			honest := &chat.Request{Messages: said("user: a")}
+			require.Equal(t, "ok", chattest.Fold(t, s.Stream(t.Context(), honest)).Text)
+			require.Contains(t, f.last(), tc.kept)
+		})
+	}
+}
+
 func TestThinkingInTagsIsToldFromTextIfTheOperatorSaysSo(t *testing.T) {
 	for name, tc := range map[string]struct {
 		pieces          []string
