@@ -28,6 +28,9 @@ func (b *Bytes) Used() int64 {
 }
 
 func (b *Bytes) take(share string, n int64) bool {
+	if n == 0 { // nobody would give it back, and who holds nothing is not to be remembered
+		return true
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	free := b.max - b.used - n

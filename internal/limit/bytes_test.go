@@ -62,3 +62,16 @@ func TestTheLimitHoldsWhoeverComesAtOnce(t *testing.T) {
 	all.Wait()
 	require.Zero(t, b.Used())
 }
+
+// While there is no room, whoever asks is refused, and addresses that come once must leave nothing behind.
+func TestCallersWhoHoldNothingAreNotRemembered(t *testing.T) {
+	b := limit.NewBytes(100)
+	require.True(t, b.Hold("").Grow(100))
+	for i := range 1000 {
+		h := b.Hold("addr " + strconv.Itoa(i))
+		require.True(t, h.Grow(0))
+		require.False(t, h.Grow(1))
+		h.Release()
+	}
+	require.Zero(t, limit.Holders(b))
+}

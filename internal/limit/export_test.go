@@ -35,6 +35,13 @@ func Callers(l *Limiter) int {
 	return len(l.here.callers)
 }
 
+// Holders is how many callers a budget remembers.
+func Holders(b *Bytes) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.of)
+}
+
 // IsShared tells whether a reservation is in Redis.
 func IsShared(r *Reservation) bool { return r != nil && r.id != "" }
 
