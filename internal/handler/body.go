@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/websopy/relay/internal/chat"
@@ -31,10 +33,16 @@ func bodyDeadline(timeout time.Duration) check {
 }
 
 // discardBody reads away a body that has no meaning, as that of a GET: until its end the server would not
-// notice that the client leaves, and a stream would wait for it. Nothing of it is kept.
-func discardBody(w http.ResponseWriter, req *http.Request) *chat.Error {
+// notice that the client leaves, and a stream would wait for it. Nothing of it is kept, but the header is meanwhile.
+func (r *Relay) discardBody(w http.ResponseWriter, req *http.Request) *chat.Error {
 	if req.ContentLength == 0 || req.Method == http.MethodPost {
 		return nil
+	}
+	held := r.bodies.Hold(visitOf(req).caller.Share)
+	defer held.Release()
+	if !held.Grow(visitOf(req).largeHeader) {
+		closeAfter(w, req)
+		return errNoRoom
 	}
 	n, err := io.CopyN(io.Discard, req.Body, idleBody+1)
 	if n > idleBody {
@@ -100,18 +108,34 @@ func largeHeader(req *http.Request) int64 {
 	return int64(max(0, size-usual))
 }
 
-// letHeaderGo forgets a header that takes more than one usually does, when all of it was read but for what a refusal
-// looks at. The server would keep it for as long as the answer takes.
+// letHeaderGo forgets a header and a URL that take more than they usually do, when all of it was read but for what a
+// refusal looks at. The server would keep it for as long as the answer takes. It also forgets what the server has of
+// the request: an answer that goes on without its client would keep the connection's buffers.
 func letHeaderGo(req *http.Request) {
-	if visitOf(req).largeHeader == 0 {
+	const most = 256 // bytes of what is kept
+	v := visitOf(req)
+	came := v.came
+	v.came = nil
+	if v.largeHeader == 0 || came == nil {
 		return
 	}
 	little := http.Header{}
-	if accept := header(req, "Accept"); len(accept) < 256 {
+	if accept := header(req, "Accept"); len(accept) < most {
 		little.Set("Accept", accept)
 	}
 	clear(req.Header) // a map that was large stays so
-	req.Header, visitOf(req).came.Header = little, little
+	req.Header, came.Header = little, little
+
+	// The whole first line of a request is one text, of which the method, the path and its parameters are parts.
+	line := http.Request{Method: strings.Clone(req.Method), Proto: strings.Clone(req.Proto),
+		URL: &url.URL{Path: strings.Clone(req.URL.Path[:min(len(req.URL.Path), most)])}}
+	for _, kept := range []*http.Request{req, came} {
+		kept.Method, kept.Proto, kept.URL, kept.RequestURI = line.Method, line.Proto, line.URL, ""
+	}
+	v.chat = strings.Clone(v.chat)
+	route := req.Context().(*visiting).route
+	route.RouteMethod = line.Method
+	clear(route.URLParams.Values)
 }
 
 // joined gives the body in one piece, when there is room for what becomes of it.

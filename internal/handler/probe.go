@@ -141,6 +141,8 @@ func (r *Relay) probe(w http.ResponseWriter, req *http.Request) {
 	start := r.probeStart(req, o)
 	r.probesOpen.begin(start.ID)
 	defer r.probesOpen.end(start.ID)
+	o.watch = "" // it is a part of the URL
+	letHeaderGo(req)
 	maps.Copy(w.Header(), streamHeaders)
 	out := probeWriter{w: w, rc: http.NewResponseController(w), timeout: r.writeTimeout}
 	if out.send(start) != nil {

@@ -24,7 +24,7 @@ type visit struct {
 	dialect Dialect       // that it is answered in
 	chat    string        // that the client asks in, where that is how it finds its stream
 	ignored string        // the fields that do not reach the provider
-	came    *http.Request // as the server has it, for as long as the answer takes
+	came    *http.Request // as the server has it, until its header is let go
 
 	largeHeader int64 // bytes, see largeHeader
 

@@ -187,7 +187,7 @@ func (r *Relay) routeStreams(mux chi.Router, o *Options, host check, accepted cr
 	}
 	mux.Group(func(mux chi.Router) {
 		mux.Use(checked(refuse,
-			host, checkOrigin(o.CORSOrigins), authenticate(accepted, o.CORSOrigins), discardBody))
+			host, checkOrigin(o.CORSOrigins), authenticate(accepted, o.CORSOrigins), r.discardBody))
 		for _, path := range []string{"/api/chat/stream", "/v1/ai/chat/stream", uiPath} {
 			mux.Post(path, r.postStream)
 		}

@@ -87,7 +87,15 @@ func (r *Relay) getStream(w http.ResponseWriter, req *http.Request) {
 			Message: "the query of the URL can't be read: " + malformed.Error()})
 		return
 	}
-	ask, err := dialect.Question(q.Get("message"), q.Get("model"))
+	v := visitOf(req)
+	v.question = r.bodies.Hold(v.caller.Share)
+	defer func() { v.question.Release() }() // unless it was handed on
+	if !v.question.Grow(v.largeHeader) {    // for the question in it
+		r.turnAway(w, req, errNoRoom)
+		return
+	}
+	// The model's name is kept as long as the answer is, and would keep all of the URL.
+	ask, err := dialect.Question(q.Get("message"), strings.Clone(q.Get("model")))
 	if err != nil {
 		r.fail(w, req, chat.AsError(err))
 		return

@@ -44,8 +44,15 @@ func newTransport(o Options) *http.Transport {
 		// sends between two looks.
 		WriteBufferSize: 1 << 10,
 		ReadBufferSize:  3 << 10,
-		// A dead HTTP/2 connection carries many answers: ask after 8 s of silence, give up after 5.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 8 * time.Second, PingTimeout: 5 * time.Second},
+		// They are kept as long as the answer takes, and may have 10 MB otherwise.
+		MaxResponseHeaderBytes: 256 << 10,
+		HTTP2: &http.HTTP2Config{
+			// A dead connection carries many answers: ask after 8 s of silence, give up after 5.
+			SendPingTimeout: 8 * time.Second, PingTimeout: 5 * time.Second,
+			// What has come of an answer that its client is slow to read lies here, 4 MiB of it otherwise, and many
+			// clients can be slow at once.
+			MaxReceiveBufferPerStream: 256 << 10,
+		},
 	}
 }
 
