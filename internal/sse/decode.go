@@ -315,17 +315,29 @@ func join(scratch *[]byte, have, line []byte, n int) []byte {
 	return *scratch
 }
 
+// eolBlock is how far an LF is looked for before a CR is, in bytes. Where lines end in CR alone there may be no LF in
+// megabytes, which would be searched for each line of two bytes.
+const eolBlock = 1 << 10
+
 // indexEOL finds the first CR or LF. Two searches for one byte each beat one for either.
 func indexEOL(b []byte) int {
-	lf := bytes.IndexByte(b, '\n')
-	if lf == 0 {
-		return 0
+	for from := 0; ; from += eolBlock {
+		block := b[from:min(from+eolBlock, len(b))]
+		lf := bytes.IndexByte(block, '\n')
+		if lf == 0 {
+			return from
+		}
+		if lf > 0 {
+			block = block[:lf]
+		}
+		if cr := bytes.IndexByte(block, '\r'); cr >= 0 {
+			return from + cr
+		}
+		if lf > 0 {
+			return from + lf
+		}
+		if len(b)-from <= eolBlock {
+			return -1
+		}
 	}
-	if lf > 0 {
-		b = b[:lf]
-	}
-	if cr := bytes.IndexByte(b, '\r'); cr >= 0 {
-		return cr
-	}
-	return lf
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -272,4 +273,15 @@ func BenchmarkDecode(b *testing.B) {
 			}
 		})
 	}
+}
+
+// Lines may end in CR alone, and then there may be no LF in megabytes. It is not looked for with each line.
+func TestLinesThatEndInCRTakeNoLongerThanTheirSize(t *testing.T) {
+	const lines = 2 << 20
+	body := strings.Repeat("a\r", lines) + "\r"
+	began := time.Now()
+	ev, err := sse.NewDecoder(strings.NewReader(body), 0).Next()
+	require.NoError(t, err)
+	require.Len(t, ev.Stray, 2*lines-1)
+	require.Less(t, time.Since(began), 4*time.Second, "it took minutes, and takes 0.1 s")
 }

@@ -252,10 +252,19 @@ func failureIn(value []byte) error {
 	return report.In(value)
 }
 
+// An error behind something that can't be read is looked for among objects of up to longestFailure bytes, in
+// searchedForFailures bytes of them: of 16 MiB of lines with a brace each, every one could begin an object that has
+// all the others in it.
+const (
+	longestFailure      = 64 << 10
+	searchedForFailures = 1 << 20
+)
+
 // garbled is the error of something that can't be read. A provider that breaks off may have written its error right
 // behind what it broke off; then that is the error.
 func garbled(data []byte) error {
-	for rest := data; ; {
+	rest := data
+	for searched := 0; searched < searchedForFailures; {
 		i := bytes.IndexByte(rest, '\n')
 		if i < 0 {
 			break
@@ -264,11 +273,14 @@ func garbled(data []byte) error {
 		if len(rest) == 0 || rest[0] != '{' {
 			continue
 		}
-		if end := jsonscan.End(rest); end > 0 {
-			if err := failureIn(rest[:end]); err != nil {
+		object := rest[:min(len(rest), longestFailure)]
+		if end := jsonscan.End(object); end > 0 {
+			object = object[:end]
+			if err := failureIn(object); err != nil {
 				return err
 			}
 		}
+		searched += len(object)
 	}
 	return errors.New("no JSON: " + report.Excerpt(data))
 }

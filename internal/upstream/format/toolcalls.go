@@ -16,6 +16,7 @@ import (
 const (
 	maxToolBytes = 16 << 20
 	maxToolCalls = 4096
+	maxToolName  = 4 << 10 // bytes: one that comes in pieces is copied with each of them
 )
 
 // noIndex is the index of a fragment that has none.
@@ -248,6 +249,10 @@ func (o *Answer) describe(i int, f *fragment) error {
 		}
 		t.name = string(f.name)
 	default: // a piece
+		if len(t.name)+len(f.name) > maxToolName {
+			return &chat.Error{Code: chat.UpstreamMalformed,
+				Message: "the provider sent a tool's name over the size limit"}
+		}
 		if err := o.countTool(len(f.name)); err != nil {
 			return err
 		}
