@@ -162,12 +162,12 @@ function createStore(options: () => ChatOptions): ChatStore {
     if (!streamId || run) return false
     const same = lost?.stream.id === streamId ? lost : undefined
     const { messages } = snapshot
-    // What was kept of the answer comes again, whole.
+    // What was kept of the answer comes again, whole; when nothing comes, it is all there is.
     const kept = same?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted)
     return receive(
       ai().pickUp(streamId, same?.stream),
       messages.filter((message) => !kept.includes(message)),
-      same?.old,
+      same?.old ?? kept,
     )
   }
 

@@ -322,6 +322,21 @@ test('an answer that was under way is picked up', async () => {
   expect(store.getSnapshot().messages).toMatchObject([user('Hi'), { role: 'assistant', content: 'ab' }])
 })
 
+test.each([
+  ['the server has no more', (exchange: Exchange) => exchange.json(404, {}), () => {}],
+  ['is left again', () => {}, (store: ChatStore) => store.dispose()],
+  ['is stopped', () => {}, (store: ChatStore) => store.stop()],
+])('what an earlier page had of an answer stays when the answer %s', async (_, handler, act) => {
+  const half: UIMessage = { role: 'assistant', content: 'half', interrupted: true }
+  const { url } = await serve(handler)
+  const client = clientFor(url)
+  const store = new ChatStore(() => ({ client, initialMessages: [user('Hi'), half] }))
+  const resuming = store.resume('s')
+  act(store)
+  expect(await resuming).toBe(false)
+  expect(store.getSnapshot().messages).toEqual([user('Hi'), half])
+})
+
 test('options are read when a message is sent', async () => {
   const { url, seen } = await serve(answer('a'))
   const options = {

@@ -704,7 +704,7 @@ function createStore(options) {
     return receive(
       ai().pickUp(streamId, same?.stream),
       messages.filter((message) => !kept.includes(message)),
-      same?.old
+      same?.old ?? kept
     );
   };
   const stop = () => {
