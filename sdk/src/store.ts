@@ -1,6 +1,6 @@
 import { Answer, messageOf, type UIMessage, wire } from './answer.js'
 import { uniqueKey, WebsopyClient } from './client.js'
-import { AbortError, ConnectionError } from './errors.js'
+import { AbortError, StreamError } from './errors.js'
 import type { ChatStream } from './stream.js'
 import type { ModelOptions, StreamChunk, ToolCall } from './types.js'
 
@@ -281,8 +281,9 @@ function createStore(options: () => ChatOptions): ChatStore {
   function finish(over: Run, error?: Error): void {
     const { stream, question, old, settle } = over
     const left = error instanceof AbortError
-    const unsure = (left || error instanceof ConnectionError) && !gone(error)
-    // What came of the question is not known: asked again, it has to be the same one.
+    // Only the relay's word in the stream, or that it has none, says what came of the question. A proxy's 504, or a token
+    // that has run out, does not: asked again it has to be the same one, and an answer that has an id is there still.
+    const unsure = error && !(error instanceof StreamError) && !gone(error)
     release(unsure ? asked : undefined)
     if (error) failed = over
     if (unsure && stream.id) lost = over

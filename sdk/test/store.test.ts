@@ -547,9 +547,12 @@ test('a stream that is gone is asked for again', async () => {
   expect(second?.headers['idempotency-key']).not.toBe(first?.headers['idempotency-key'])
 })
 
-test('a question that may have arrived is asked again under the same key', async () => {
+test.each([
+  ['a connection that breaks', down],
+  ["a proxy's time-out", (exchange: Exchange) => exchange.response.writeHead(504).end('<html>')],
+])('a question that may have arrived is asked again under the same key after %s', async (_, fail) => {
   noBackoff()
-  const { store, seen } = await storeFor(down, down, down, down, answer('one'), answer('two'))
+  const { store, seen } = await storeFor(fail, fail, fail, fail, answer('one'), answer('two'))
   expect(await store.sendMessage('Hi')).toBe(false)
   expect(store.getSnapshot()).toMatchObject({ status: 'error', streamId: undefined })
   expect(await store.regenerate()).toBe(true)
@@ -557,6 +560,19 @@ test('a question that may have arrived is asked again under the same key', async
   await store.regenerate()
   expect(new Set(seen.map(({ headers }) => headers['idempotency-key'])).size).toBe(2)
 })
+
+test.each([401, 429, 503])(
+  'an answer that can not be picked up now (%i) is not asked for anew',
+  async (status) => {
+    const { url, seen } = await serve((exchange) => exchange.json(status, {}), answer('old'))
+    const client = clientFor(url, { maxRetries: 0 })
+    const store = new ChatStore(() => ({ client, initialMessages: [user('Hi')] }))
+    expect(await store.resume('s')).toBe(false)
+    expect(store.getSnapshot()).toMatchObject({ status: 'error', streamId: 's' })
+    expect(await store.regenerate()).toBe(true)
+    expect(seen.map(({ method }) => method)).toEqual(['GET', 'GET'])
+  },
+)
 
 test('an error belongs to its question, and is the same one for those who come back', async () => {
   noBackoff()

@@ -799,7 +799,7 @@ function createStore(options) {
   function finish(over, error) {
     const { stream, question, old, settle } = over;
     const left = error instanceof AbortError;
-    const unsure = (left || error instanceof ConnectionError) && !gone(error);
+    const unsure = error && !(error instanceof StreamError) && !gone(error);
     release(unsure ? asked : void 0);
     if (error) failed = over;
     if (unsure && stream.id) lost = over;
