@@ -63,6 +63,23 @@ test('the second question is sent with the first and its answer, even by a stale
   expect(sent(seen, 1).messages).toEqual([user('1'), { role: 'assistant', content: 'one' }, user('2')])
 })
 
+test('one message sent twice is two questions, also in two conversations', async () => {
+  const { handler, exchange } = held()
+  const { store } = await storeFor(answer('one'), handler)
+  const more = user('more')
+  await store.sendMessage(more)
+  const other = store.getSnapshot().messages
+  const second = store.sendMessage(more)
+  await eventually(() => expect(store.getSnapshot().currentContent).toBe('par'))
+  await exchange().frames(done)
+  expect(await second).toBe(true)
+  expect(store.getSnapshot().messages.map(({ content }) => content)).toEqual(['more', 'one', 'more', 'par'])
+  store.setMessages([])
+  void store.sendMessage(more)
+  store.setMessages(other)
+  expect(store.getSnapshot()).toMatchObject({ streaming: false, messages: other })
+})
+
 test('a second question while one is answered is refused at once', async () => {
   const { handler, exchange } = held()
   const { store, seen } = await storeFor(handler)

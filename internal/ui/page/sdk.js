@@ -687,7 +687,7 @@ function createStore(options) {
   const sendMessage = async (message) => {
     const asked2 = typeof message === "string" ? { role: "user", content: message } : message;
     if (!asked2.content.trim() && !asked2.parts?.length) return false;
-    return ask([...snapshot.messages, asked2]);
+    return ask([...snapshot.messages, { ...asked2 }]);
   };
   const regenerate = async () => {
     if (lost) return await resume() || gone(snapshot.error) && regenerate();
