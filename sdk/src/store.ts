@@ -146,7 +146,8 @@ function createStore(options: () => ChatOptions): ChatStore {
 
   const sendMessage: ChatStore['sendMessage'] = async (message) => {
     const asked: UIMessage = typeof message === 'string' ? { role: 'user', content: message } : message
-    if (!asked.content.trim() && !asked.parts?.length) return false
+    // A tool that has nothing to say has still been called.
+    if (asked.role === 'user' && !asked.content.trim() && !asked.parts?.length) return false
     // A copy: an app may send one message twice, and the answer knows its question by identity.
     return ask([...snapshot.messages, { ...asked }])
   }

@@ -146,6 +146,18 @@ test('a tool call is sent with its result, and left out without one', async () =
   expect(sent(seen, 2).messages).toEqual([user('Weather?'), user('Never mind')])
 })
 
+test('a tool that gave nothing is a result', async () => {
+  const tool = { id: 'c1', name: 'delete', arguments: '{}' }
+  const { store, seen } = await storeFor(
+    (exchange) =>
+      exchange.stream().frames({ type: 'tool_call', tool }, { ...done, finishReason: 'tool_calls' }),
+    answer('Deleted'),
+  )
+  await store.sendMessage('Delete it')
+  expect(await store.sendMessage({ role: 'tool', toolCallId: 'c1', content: '' })).toBe(true)
+  expect(sent(seen, 1).messages[2]).toEqual({ role: 'tool', tool_call_id: 'c1', content: '' })
+})
+
 test('parts are sent in place of the text', async () => {
   const { store, seen } = await storeFor(answer('A cat'))
   const parts = [{ type: 'image_url' as const, image_url: { url: 'data:image/png;base64,AA==' } }]

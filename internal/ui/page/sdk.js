@@ -686,7 +686,7 @@ function createStore(options) {
   };
   const sendMessage = async (message) => {
     const asked2 = typeof message === "string" ? { role: "user", content: message } : message;
-    if (!asked2.content.trim() && !asked2.parts?.length) return false;
+    if (asked2.role === "user" && !asked2.content.trim() && !asked2.parts?.length) return false;
     return ask([...snapshot.messages, { ...asked2 }]);
   };
   const regenerate = async () => {
