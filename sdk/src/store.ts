@@ -1,6 +1,6 @@
 import { Answer, messageOf, type UIMessage, wire } from './answer.js'
 import { uniqueKey, WebsopyClient } from './client.js'
-import { AbortError, StreamError } from './errors.js'
+import { AbortError, call, StreamError } from './errors.js'
 import type { ChatStream } from './stream.js'
 import type { ModelOptions, StreamChunk, ToolCall } from './types.js'
 
@@ -264,7 +264,7 @@ function createStore(options: () => ChatOptions): ChatStore {
             publish(snapshot.status)
           }, publishInterval)
         }
-        options().onChunk?.(chunk)
+        call(options().onChunk, chunk)
       }
     } catch (thrown) {
       error = thrown as Error
@@ -311,7 +311,7 @@ function createStore(options: () => ChatOptions): ChatStore {
       currentToolCalls: toolCalls,
       streamId: (run ?? lost)?.stream.id,
     }
-    for (const subscriber of [...subscribers]) subscriber()
+    for (const subscriber of [...subscribers]) call(subscriber, undefined)
   }
 
   publish('ready', options().initialMessages ?? [])

@@ -3,6 +3,7 @@ import {
   AbortError,
   APIError,
   ConnectionError,
+  call,
   StreamError,
   StreamInterruptedError,
   type TimeoutError,
@@ -277,14 +278,7 @@ export function createStream(
 
   function tell(each: Listener, value: unknown): void {
     if (each.once) listeners.delete(each)
-    try {
-      each.call(value as never)
-    } catch (error) {
-      // The listener's own bug: reported as such, but neither the stream nor the others suffer.
-      queueMicrotask(() => {
-        throw error
-      })
-    }
+    call(each.call, value as never)
   }
 
   life.signal.addEventListener('abort', () => end(new AbortError(life.signal.reason)))

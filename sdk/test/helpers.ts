@@ -71,6 +71,18 @@ export function watchTimers(): { left: () => number; delays: number[] } {
   return { left: () => running.size, delays }
 }
 
+/** What nobody catches, until the test is over. */
+export function reports(): unknown[] {
+  const reported: unknown[] = []
+  const before = process.listeners('uncaughtException')
+  process.removeAllListeners('uncaughtException').on('uncaughtException', (error) => reported.push(error))
+  onTestFinished(() => {
+    process.removeAllListeners('uncaughtException')
+    for (const listener of before) process.on('uncaughtException', listener)
+  })
+  return reported
+}
+
 /** Waits until `check` holds; fails with what it says when it never does. */
 export const eventually = (check: () => void | Promise<void>): Promise<void> =>
   vi.waitFor(check, { timeout: 5000, interval: 5 })

@@ -1,6 +1,6 @@
 import { ChatStore, type UIMessage } from '@websopy/sdk/store'
 import { expect, test, vi } from 'vitest'
-import { clientFor, eventually, noBackoff, watchTimers } from './helpers.js'
+import { clientFor, eventually, noBackoff, reports, watchTimers } from './helpers.js'
 import { answer, content, done, type Exchange, failure, serve } from './server.js'
 
 const user = (text: string): UIMessage => ({ role: 'user', content: text })
@@ -646,6 +646,22 @@ test('a conversation with an id is one, on a page', async () => {
     'the oldest that nobody uses is forgotten',
   ).not.toBe(first)
   vi.unstubAllGlobals()
+})
+
+test("a subscriber's own bug, or one of onChunk, harms no answer", async () => {
+  const reported = reports()
+  const { url } = await serve(answer('Hel', 'lo'))
+  const bug = () => {
+    throw new Error('bug')
+  }
+  const client = clientFor(url)
+  const store = new ChatStore(() => ({ client, onChunk: bug }))
+  store.subscribe(bug)
+  const told = vi.fn()
+  store.subscribe(told)
+  expect(await store.sendMessage('Hi')).toBe(true)
+  expect(store.getSnapshot()).toMatchObject({ status: 'ready', messages: [user('Hi'), { content: 'Hello' }] })
+  await eventually(() => expect(reported).toHaveLength(told.mock.calls.length + 3))
 })
 
 test('a subscriber that has left is told no more', async () => {

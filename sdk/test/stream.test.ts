@@ -15,6 +15,7 @@ import {
   messages,
   noBackoff,
   record,
+  reports,
   textOf,
   watchTimers,
 } from './helpers.js'
@@ -350,24 +351,16 @@ test('nothing is read before somebody listens, and `end` alone does not make it 
 })
 
 test("a listener's own bug harms neither the stream nor the other listeners", async () => {
-  const reported: unknown[] = []
-  const report = (error: unknown) => reported.push(error)
-  const before = process.listeners('uncaughtException')
-  process.removeAllListeners('uncaughtException').on('uncaughtException', report)
-  try {
-    const { url } = await serve(answer('a', 'b'))
-    const stream = await clientFor(url).ai.chatStream({ messages })
-    stream.once('data', () => {
-      throw new Error('bug')
-    })
-    const { events, ended } = record(stream)
-    await ended
-    expect(events).toEqual(['a', 'b', 'done', 'end'])
-    await eventually(() => expect(reported).toEqual([new Error('bug')]))
-  } finally {
-    process.removeAllListeners('uncaughtException')
-    for (const listener of before) process.on('uncaughtException', listener)
-  }
+  const reported = reports()
+  const { url } = await serve(answer('a', 'b'))
+  const stream = await clientFor(url).ai.chatStream({ messages })
+  stream.once('data', () => {
+    throw new Error('bug')
+  })
+  const { events, ended } = record(stream)
+  await ended
+  expect(events).toEqual(['a', 'b', 'done', 'end'])
+  await eventually(() => expect(reported).toEqual([new Error('bug')]))
 })
 
 test('toReadableStream passes the answer on as an event stream', async () => {

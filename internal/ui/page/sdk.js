@@ -92,6 +92,15 @@ var StreamError = class extends WebsopyError {
     super(error, { ...details, partial });
   }
 };
+function call(listener, value) {
+  try {
+    listener?.(value);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
 
 // src/wait.ts
 var longest = 2 ** 31 - 1;
@@ -508,13 +517,7 @@ id: ${id}` : "");
   }
   function tell(each, value) {
     if (each.once) listeners.delete(each);
-    try {
-      each.call(value);
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
+    call(each.call, value);
   }
   life.signal.addEventListener("abort", () => end(new AbortError(life.signal.reason)));
   const opened = receiver.connect().then(() => stream);
@@ -529,8 +532,8 @@ id: ${id}` : "");
     opened,
     answer,
     [Symbol.asyncIterator]: chunks,
-    on: (event, call) => listen({ event, call }),
-    once: (event, call) => listen({ event, call, once: true }),
+    on: (event, call2) => listen({ event, call: call2 }),
+    once: (event, call2) => listen({ event, call: call2, once: true }),
     off(event, listener) {
       for (const each of listeners) {
         if (each.event === event && each.call === listener) listeners.delete(each);
@@ -784,7 +787,7 @@ function createStore(options) {
             publish(snapshot.status);
           }, publishInterval);
         }
-        options().onChunk?.(chunk);
+        call(options().onChunk, chunk);
       }
     } catch (thrown) {
       error = thrown;
@@ -823,7 +826,7 @@ function createStore(options) {
       currentToolCalls: toolCalls,
       streamId: (run ?? lost)?.stream.id
     };
-    for (const subscriber of [...subscribers]) subscriber();
+    for (const subscriber of [...subscribers]) call(subscriber, void 0);
   }
   publish("ready", options().initialMessages ?? []);
   const actions = { sendMessage, regenerate, resume, stop, setMessages, clearError };
