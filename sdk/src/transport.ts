@@ -103,15 +103,18 @@ export function createTransport({
   }
 
   async function send(exchange: Exchange, retries: Retries): Promise<void> {
-    const { signal, repeatable } = exchange
+    const { signal, repeatable, body } = exchange
     for (;;) {
       if (signal.aborted) throw new AbortError(signal.reason)
       const connection = new AbortController()
       const began = Date.now()
       try {
         return await within(attempt(exchange, connection), timeout || Infinity, 'connect', signal)
-      } catch (error) {
+      } catch (thrown) {
         connection.abort()
+        // What the key function throws is the app's to know where a question is asked. Where an answer is picked up, that
+        // function most often lacks the network that broke, too.
+        const error = body ? thrown : connectionFailure('The server could not be reached', thrown)
         if (!(error instanceof WebsopyError)) throw error
         if (!repeatable && mayBeAnswered(error, Date.now() - began)) throw error
         await retries.wait(error, signal)

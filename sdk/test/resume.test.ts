@@ -55,6 +55,22 @@ test('a broken connection cannot be noticed: nothing lost, nothing doubled', asy
   ])
 })
 
+test('a key that needs the network that broke is asked for again', async () => {
+  noBackoff()
+  const { url, seen } = await serve(
+    cut(start, at(2, content('a'))),
+    complete(at(3, content('b')), at(4, done)),
+  )
+  let asked = 0
+  const apiKey = async () => {
+    if (asked++ === 1) throw new TypeError('fetch failed')
+    return 'k'
+  }
+  await expectText(await clientFor(url, { apiKey }).ai.chatStream({ messages, resumable: true }), 'ab')
+  expect(seen.map(({ method }) => method)).toEqual(['POST', 'GET'])
+  expect(asked).toBe(3)
+})
+
 test('positions are numbers, not strings', async () => {
   noBackoff()
   const { url } = await serve(

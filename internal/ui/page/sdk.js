@@ -590,15 +590,16 @@ function createTransport({
     }
   }
   async function send(exchange, retries) {
-    const { signal, repeatable } = exchange;
+    const { signal, repeatable, body } = exchange;
     for (; ; ) {
       if (signal.aborted) throw new AbortError(signal.reason);
       const connection = new AbortController();
       const began = Date.now();
       try {
         return await within(attempt(exchange, connection), timeout || Infinity, "connect", signal);
-      } catch (error) {
+      } catch (thrown) {
         connection.abort();
+        const error = body ? thrown : connectionFailure("The server could not be reached", thrown);
         if (!(error instanceof WebsopyError)) throw error;
         if (!repeatable && mayBeAnswered(error, Date.now() - began)) throw error;
         await retries.wait(error, signal);
