@@ -39,14 +39,17 @@ export function createRetries(max: number, onWait?: (error: WebsopyError) => voi
       // The device says that it has no network.
       if (globalThis.navigator?.onLine === false) retries.persist(longestWait)
       const { until, max } = retries
-      const more = until && max ? Date.now() < until : retries.used < max
+      const now = Date.now()
+      const more = until && max ? now < until : retries.used < max
       const { retryAfter } = error as { retryAfter?: number }
       // Jitter, so that clients cut off together don't come back together.
       const backoff = retries.pause + Math.random() * Math.min(8000, 500 * 2 ** retries.used++)
       const ms = retryAfter === undefined ? backoff : retryAfter * 1000
       // A network that asks for a login, as a hotel's does, answers everything with its own page.
       const passing = error.retryable || (until && error.code === 'not_a_stream')
-      if (!more || !passing || (!until && ms > longestWait)) throw error
+      // A stream that is gone by then is not waited for.
+      const late = now + retryAfter! * 1000 > (until || now + longestWait)
+      if (!more || !passing || late) throw error
       onWait?.(error)
       retries.waiting = true
       await sleep(ms, signal, retryAfter === undefined)

@@ -174,6 +174,17 @@ test('when the relay keeps it no longer it gives up, with the text so far', asyn
   expect(timers.left()).toBe(0)
 })
 
+test('a wait that the stream would not outlive is told, not waited for', async () => {
+  noBackoff()
+  const lasting = at(1, { type: 'start', id: sid, graceMs: 60_000, retentionMs: 600_000 })
+  const { url, seen } = await serve(cut(lasting, at(2, content('a'))), (exchange) =>
+    exchange.json(429, {}, { 'retry-after': '3600' }),
+  )
+  const { error } = await consume(await clientFor(url).ai.chatStream({ messages, resumable: true }))
+  expect(error).toMatchObject({ partial: 'a', cause: { status: 429, retryAfter: 3600 } })
+  expect(seen).toHaveLength(2)
+})
+
 test('without retries there are none', async () => {
   const { url, seen } = await serve(cut(start, at(2, content('a'))), complete(at(3, done)))
   const client = clientFor(url, { maxRetries: 0 })

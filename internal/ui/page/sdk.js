@@ -149,12 +149,14 @@ function createRetries(max, onWait) {
     async wait(error, signal) {
       if (globalThis.navigator?.onLine === false) retries.persist(longestWait);
       const { until, max: max2 } = retries;
-      const more = until && max2 ? Date.now() < until : retries.used < max2;
+      const now = Date.now();
+      const more = until && max2 ? now < until : retries.used < max2;
       const { retryAfter } = error;
       const backoff = retries.pause + Math.random() * Math.min(8e3, 500 * 2 ** retries.used++);
       const ms = retryAfter === void 0 ? backoff : retryAfter * 1e3;
       const passing = error.retryable || until && error.code === "not_a_stream";
-      if (!more || !passing || !until && ms > longestWait) throw error;
+      const late = now + retryAfter * 1e3 > (until || now + longestWait);
+      if (!more || !passing || late) throw error;
       onWait?.(error);
       retries.waiting = true;
       await sleep(ms, signal, retryAfter === void 0);
