@@ -43,32 +43,75 @@ export function record(stream: ChatStream): { events: string[]; ended: Promise<v
 }
 
 /**
- * Watches the timers that the SDK sets: `left()` is how many still run. undici, which is Node's
- * fetch, keeps timers of its own, which are told apart by who set them.
+ * Puts others in the place of the timers that the SDK sets. undici, which is Node's fetch, keeps timers of its own, which
+ * are told apart by who set them.
  */
+function replaceTimers(
+  set: (call: () => void, ms: number) => unknown,
+  clear: (timer: unknown) => void,
+): void {
+  const { setTimeout, clearTimeout } = globalThis
+  const timers = new Set<unknown>()
+  globalThis.setTimeout = ((call: () => void, ms: number) => {
+    if (!new Error().stack?.split('\n')[2]?.includes('/src/')) return setTimeout(call, ms)
+    const timer = set(call, ms)
+    timers.add(timer)
+    return timer
+  }) as typeof setTimeout
+  globalThis.clearTimeout = ((timer: Parameters<typeof clearTimeout>[0]) => {
+    if (timers.delete(timer)) clear(timer)
+    else clearTimeout(timer)
+  }) as typeof clearTimeout
+  onTestFinished(() => {
+    Object.assign(globalThis, { setTimeout, clearTimeout })
+  })
+}
+
+/** Watches the timers that the SDK sets: `left()` is how many still run. */
 export function watchTimers(): { left: () => number; delays: number[] } {
   const running = new Set<unknown>()
   const delays: number[] = []
-  const { setTimeout: set, clearTimeout: clear } = globalThis
-  globalThis.setTimeout = ((call: () => void, ms: number) => {
-    if (!new Error().stack?.split('\n')[2]?.includes('/src/')) return set(call, ms)
-    delays.push(ms)
-    const timer = set(() => {
+  const { setTimeout, clearTimeout } = globalThis
+  replaceTimers(
+    (call, ms) => {
+      delays.push(ms)
+      const timer = setTimeout(() => {
+        running.delete(timer)
+        call()
+      }, ms)
+      running.add(timer)
+      return timer
+    },
+    (timer) => {
       running.delete(timer)
-      call()
-    }, ms)
-    running.add(timer)
-    return timer
-  }) as typeof setTimeout
-  globalThis.clearTimeout = ((timer: Parameters<typeof clear>[0]) => {
-    running.delete(timer)
-    clear(timer)
-  }) as typeof clearTimeout
-  onTestFinished(() => {
-    globalThis.setTimeout = set
-    globalThis.clearTimeout = clear
-  })
+      clearTimeout(timer as Parameters<typeof clearTimeout>[0])
+    },
+  )
   return { left: () => running.size, delays }
+}
+
+/**
+ * Holds the timers that the SDK sets: `pass(ms)` is what makes time pass for them, so that a busy machine makes none run
+ * out. `left()` is how long each has still to run.
+ */
+export function holdTimers(): { left: () => number[]; pass: (ms: number) => void } {
+  const running = new Map<unknown, { call: () => void; at: number }>()
+  let now = 0
+  replaceTimers(
+    (call, ms) => {
+      const timer = {}
+      running.set(timer, { call, at: now + ms })
+      return timer
+    },
+    (timer) => running.delete(timer),
+  )
+  return {
+    left: () => [...running.values()].map(({ at }) => at - now),
+    pass: (ms) => {
+      now += ms
+      for (const [timer, { call, at }] of running) if (at <= now && running.delete(timer)) call()
+    },
+  }
 }
 
 /** What nobody catches, until the test is over. */

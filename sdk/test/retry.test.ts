@@ -1,6 +1,15 @@
 import { APIError, ConnectionError, StreamInterruptedError, TimeoutError } from '@websopy/sdk'
 import { expect, test, vi } from 'vitest'
-import { clientFor, consume, expectText, messages, noBackoff, watchTimers } from './helpers.js'
+import {
+  clientFor,
+  consume,
+  eventually,
+  expectText,
+  holdTimers,
+  messages,
+  noBackoff,
+  watchTimers,
+} from './helpers.js'
 import { answer, content, done, type Exchange, serve } from './server.js'
 
 const refuse =
@@ -68,10 +77,18 @@ test('a server that cannot be reached is a ConnectionError, with its cause', asy
 
 test('a server that does not answer in time is tried again, and its connection closed', async () => {
   noBackoff()
+  const timers = holdTimers()
   const closed: Promise<unknown>[] = []
   const { url, seen } = await serve((exchange) => closed.push(exchange.closed))
   const client = clientFor(url, { timeout: 300, maxRetries: 1 })
-  const error = await client.ai.chatStream({ messages }).catch((error: unknown) => error)
+  const refused = client.ai.chatStream({ messages }).catch((error: unknown) => error)
+  await eventually(() => expect(seen).toHaveLength(1))
+  timers.pass(300)
+  await eventually(() => expect(timers.left()).toEqual([0]))
+  timers.pass(0)
+  await eventually(() => expect(seen).toHaveLength(2))
+  timers.pass(300)
+  const error = await refused
   expect(error).toBeInstanceOf(TimeoutError)
   expect(error).toMatchObject({ phase: 'connect', code: 'timeout', retryable: true })
   expect(seen).toHaveLength(2)

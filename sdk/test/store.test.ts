@@ -1,6 +1,6 @@
 import { ChatStore, type UIMessage } from '@websopy/sdk/store'
 import { expect, test, vi } from 'vitest'
-import { clientFor, eventually, noBackoff, reports, watchTimers } from './helpers.js'
+import { clientFor, eventually, holdTimers, noBackoff, reports, watchTimers } from './helpers.js'
 import { answer, content, done, type Exchange, failure, serve } from './server.js'
 
 const user = (text: string): UIMessage => ({ role: 'user', content: text })
@@ -496,13 +496,14 @@ test('stop before the start frame waits for it where the header is hidden', asyn
 })
 
 test('a question that waits to be sent again is not sent after stop', async () => {
-  vi.spyOn(Math, 'random').mockReturnValue(0.2)
+  const timers = holdTimers()
   const { store, seen } = await storeFor((exchange) => exchange.json(503, {}), answer('late'))
   const sending = store.sendMessage('Hi')
   await eventually(() => expect(store.getSnapshot().status).toBe('reconnecting'))
   store.stop()
   expect(await sending).toBe(false)
-  await new Promise((resolve) => setTimeout(resolve, 300))
+  await eventually(() => expect(timers.left()).toEqual([]))
+  await new Promise(setImmediate)
   expect(seen).toHaveLength(1)
 })
 
