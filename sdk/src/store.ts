@@ -188,7 +188,7 @@ function createStore(options: () => ChatOptions): ChatStore {
     if (last) last.question ??= messages.at(-1)
     if (!last || messages.includes(last.question!)) return publish(snapshot.status, messages, snapshot.error)
     // A question that failed may have arrived: who comes back to it asks the same one.
-    release(run || lost ? undefined : asked)
+    release(run ? undefined : asked)
     last.stream.stop().catch(() => {})
     last.settle(false)
     publish('ready', messages)

@@ -604,6 +604,19 @@ test.each([401, 429, 503])(
   },
 )
 
+test('an answer that broke off is the same one for those who come back', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0.02)
+  const { store, seen } = await storeFor(breaking(), down, answer('ab'))
+  await store.sendMessage('Hi')
+  const { messages } = store.getSnapshot()
+  store.setMessages([])
+  store.setMessages(messages)
+  expect(await store.regenerate()).toBe(true)
+  expect(store.getSnapshot().messages).toMatchObject([user('Hi'), { content: 'ab' }])
+  expect(seen[2]).toMatchObject({ method: 'POST' })
+  expect(seen[2]?.headers['idempotency-key']).toBe(seen[0]?.headers['idempotency-key'])
+})
+
 test('an error belongs to its question, and is the same one for those who come back', async () => {
   noBackoff()
   const { store, seen } = await storeFor(down, down, down, down, answer('one'))

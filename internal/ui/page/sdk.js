@@ -726,7 +726,7 @@ function createStore(options) {
     const last = run ?? failed;
     if (last) last.question ??= messages.at(-1);
     if (!last || messages.includes(last.question)) return publish(snapshot.status, messages, snapshot.error);
-    release(run || lost ? void 0 : asked);
+    release(run ? void 0 : asked);
     last.stream.stop().catch(() => {
     });
     last.settle(false);
