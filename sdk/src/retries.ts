@@ -14,7 +14,7 @@ export interface Retries {
   until: number
   /** Attempts since something new has arrived. */
   used: number
-  /** Nothing is under way: the next attempt is waited for. */
+  /** Nothing is under way: the next attempt, or the key for it, is waited for. */
   waiting: boolean
   /** Goes on for `ms` milliseconds from the first failure, however many attempts that takes. */
   persist(ms: number): void
@@ -29,7 +29,7 @@ export function createRetries(max: number, onWait?: (error: WebsopyError) => voi
     pause: 0,
     until: 0,
     used: 0,
-    waiting: false,
+    waiting: true,
 
     persist(ms) {
       retries.until ||= Date.now() + ms
@@ -53,7 +53,6 @@ export function createRetries(max: number, onWait?: (error: WebsopyError) => voi
       onWait?.(error)
       retries.waiting = true
       await sleep(ms, signal, retryAfter === undefined)
-      retries.waiting = false
     },
   }
   return retries

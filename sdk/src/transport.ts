@@ -80,8 +80,10 @@ export function createTransport({
   async function attempt(
     { path, method, body, headers, accept }: Exchange,
     connection: AbortController,
+    retries: Retries,
   ): Promise<void> {
     const key = typeof apiKey === 'function' ? await apiKey() : apiKey
+    retries.waiting = false
     const all: Record<string, string> = { ...(key && { authorization: `Bearer ${key}` }), ...headers }
     // The caller's own headers win, however they are spelt.
     for (const [name, value] of Object.entries(own)) all[name.toLowerCase()] = value
@@ -109,7 +111,7 @@ export function createTransport({
       const connection = new AbortController()
       const began = Date.now()
       try {
-        return await within(attempt(exchange, connection), timeout || Infinity, 'connect', signal)
+        return await within(attempt(exchange, connection, retries), timeout || Infinity, 'connect', signal)
       } catch (thrown) {
         connection.abort()
         // What the key function throws is the app's to know where a question is asked. Where an answer is picked up, that

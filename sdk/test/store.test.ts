@@ -507,6 +507,26 @@ test('a question that waits to be sent again is not sent after stop', async () =
   expect(seen).toHaveLength(1)
 })
 
+test('a question whose key is still fetched is not sent after stop', async () => {
+  const { url, seen } = await serve(answer('late'))
+  let give = (_: string) => {}
+  const apiKey = () =>
+    new Promise<string>((resolve) => {
+      give = resolve
+    })
+  const fetched = vi.fn(fetch)
+  const client = clientFor(url, { apiKey, fetch: fetched })
+  const store = new ChatStore(() => ({ client }))
+  const sending = store.sendMessage('Hi')
+  store.stop()
+  expect(await sending).toBe(false)
+  give('k')
+  // fetch looks at its signal before anything else.
+  await eventually(() => expect(fetched).toHaveBeenCalled())
+  expect(fetched.mock.lastCall?.[1]?.signal?.aborted).toBe(true)
+  expect(seen).toHaveLength(0)
+})
+
 test.each([
   ['fails at once', (exchange: Exchange) => exchange.json(400, { error: 'No', code: 'x' })],
   ['fails half-way', (exchange: Exchange) => exchange.stream().frames(content('half'), failure)],

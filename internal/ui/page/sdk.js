@@ -142,7 +142,7 @@ function createRetries(max, onWait) {
     pause: 0,
     until: 0,
     used: 0,
-    waiting: false,
+    waiting: true,
     persist(ms) {
       retries.until ||= Date.now() + ms;
     },
@@ -160,7 +160,6 @@ function createRetries(max, onWait) {
       onWait?.(error);
       retries.waiting = true;
       await sleep(ms, signal, retryAfter === void 0);
-      retries.waiting = false;
     }
   };
   return retries;
@@ -571,8 +570,9 @@ function createTransport({
       code: "key_in_browser"
     });
   }
-  async function attempt({ path, method, body, headers, accept }, connection) {
+  async function attempt({ path, method, body, headers, accept }, connection, retries) {
     const key = typeof apiKey === "function" ? await apiKey() : apiKey;
+    retries.waiting = false;
     const all = { ...key && { authorization: `Bearer ${key}` }, ...headers };
     for (const [name, value] of Object.entries(own)) all[name.toLowerCase()] = value;
     const init = {
@@ -598,7 +598,7 @@ function createTransport({
       const connection = new AbortController();
       const began = Date.now();
       try {
-        return await within(attempt(exchange, connection), timeout || Infinity, "connect", signal);
+        return await within(attempt(exchange, connection, retries), timeout || Infinity, "connect", signal);
       } catch (thrown) {
         connection.abort();
         const error = body ? thrown : connectionFailure("The server could not be reached", thrown);
