@@ -1,7 +1,16 @@
 import { getEventListeners } from 'node:events'
 import { AbortError, type ChatStream } from '@websopy/sdk'
 import { expect, test } from 'vitest'
-import { clientFor, consume, messages, record, textOf, watchTimers } from './helpers.js'
+import {
+  clientFor,
+  consume,
+  eventually,
+  holdTimers,
+  messages,
+  record,
+  textOf,
+  watchTimers,
+} from './helpers.js'
 import { answer, content, serve } from './server.js'
 
 /** A server that has sent one chunk and goes on for ever; `closed` settles when the client has left. */
@@ -56,17 +65,17 @@ test('aborted while the server has not answered: rejects and closes the connecti
 })
 
 test('aborted while waiting for the next attempt: rejects at once', async () => {
-  const timers = watchTimers()
+  const timers = holdTimers()
   const controller = new AbortController()
-  const { url, seen } = await serve((exchange) => {
-    exchange.json(503, {}, { 'retry-after': '50' })
-    exchange.response.on('finish', () => setTimeout(() => controller.abort(), 50))
-  })
-  await expect(clientFor(url).ai.chatStream({ messages, signal: controller.signal })).rejects.toBeInstanceOf(
-    AbortError,
-  )
+  const { url, seen } = await serve((exchange) => exchange.json(503, {}, { 'retry-after': '50' }))
+  const refused = expect(
+    clientFor(url).ai.chatStream({ messages, signal: controller.signal }),
+  ).rejects.toBeInstanceOf(AbortError)
+  await eventually(() => expect(timers.left()).toEqual([50_000]))
+  controller.abort()
+  await refused
   expect(seen).toHaveLength(1)
-  expect(timers.left()).toBe(0)
+  expect(timers.left()).toEqual([])
   expect(getEventListeners(controller.signal, 'abort')).toHaveLength(0)
 })
 

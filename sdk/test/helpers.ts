@@ -128,7 +128,7 @@ export function reports(): unknown[] {
 
 /** Waits until `check` holds; fails with what it says when it never does. */
 export const eventually = (check: () => void | Promise<void>): Promise<void> =>
-  vi.waitFor(check, { timeout: 5000, interval: 5 })
+  vi.waitFor(check, { timeout: 15_000, interval: 5 })
 
 export const expectText = async (stream: ChatStream, text: string): Promise<void> => {
   const { chunks, error } = await consume(stream)

@@ -390,6 +390,8 @@ test('options are read when a message is sent', async () => {
 })
 
 test('every chunk is told, and snapshots come less often', async () => {
+  // However long the machine takes, no time passes.
+  holdTimers()
   const { url } = await serve(answer(...Array.from({ length: 500 }, () => 'x')))
   const onChunk = vi.fn()
   const client = clientFor(url)
@@ -398,7 +400,7 @@ test('every chunk is told, and snapshots come less often', async () => {
   store.subscribe(published)
   await store.sendMessage('Hi')
   expect(onChunk).toHaveBeenCalledTimes(501)
-  expect(published.mock.calls.length).toBeLessThan(100)
+  expect(published.mock.calls.length).toBeLessThan(10)
   expect(store.getSnapshot().messages[1]?.content).toHaveLength(500)
 })
 
