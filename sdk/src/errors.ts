@@ -97,9 +97,9 @@ export class StreamError extends WebsopyError {
 }
 
 /** Calls what the app gave. Its own bug is reported as such, but neither the answer nor the others suffer. */
-export function call<T>(listener: ((value: T) => void) | undefined, value: T): void {
+export function call<T>(listener: ((value: T) => void) | undefined, value?: T): void {
   try {
-    listener?.(value)
+    listener?.(value as T)
   } catch (error) {
     queueMicrotask(() => {
       throw error

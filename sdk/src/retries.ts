@@ -48,8 +48,7 @@ export function createRetries(max: number, onWait?: (error: WebsopyError) => voi
       // A network that asks for a login, as a hotel's does, answers everything with its own page.
       const passing = error.retryable || (until && error.code === 'not_a_stream')
       // A stream that is gone by then is not waited for.
-      const late = now + retryAfter! * 1000 > (until || now + longestWait)
-      if (!more || !passing || late) throw error
+      if (!more || !passing || now + retryAfter! * 1000 > (until || now + longestWait)) throw error
       onWait?.(error)
       retries.waiting = true
       await sleep(ms, signal, retryAfter === undefined)

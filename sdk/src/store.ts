@@ -55,6 +55,8 @@ interface Run {
   readonly old: readonly UIMessage[]
   /** What was put behind the question when the run was over. */
   kept?: readonly UIMessage[]
+  /** By which the run can be picked up, when it broke off. */
+  id?: string | undefined
   readonly settle: (complete: boolean) => void
 }
 
@@ -133,8 +135,6 @@ function createStore(options: () => ChatOptions): ChatStore {
   let run: Run | undefined
   /** The run before, if it failed: what is shown of that belongs to its question. */
   let failed: Run | undefined
-  /** The same, if it may be picked up. */
-  let lost: Run | undefined
   /** The last request, until it is known what came of it: asked again it must not count twice. */
   let asked: { body: string; key: string } | undefined
   let timer: ReturnType<typeof setTimeout> | undefined
@@ -153,16 +153,16 @@ function createStore(options: () => ChatOptions): ChatStore {
   }
 
   const regenerate: ChatStore['regenerate'] = async () => {
-    if (lost) return (await resume()) || (gone(snapshot.error) && regenerate())
+    if (failed?.id) return (await resume()) || (gone(snapshot.error) && regenerate())
     const messages = [...snapshot.messages]
     const old: UIMessage[] = []
     while (messages.at(-1)?.role === 'assistant') old.unshift(messages.pop()!)
     return ask(messages, old)
   }
 
-  const resume: ChatStore['resume'] = async (streamId = lost?.stream.id) => {
+  const resume: ChatStore['resume'] = async (streamId = failed?.id) => {
     if (!streamId || run) return false
-    const same = lost?.stream.id === streamId ? lost : undefined
+    const same = failed?.id === streamId ? failed : undefined
     const { messages } = snapshot
     // What was kept of the answer comes again, whole; when nothing comes, it is all there is.
     const kept = same?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted)
@@ -243,7 +243,7 @@ function createStore(options: () => ChatOptions): ChatStore {
       }
       const open = (): void => show(begun() ? 'streaming' : 'submitted')
       run = mine
-      failed = lost = undefined
+      failed = undefined
       publish(begun() ? 'reconnecting' : 'submitted', messages)
       stream.on('reconnecting', () => show('reconnecting')).on('reconnected', open)
       stream.opened.then(open, () => {})
@@ -276,7 +276,7 @@ function createStore(options: () => ChatOptions): ChatStore {
   function release(keep?: typeof asked): void {
     clearTimeout(timer)
     asked = keep
-    run = failed = lost = timer = undefined
+    run = failed = timer = undefined
   }
 
   /** Puts what there is of the answer behind its question, in one snapshot. */
@@ -288,7 +288,7 @@ function createStore(options: () => ChatOptions): ChatStore {
     const unsure = error && !(error instanceof StreamError) && !gone(error)
     release(unsure ? asked : undefined)
     if (error) failed = over
-    if (unsure && stream.id) lost = over
+    if (unsure) over.id = stream.id
 
     const message = messageOf(stream.answer, Boolean(error))
     const complete = message !== undefined && whole(message)
@@ -309,9 +309,9 @@ function createStore(options: () => ChatOptions): ChatStore {
       currentContent: content,
       currentReasoning: reasoning,
       currentToolCalls: toolCalls,
-      streamId: (run ?? lost)?.stream.id,
+      streamId: (run?.stream ?? failed)?.id,
     }
-    for (const subscriber of [...subscribers]) call(subscriber, undefined)
+    for (const subscriber of [...subscribers]) call(subscriber)
   }
 
   publish('ready', options().initialMessages ?? [])

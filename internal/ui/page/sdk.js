@@ -155,8 +155,7 @@ function createRetries(max, onWait) {
       const backoff = retries.pause + Math.random() * Math.min(8e3, 500 * 2 ** retries.used++);
       const ms = retryAfter === void 0 ? backoff : retryAfter * 1e3;
       const passing = error.retryable || until && error.code === "not_a_stream";
-      const late = now + retryAfter * 1e3 > (until || now + longestWait);
-      if (!more || !passing || late) throw error;
+      if (!more || !passing || now + retryAfter * 1e3 > (until || now + longestWait)) throw error;
       onWait?.(error);
       retries.waiting = true;
       await sleep(ms, signal, retryAfter === void 0);
@@ -683,7 +682,6 @@ function createStore(options) {
   let snapshot;
   let run;
   let failed;
-  let lost;
   let asked;
   let timer;
   const subscribe = (subscriber) => {
@@ -696,15 +694,15 @@ function createStore(options) {
     return ask([...snapshot.messages, { ...asked2 }]);
   };
   const regenerate = async () => {
-    if (lost) return await resume() || gone(snapshot.error) && regenerate();
+    if (failed?.id) return await resume() || gone(snapshot.error) && regenerate();
     const messages = [...snapshot.messages];
     const old = [];
     while (messages.at(-1)?.role === "assistant") old.unshift(messages.pop());
     return ask(messages, old);
   };
-  const resume = async (streamId = lost?.stream.id) => {
+  const resume = async (streamId = failed?.id) => {
     if (!streamId || run) return false;
-    const same = lost?.stream.id === streamId ? lost : void 0;
+    const same = failed?.id === streamId ? failed : void 0;
     const { messages } = snapshot;
     const kept = same?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted);
     return receive(
@@ -770,7 +768,7 @@ function createStore(options) {
       };
       const open = () => show(begun() ? "streaming" : "submitted");
       run = mine;
-      failed = lost = void 0;
+      failed = void 0;
       publish(begun() ? "reconnecting" : "submitted", messages);
       stream.on("reconnecting", () => show("reconnecting")).on("reconnected", open);
       stream.opened.then(open, () => {
@@ -800,7 +798,7 @@ function createStore(options) {
   function release(keep) {
     clearTimeout(timer);
     asked = keep;
-    run = failed = lost = timer = void 0;
+    run = failed = timer = void 0;
   }
   function finish(over, error) {
     const { stream, question, old, settle } = over;
@@ -808,7 +806,7 @@ function createStore(options) {
     const unsure = error && !(error instanceof StreamError) && !gone(error);
     release(unsure ? asked : void 0);
     if (error) failed = over;
-    if (unsure && stream.id) lost = over;
+    if (unsure) over.id = stream.id;
     const message = messageOf(stream.answer, Boolean(error));
     const complete = message !== void 0 && whole(message);
     over.kept = message && (complete || !old.some(whole)) ? [message] : old;
@@ -827,9 +825,9 @@ function createStore(options) {
       currentContent: content,
       currentReasoning: reasoning,
       currentToolCalls: toolCalls,
-      streamId: (run ?? lost)?.stream.id
+      streamId: (run?.stream ?? failed)?.id
     };
-    for (const subscriber of [...subscribers]) call(subscriber, void 0);
+    for (const subscriber of [...subscribers]) call(subscriber);
   }
   publish("ready", options().initialMessages ?? []);
   const actions = { sendMessage, regenerate, resume, stop, setMessages, clearError };
