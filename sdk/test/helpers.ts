@@ -92,7 +92,7 @@ export function watchTimers(): { left: () => number; delays: number[] } {
 
 /**
  * Holds the timers that the SDK sets: `pass(ms)` is what makes time pass for them, so that a busy machine makes none run
- * out. `left()` is how long each has still to run.
+ * out. `left()` is how long each has still to run; what a test before has left under way may be among them.
  */
 export function holdTimers(): { left: () => number[]; pass: (ms: number) => void } {
   const running = new Map<unknown, { call: () => void; at: number }>()

@@ -84,7 +84,7 @@ test('a server that does not answer in time is tried again, and its connection c
   const refused = client.ai.chatStream({ messages }).catch((error: unknown) => error)
   await eventually(() => expect(seen).toHaveLength(1))
   timers.pass(300)
-  await eventually(() => expect(timers.left()).toEqual([0]))
+  await eventually(() => expect(timers.left()).toContain(0))
   timers.pass(0)
   await eventually(() => expect(seen).toHaveLength(2))
   timers.pass(300)

@@ -357,7 +357,7 @@ test.each([
   ['is stopped', () => {}, (store: ChatStore) => store.stop()],
 ])('what an earlier page had of an answer stays when the answer %s', async (_, handler, act) => {
   const half: UIMessage = { role: 'assistant', content: 'half', interrupted: true }
-  const { url } = await serve(handler)
+  const { url } = await serve(handler, (exchange) => exchange.response.writeHead(202).end())
   const client = clientFor(url)
   const store = new ChatStore(() => ({ client, initialMessages: [user('Hi'), half] }))
   const resuming = store.resume('s')
@@ -499,12 +499,16 @@ test('stop before the start frame waits for it where the header is hidden', asyn
 
 test('a question that waits to be sent again is not sent after stop', async () => {
   const timers = holdTimers()
-  const { store, seen } = await storeFor((exchange) => exchange.json(503, {}), answer('late'))
+  const { store, seen } = await storeFor(
+    (exchange) => exchange.json(503, {}, { 'retry-after': '7' }),
+    answer('late'),
+  )
   const sending = store.sendMessage('Hi')
-  await eventually(() => expect(store.getSnapshot().status).toBe('reconnecting'))
+  await eventually(() => expect(timers.left()).toContain(7000))
+  expect(store.getSnapshot().status).toBe('reconnecting')
   store.stop()
   expect(await sending).toBe(false)
-  await eventually(() => expect(timers.left()).toEqual([]))
+  await eventually(() => expect(timers.left()).not.toContain(7000))
   await new Promise(setImmediate)
   expect(seen).toHaveLength(1)
 })

@@ -218,7 +218,7 @@ test('a stream that goes silent is a time-out, and pings keep it alive', async (
     return now.stream().frames(content('a'))
   })
   const consumed = consume(await clientFor(url, { idleTimeout: 1000 }).ai.chatStream({ messages }))
-  const listening = () => eventually(() => expect(timers.left()).toEqual([1000]))
+  const listening = () => eventually(() => expect(timers.left()).toContain(1000))
   for (let i = 0; i < 4; i++) {
     await listening()
     timers.pass(900)
