@@ -165,7 +165,7 @@ function createStore(options: () => ChatOptions): ChatStore {
     const same = failed?.id === streamId ? failed : undefined
     const { messages } = snapshot
     // What was kept of the answer comes again, whole; when nothing comes, it is all there is.
-    const kept = same?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted)
+    const kept = same?.kept ?? messages.slice(-1).filter(({ role }) => role === 'assistant')
     return receive(
       ai().pickUp(streamId, same?.stream),
       messages.filter((message) => !kept.includes(message)),
@@ -283,8 +283,8 @@ function createStore(options: () => ChatOptions): ChatStore {
   function finish(over: Run, error?: Error): void {
     const { stream, question, old, settle } = over
     const left = error instanceof AbortError
-    // Only the relay's word in the stream, or that it has none, says what came of the question. A proxy's 504, or a token
-    // that has run out, does not: asked again it has to be the same one, and an answer that has an id is there still.
+    // Only the relay's word in the stream, or that it has none, says what came of the question. A proxy's 504, or a
+    // token that has run out, does not: asked again it is the same one, and an answer that has an id is there still.
     const unsure = error && !(error instanceof StreamError) && !gone(error)
     release(unsure ? asked : undefined)
     if (error) failed = over

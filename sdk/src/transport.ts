@@ -114,8 +114,8 @@ export function createTransport({
         return await within(attempt(exchange, connection, retries), timeout || Infinity, 'connect', signal)
       } catch (thrown) {
         connection.abort()
-        // What the key function throws is the app's to know where a question is asked. Where an answer is picked up, that
-        // function most often lacks the network that broke, too.
+        // What the key function throws is the app's to know where a question is asked. Where an answer is picked up,
+        // that function most often lacks the network that broke, too.
         const error = body ? thrown : connectionFailure('The server could not be reached', thrown)
         if (!(error instanceof WebsopyError)) throw error
         if (!repeatable && mayBeAnswered(error, Date.now() - began)) throw error

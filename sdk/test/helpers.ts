@@ -43,8 +43,8 @@ export function record(stream: ChatStream): { events: string[]; ended: Promise<v
 }
 
 /**
- * Puts others in the place of the timers that the SDK sets. undici, which is Node's fetch, keeps timers of its own, which
- * are told apart by who set them.
+ * Puts others in the place of the timers that the SDK sets. undici, which is Node's fetch, keeps timers of its own,
+ * which are told apart by who set them.
  */
 function replaceTimers(
   set: (call: () => void, ms: number) => unknown,
@@ -91,8 +91,8 @@ export function watchTimers(): { left: () => number; delays: number[] } {
 }
 
 /**
- * Holds the timers that the SDK sets: `pass(ms)` is what makes time pass for them, so that a busy machine makes none run
- * out. `left()` is how long each has still to run; what a test before has left under way may be among them.
+ * Holds the timers that the SDK sets: `pass(ms)` is what makes time pass for them, so that a busy machine makes none
+ * run out. `left()` is how long each has still to run; what a test before has left under way may be among them.
  */
 export function holdTimers(): { left: () => number[]; pass: (ms: number) => void } {
   const running = new Map<unknown, { call: () => void; at: number }>()

@@ -366,6 +366,15 @@ test.each([
   expect(store.getSnapshot().messages).toEqual([user('Hi'), half])
 })
 
+test('a better answer that an earlier page left is in place of the old one', async () => {
+  const { url } = await serve(answer('new'))
+  const client = clientFor(url)
+  const old: UIMessage = { role: 'assistant', content: 'old', finishReason: 'stop' }
+  const store = new ChatStore(() => ({ client, initialMessages: [user('Hi'), old] }))
+  expect(await store.resume('s')).toBe(true)
+  expect(store.getSnapshot().messages).toMatchObject([user('Hi'), { content: 'new' }])
+})
+
 test('options are read when a message is sent', async () => {
   const { url, seen } = await serve(answer('a'))
   const options = {

@@ -704,7 +704,7 @@ function createStore(options) {
     if (!streamId || run) return false;
     const same = failed?.id === streamId ? failed : void 0;
     const { messages } = snapshot;
-    const kept = same?.kept ?? messages.slice(-1).filter(({ interrupted }) => interrupted);
+    const kept = same?.kept ?? messages.slice(-1).filter(({ role }) => role === "assistant");
     return receive(
       ai().pickUp(streamId, same?.stream),
       messages.filter((message) => !kept.includes(message)),
