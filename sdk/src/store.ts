@@ -95,7 +95,10 @@ export class ChatStore {
   declare readonly resume: (streamId?: string) => Promise<boolean>
   /** Ends the answer under way and keeps what is there of it. */
   declare readonly stop: () => void
-  /** Replaces the conversation. An answer goes on, and an error stays, if its question is still there, the same object. */
+  /**
+   * Replaces the conversation. An answer goes on, and an error stays, if the question is still there: the same
+   * object as in `messages`.
+   */
   declare readonly setMessages: (
     change: readonly UIMessage[] | ((messages: readonly UIMessage[]) => readonly UIMessage[]),
   ) => void
