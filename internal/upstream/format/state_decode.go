@@ -45,6 +45,7 @@ type stateReader struct {
 	calls   int
 
 	kind, place, binding string
+	listed               bool // items have begun
 	items                []item
 	at                   int          // bytes of content that items have
 	called               map[int]bool // calls that items have
@@ -65,7 +66,10 @@ func (s *stateReader) read(raw []byte) error {
 		case "b":
 			s.binding, err = d.Str()
 		case "i":
-			s.items = nil
+			if s.listed { // the first list would have text and calls that no item of the second one has
+				return errState
+			}
+			s.listed = true
 			return d.Arr(s.item)
 		default:
 			return d.Skip()
@@ -95,8 +99,16 @@ func (s *stateReader) item(d *jx.Decoder) error {
 	if err != nil || !s.admits(&it) {
 		return errState
 	}
-	s.items = append(s.items, it)
+	if !it.empty() {
+		s.items = append(s.items, it)
+	}
 	return nil
+}
+
+// empty reports whether an item says nothing, of which a provider would make nothing but a refusal.
+func (it *item) empty() bool {
+	hasText := it.text != "" && it.kind != itemReasoning // whose text is its id
+	return it.kind != itemCall && it.n == 0 && !hasText && it.seal == "" && len(it.summaries)+len(it.details) == 0
 }
 
 // field reads the field of an item at a place after its letter.

@@ -17,23 +17,56 @@ func TestNothingOfAStateIsCopiedIntoARequest(t *testing.T) {
 	m := chat.Message{Role: chat.RoleAssistant, Content: "héllo",
 		ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}}}
 	for _, items := range []string{
-		`[["t"]]`, // a field that is missing is empty
+		`[["t","a"]]`, // a field that is missing is empty
 		`[["item_reference","x"]]`, `[["z"]]`, `[[1]]`, `[{}]`, `{}`, `[["t",{}]]`, `[["t","a","b","c"]]`,
 		`[["x",-1]]`, `[["x",2]]`, `[["x",99]]`, `[["x",1.5]]`,
 		`[["c",0],["c",0]]`, `[["c",1]]`, `[["c",-1]]`, `[["f","role","system"]]`,
 		`[["f","reasoning_content","a"],["f","reasoning_content","b"]]`,
 		`[["d",[{"type":"message"}]]]`, `[["d",[5]]]`, `[["d",{}]]`, `[["s","id","seal","no list"]]`,
 		`[["s","id","seal",[{}]]]`,
-		"[" + strings.TrimSuffix(strings.Repeat(`["r",""],`, 5000), ",") + "]",
+		"[" + strings.TrimSuffix(strings.Repeat(`["r","x"],`, 5000), ",") + "]",
 	} {
 		state := makeState(&m, "openai", "here", items)
 		m.State = state
 		got := readState(&m, "openai", "here")
-		if items == `[["t"]]` {
+		if items == `[["t","a"]]` {
 			require.NotEmpty(t, got)
 			continue
 		}
 		require.Empty(t, got, items[:min(len(items), 80)])
+	}
+}
+
+// Of two lists the first would take the call from the second, so that the request has a result without its call.
+func TestAStateHasOneListOfItems(t *testing.T) {
+	m := chat.Message{Role: chat.RoleAssistant,
+		ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}}}
+	at := (&Host{Kind: "anthropic", BaseURL: "https://provider.example"}).Target("claude-opus-4-1")
+	m.State = makeState(&m, "anthropic", at.place, `[["c",0]],"i":[]`)
+	req := &chat.Request{ReasoningEffort: "high", Messages: []chat.Message{{Role: chat.RoleUser, Content: "hi"}, m,
+		{Role: chat.RoleTool, ToolCallID: "a", Content: "4"}}}
+	var e jx.Encoder
+	require.NoError(t, Anthropic{}.Encode(&e, NewQuery(req, at, 0)))
+	require.Contains(t, e.String(), `"tool_use"`)
+}
+
+// A provider refuses blocks that say nothing, and its answers have none.
+func TestWhatSaysNothingInAStateGoesNowhere(t *testing.T) {
+	m := chat.Message{Role: chat.RoleAssistant, Content: "Hi"}
+	items := `[["t"],["r"],["r",""],["s","id"],["x",0],["d",[]],["x",2]]`
+	for kind, format := range map[string]Format{"anthropic": Anthropic{}, "bedrock": Bedrock{}, "gemini": Gemini{},
+		"openai-responses": Responses{}, "openai": OpenAI{}} {
+		at := (&Host{Kind: kind, BaseURL: "https://provider.example"}).Target("m")
+		encoded := func(state string) string {
+			with := m
+			with.State = state
+			req := &chat.Request{Messages: []chat.Message{{Role: chat.RoleUser, Content: "hi"}, with,
+				{Role: chat.RoleUser, Content: "go on"}}}
+			var e jx.Encoder
+			require.NoError(t, format.Encode(&e, NewQuery(req, at, 0)))
+			return e.String()
+		}
+		require.JSONEq(t, encoded(""), encoded(makeState(&m, kind, at.place, items)), kind)
 	}
 }
 
