@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -144,4 +145,64 @@ func TestALargeHeaderBeforeABodyThatMeansNothingIsCounted(t *testing.T) {
 	p.Until(t, "relay_body_bytes", func(n float64) bool { return n > requests*large*9/10 })
 	stop()
 	p.Until(t, "relay_body_bytes", func(n float64) bool { return n == 0 })
+}
+
+// A state of a few bytes may have thousands of items. They are of no use once the request is written, and a provider
+// may take its time to begin.
+func TestTheItemsOfStatesAreNotHeldUntilTheAnswer(t *testing.T) {
+	const states, most = 140, 64 << 20 // bytes; what was asked is 8 MiB and took 100
+	asked := make(chan struct{}, 1)
+	end := make(chan struct{})
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		size, _ := io.Copy(io.Discard, req.Body)
+		if size > 1<<10 {
+			asked <- struct{}{}
+			<-end
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		for _, event := range []string{`{"type":"message_start","message":{}}`,
+			`{"type":"content_block_start","index":0,"content_block":{"type":"redacted_thinking","data":"x"}}`,
+			`{"type":"content_block_stop","index":0}`,
+			`{"type":"content_block_start","index":1,"content_block":{"type":"text","text":"a"}}`,
+			`{"type":"content_block_stop","index":1}`, `{"type":"message_delta","delta":{"stop_reason":"end_turn"}}`,
+			`{"type":"message_stop"}`} {
+			_, _ = io.WriteString(w, "data: "+event+"\n\n")
+		}
+	}))
+	t.Cleanup(provider.Close)
+	t.Cleanup(func() { close(end) })
+	p := relaytest.ServeBy(t, exec.Command(plainBinary(t)), "UPSTREAM_KIND=anthropic", "UPSTREAM_API_KEY=k-0123456789",
+		"UPSTREAM_MODEL=claude-opus-5", "UPSTREAM_BASE_URL="+provider.URL)
+	own := stateIn(t, p.Ask(t, "/api/chat/stream",
+		`{"model":"m","messages":[{"role":"user","content":"hi"}]}`))
+	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(own, "1."))
+	require.NoError(t, err)
+	head, _, found := strings.Cut(string(raw), `"i":`)
+	require.True(t, found)
+	forged := head + `"i":[["x",1]` + strings.Repeat(`,["r","x"]`, 4000) + `]}`
+	answer := `{"role":"assistant","content":"a","state":"1.` + base64.RawURLEncoding.EncodeToString([]byte(forged)) +
+		`"},`
+	body := `{"model":"m","messages":[` + strings.Repeat(answer, states) + `{"role":"user","content":"hi"}]}`
+	idle := heap(t, p)
+	refused := make(chan struct{})
+	go func() {
+		if res, err := p.Client.Post(p.URL+"/api/chat/stream", "application/json", strings.NewReader(body)); err == nil {
+			if res.StatusCode != http.StatusOK {
+				close(refused)
+			}
+			<-end
+			res.Body.Close()
+		}
+	}()
+	select {
+	case <-asked:
+	case <-refused:
+		t.Fatal("the question is refused")
+	case <-time.After(relaytest.Patience):
+		t.Fatal("the provider is not asked")
+	}
+	held := heap(t, p) - idle
+	require.Less(t, held, most)
+	require.Greater(t, held, len(body)/2, "the question is still there")
 }

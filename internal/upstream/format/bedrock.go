@@ -64,11 +64,13 @@ func encodeBedrockSystem(e *jx.Encoder, q *Query) error {
 
 func encodeBedrockMessage(e *jx.Encoder, q *Query, i int) error {
 	m := &q.Messages[i]
-	switch {
-	case m.Role == chat.RoleTool:
+	switch m.Role {
+	case chat.RoleTool:
 		return encodeBedrockResult(e, q, i)
-	case m.Role == chat.RoleAssistant && q.stateOf(m) != nil:
-		return encodeBedrockState(e, q, i, q.stateOf(m))
+	case chat.RoleAssistant:
+		if s := q.stateOf(m); s != nil {
+			return encodeBedrockState(e, q, i, s)
+		}
 	}
 	if err := encodeBedrockParts(e, q, i); err != nil {
 		return err

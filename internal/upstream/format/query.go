@@ -23,9 +23,8 @@ type Query struct {
 	folded        bool     // system messages behind the first are the user's
 	without       Addition // what is not added
 
-	alone  map[int]bool // set by turns: system messages that are turns
-	states map[*chat.Message]*parsedState
-	calls  map[string][]call // by their ids, in their order; see calledName
+	alone map[int]bool      // set by turns: system messages that are turns
+	calls map[string][]call // by their ids, in their order; see calledName
 
 	used  bool     // set by the encoder: something sealed goes back
 	added Addition // set by the encoder
@@ -95,7 +94,7 @@ func (q *Query) sampled(effort string) bool {
 }
 
 // LetGo forgets the request, which may be megabytes and is of no use while the answer is read.
-func (q *Query) LetGo() { q.Request, q.states, q.calls = nil, nil, nil }
+func (q *Query) LetGo() { q.Request, q.calls = nil, nil }
 
 // NewQuery returns the query that asks a target for req.
 func NewQuery(req *chat.Request, at *Target, without Addition) *Query {
@@ -142,20 +141,15 @@ func (q *Query) Reconsider(err error) (again bool) {
 }
 
 // stateOf is what goes back with an assistant's message: what its state says, or else what the caller kept in
-// OpenAI's style. It is nil when there is nothing.
+// OpenAI's style. It is nil when there is nothing. What was read is not kept: the items of a stranger's state take
+// many times its size, and would wait with the request until the answer begins.
 func (q *Query) stateOf(m *chat.Message) *parsedState {
 	if q.bare || m.Role != chat.RoleAssistant {
 		return nil
 	}
-	s, known := q.states[m]
-	if !known {
-		if s = openState(m, q.kind, q.place); s == nil {
-			s = q.keptBy(m)
-		}
-		if q.states == nil {
-			q.states = make(map[*chat.Message]*parsedState)
-		}
-		q.states[m] = s
+	s := openState(m, q.kind, q.place)
+	if s == nil {
+		s = q.keptBy(m)
 	}
 	q.used = q.used || s != nil && s.sealed()
 	return s
