@@ -330,7 +330,10 @@ func (q *Query) thinkingIsBack() bool {
 		if m.Role != chat.RoleAssistant || len(m.ToolCalls) == 0 {
 			continue
 		}
-		s := q.stateOf(m)
+		if q.bare {
+			return false
+		}
+		s := q.readState(m)
 		if s == nil || s.items[0].kind != itemThinking && s.items[0].kind != itemRedacted {
 			return false
 		}

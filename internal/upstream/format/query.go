@@ -29,6 +29,7 @@ type Query struct {
 	used  bool     // set by the encoder: something sealed goes back
 	added Addition // set by the encoder
 
+	items  int      // of states that went into the request
 	blamed Addition // what a refusal seems to be for, that nobody would get; see Proven
 }
 
@@ -112,6 +113,7 @@ func (q *Query) Reconsider(err error) (again bool) {
 	if !ok || e.Err == nil || q.Request == nil {
 		return false
 	}
+	q.items = 0 // it is encoded anew
 	said := e.Message + " " + e.Err.Error()
 	switch {
 	case stateRefused.MatchString(said) && !q.bare &&
@@ -147,12 +149,24 @@ func (q *Query) stateOf(m *chat.Message) *parsedState {
 	if q.bare || m.Role != chat.RoleAssistant {
 		return nil
 	}
-	s := openState(m, q.kind, q.place)
+	s := q.readState(m)
 	if s == nil {
-		s = q.keptBy(m)
+		return nil
 	}
-	q.used = q.used || s != nil && s.sealed()
+	if m.State != "" {
+		if q.items += len(s.items); q.items > maxItems {
+			return nil
+		}
+	}
+	q.used = q.used || s.sealed()
 	return s
+}
+
+func (q *Query) readState(m *chat.Message) *parsedState {
+	if s := openState(m, q.kind, q.place); s != nil {
+		return s
+	}
+	return q.keptBy(m)
 }
 
 // keptBy is what the caller of a message kept in OpenAI's style: thinking by its name, and Google's signatures.

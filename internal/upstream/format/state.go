@@ -1,6 +1,7 @@
 package format
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -28,8 +29,12 @@ import (
 // after a dot.
 const stateVersion = "1."
 
-// maxStateItems bounds the items of a state: an empty one costs more memory here than in its text.
+// maxStateItems bounds the items of a state: a small one costs more memory here than in its text.
 const maxStateItems = 4096
+
+// maxItems bounds those of all states of a request. A seal of a byte becomes a block of forty, so that a stranger's
+// request would be sent on at several times its size. Items of providers have hundreds of bytes each.
+const maxItems = 4 * maxStateItems
 
 // item is one step of an answer. In JSON it is a list: the kind's letter, and then its fields.
 type item struct {
@@ -118,11 +123,12 @@ func (b *binding) add(text []byte) {
 	b.n += len(text)
 }
 
-// addCall adds a call. Clients parse arguments and write them again, so they count as what they mean.
+// addCall adds a call. Clients parse arguments and write them again, so they count as what they mean, unless they are
+// so long that a stranger's would take much memory: a list of numbers takes twenty times its size.
 func (b *binding) addCall(c *chat.ToolCall) {
 	args := []byte(c.Arguments)
 	var value any
-	if json.Unmarshal(args, &value) == nil {
+	if len(args) <= chat.MaxState && json.Unmarshal(args, &value) == nil {
 		if same, err := json.Marshal(value); err == nil {
 			args = same
 		}
@@ -216,10 +222,13 @@ func (it *item) encode(e *jx.Encoder) {
 
 func encodeDetails(e *jx.Encoder, details []reasoningDetail) {
 	e.ArrStart()
+	var raw bytes.Buffer
+	plain := json.NewEncoder(&raw)
+	plain.SetEscapeHTML(false) // or a stranger's text of < goes to the provider at six times its size
 	for i := range details {
-		raw, err := json.Marshal(&details[i])
-		if err == nil {
-			e.Raw(raw)
+		raw.Reset()
+		if plain.Encode(&details[i]) == nil {
+			e.Raw(bytes.TrimSuffix(raw.Bytes(), []byte("\n")))
 		}
 	}
 	e.ArrEnd()

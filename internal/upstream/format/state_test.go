@@ -70,6 +70,42 @@ func TestWhatSaysNothingInAStateGoesNowhere(t *testing.T) {
 	}
 }
 
+// A stranger's request goes to the provider at about its size, and what is read of it takes little.
+func TestAForgedStateGrowsInNoRequest(t *testing.T) {
+	at := (&Host{Kind: "anthropic", BaseURL: "https://provider.example"}).Target("m")
+	details := (&Host{Kind: "openai", BaseURL: "https://provider.example"}).Target("m")
+	m := chat.Message{Role: chat.RoleAssistant, Content: "Hi"}
+	for name, c := range map[string]struct {
+		format Format
+		at     *Target
+		items  string
+	}{
+		"many small seals": {Anthropic{}, at, `[["r","x"]` + strings.Repeat(`,["r","x"]`, 4000) + `]`},
+		"what HTML escapes": {OpenAI{}, details,
+			`[["d",[{"type":"reasoning.text","text":"` + strings.Repeat("<", 100<<10) + `"}]]]`},
+	} {
+		with := m
+		with.State = makeState(&m, c.at.kind, c.at.place, c.items)
+		req := &chat.Request{}
+		size := 0
+		for range 50 {
+			req.Messages = append(req.Messages, with, chat.Message{Role: chat.RoleUser, Content: "hi"})
+			size += len(with.State)
+		}
+		var e jx.Encoder
+		q := NewQuery(req, c.at, 0)
+		require.NoError(t, c.format.Encode(&e, q))
+		require.Less(t, len(e.Bytes()), size, name)
+		require.True(t, q.used, name)
+	}
+}
+
+func TestLongArgumentsAreComparedAsTheyAre(t *testing.T) {
+	c := chat.ToolCall{ID: "a", Name: "f", Arguments: "[" + strings.Repeat("7,", 150<<10) + "7]"}
+	pieces := testing.AllocsPerRun(1, func() { new(binding).addCall(&c) })
+	require.Less(t, pieces, 100.0, "memory for each number")
+}
+
 func FuzzState(f *testing.F) {
 	m := chat.Message{Role: chat.RoleAssistant, Content: "héllo",
 		ToolCalls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: "{}"}, {ID: "b", Name: "g", Arguments: `{"x":1}`}}}
