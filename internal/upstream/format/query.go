@@ -72,6 +72,11 @@ var (
 		`(?i)invalid_encrypted_content|could not be verified|thought.?signature|signature.{0,40}thinking|` +
 			`bound to a different conversation|must contain thinking|reasoning_content.{0,60}(missing|passed ` +
 			`back)|reasoning.details.{0,40}preserved`)
+	// What providers say of items that are in the wrong place, or were never theirs: a state is what its client makes
+	// of it.
+	stateBlamed = regexp.MustCompile("(?i)redacted|reasoning.{0,3} (item|content|details)|of type .reasoning|" +
+		"thinking`? blocks?|cannot be `?(redacted_)?thinking|input\\[\\d+\\]\\.(id|summary|encrypted_content)|" +
+		"duplicate item")
 	signatureWanted = regexp.MustCompile(`(?i)thought.?signature`)
 	thinkingWanted  = regexp.MustCompile(`(?i)reasoning_content.{0,60}(missing|passed back)`)
 
@@ -125,6 +130,9 @@ func (q *Query) Reconsider(err error) (again bool) {
 		return true
 	case e.Code != chat.UpstreamRejected:
 		return false
+	case q.used && !q.bare && stateBlamed.MatchString(said):
+		q.bare = true
+		return true
 	case systemMisplaced.MatchString(said) && !q.folded:
 		q.folded = true
 		return true

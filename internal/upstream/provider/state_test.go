@@ -445,6 +445,32 @@ func TestWhatIsRefusedIsAskedOnceMoreWithoutIt(t *testing.T) {
 	}
 }
 
+// A client may put together what the provider never said.
+func TestAStateThatIsRefusedForItsPlacesIsLeftOut(t *testing.T) {
+	for name, refusals := range map[string][]string{
+		"Claude: thinking, interleaved and redacted": {
+			"messages.1: The final block in an assistant message cannot be `thinking`.",
+			"messages.1.content.0: Invalid `data` in `redacted_thinking` block",
+			"messages.1.content.0: `thinking` or `redacted_thinking` blocks in the latest message cannot be modified."},
+		"Responses: reasoning, a phase, a call": {
+			"Invalid 'input[1].id': 'x'. Expected an ID that begins with 'rs'.",
+			"Item 'rs_1' of type 'reasoning' was provided without its required following item.",
+			"Duplicate item found with id rs_1. Remove duplicate items from your input and try again."},
+	} {
+		c := conversations[name]
+		for _, refusal := range refusals {
+			body := mustJSON(map[string]any{"type": "error", "error": map[string]any{"message": refusal}})
+			f := ask2(t, c.options(), next(c.ask1(t)), func(_, asked string) (int, string) {
+				if strings.Contains(asked, sealedText) {
+					return 400, body
+				}
+				return 200, plain[c.kind]
+			})
+			require.Len(t, f.bodies, 2, refusal)
+		}
+	}
+}
+
 func TestARefusalThatGoesOnIsTold(t *testing.T) {
 	c := conversations["Gemini: the first of parallel calls is signed"]
 	f := &fake{answer: func(string, string) (int, string) { return 400, c.refusal }}
