@@ -65,12 +65,14 @@ func (r *Router) route(model string) *Route {
 	return nil
 }
 
-// Stream implements chat.Streamer.
+// Stream implements chat.Streamer. What Resolve refuses is refused here as well: between the two the settings may have
+// been read again, and the model that the request names, or the default, may be gone.
 func (r *Router) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
-	f := &Fallback{Budget: r.Budget, HedgeAfter: r.HedgeAfter}
-	if route := r.route(req.Model); route != nil {
-		f.Candidates = route.order(req, trace.Caller(ctx), r.Sticky)
+	if _, err := r.Resolve(req); err != nil {
+		return func(yield func(chat.Chunk, error) bool) { yield(chat.Chunk{}, err) }
 	}
+	f := &Fallback{Budget: r.Budget, HedgeAfter: r.HedgeAfter}
+	f.Candidates = r.route(req.Model).order(req, trace.Caller(ctx), r.Sticky)
 	return f.Stream(ctx, req)
 }
 

@@ -47,13 +47,15 @@ func TestARequestTakesTheFirstRouteThatHasItsModel(t *testing.T) {
 	}
 	_, err := r.Resolve(named("c"))
 	require.EqualError(t, err, `forbidden: model: "c" is not allowed`)
-	require.ErrorContains(t, chattest.Fold(t, r.Stream(t.Context(), named("c"))).Err, "no provider has this model")
+	require.EqualError(t, chattest.Fold(t, r.Stream(t.Context(), named("c"))).Err,
+		`forbidden: model: "c" is not allowed`, "as when it is gone since it was resolved")
 }
 
 func TestWithoutADefaultAModelMustBeNamed(t *testing.T) {
 	r := &upstream.Router{Required: "UPSTREAM_MODEL", Routes: []*upstream.Route{{}}}
 	_, err := r.Resolve(named(""))
 	require.EqualError(t, err, "invalid_request: model: is required, there is no default (see UPSTREAM_MODEL)")
+	require.EqualError(t, chattest.Fold(t, r.Stream(t.Context(), named(""))).Err, err.Error())
 	_, err = r.Resolve(named("any"))
 	require.NoError(t, err)
 }
