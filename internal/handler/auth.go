@@ -68,14 +68,39 @@ func (c credentials) cookieCaller(req *http.Request, allowed origins) (identity.
 	if c.cookie == "" {
 		return identity.Caller{}, c.missing()
 	}
-	cookie, err := req.Cookie(c.cookie)
+	tokens := make([]string, 0, 1)
+	for _, cookie := range req.CookiesNamed(c.cookie) {
+		if cookie.Value != "" && len(tokens) < mostCookies {
+			tokens = append(tokens, cookie.Value)
+		}
+	}
 	switch {
-	case err != nil || cookie.Value == "":
+	case len(tokens) == 0:
 		return identity.Caller{}, c.missing()
 	case req.Header.Get("Sec-Fetch-Mode") == "navigate" || !allowed.signed(req):
 		return identity.Caller{}, errCookieUnsigned
 	}
-	return c.tokens.Caller(req.Context(), cookie.Value)
+	return c.firstGood(req, tokens)
+}
+
+// mostCookies of one name are looked at.
+const mostCookies = 4
+
+// firstGood finds whose token is the first one that is accepted. A browser sends all cookies of a name that it has,
+// those of other paths and of the whole domain too, and in which order says nothing: a login that was moved leaves an
+// expired one before the good one, for as long as the browser keeps it.
+func (c credentials) firstGood(req *http.Request, tokens []string) (caller identity.Caller, err error) {
+	for _, token := range tokens {
+		caller, failure := c.tokens.Caller(req.Context(), token)
+		if failure == nil {
+			return caller, nil
+		}
+		// One that can't be checked now, or lacks a claim, is nearer to being accepted than one that is no good.
+		if _, bad := errors.AsType[*identity.BadToken](failure); err == nil || !bad {
+			err = failure
+		}
+	}
+	return identity.Caller{}, err
 }
 
 var errCookieUnsigned = &chat.Error{Code: chat.Forbidden,

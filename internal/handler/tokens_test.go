@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -133,6 +134,25 @@ func TestTokensThatCanNotBeChecked(t *testing.T) {
 	require.Equal(t, http.StatusOK, res.StatusCode, "any other status is final to it")
 	http.DefaultClient.CloseIdleConnections()
 	r.log.wait(t, "refused", 2)
+}
+
+// A browser has two cookies of one name where a login was moved to another path or domain, and sends both.
+func TestTheTokenThatIsGoodCountsOfSeveralCookies(t *testing.T) {
+	is := startTokenIssuer(t)
+	r := start(t, handler.Options{Router: answering{hello}, Tokens: is.tokens(t), Cookie: "session"})
+	good, expired, other := is.token(t, "alice", "chat", time.Hour), is.token(t, "alice", "chat", -time.Hour),
+		is.token(t, "alice", "mail", time.Hour)
+	status := func(tokens ...string) int {
+		res, _ := fetch(t, http.MethodPost, r.url+"/api/chat/stream", question, "Sec-Fetch-Site", "same-origin",
+			"Cookie", "session="+strings.Join(tokens, "; session="))
+		return res.StatusCode
+	}
+	require.Equal(t, http.StatusOK, status(expired, good))
+	require.Equal(t, http.StatusOK, status("", good))
+	require.Equal(t, http.StatusOK, status(good, expired))
+	require.Equal(t, http.StatusUnauthorized, status(expired, "x"))
+	require.Equal(t, http.StatusForbidden, status(expired, other, "x"))
+	require.Equal(t, http.StatusUnauthorized, status("1", "2", "3", "4", good), "it is not for ever")
 }
 
 func TestATokenInACookieNeedsASign(t *testing.T) {
