@@ -232,6 +232,81 @@ func TestAnAnswerOverMidnight(t *testing.T) {
 	})
 }
 
+// A clock that is set back, or that of another node which takes over and is behind, does not keep callers waiting
+// until it is where the other one was: as much is used as was, and it comes back as fast.
+func TestRedisClockGoesBack(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, k redistest.Kind) {
+		server := k.Start(t)
+		// Redis' clock can't be set: all that it knows of happened in the future.
+		setBack := func(by time.Duration) {
+			require.Equal(t, "1", server.Do("EVAL", `
+				local back = tonumber(ARGV[1])
+				for _, key in ipairs(redis.call('KEYS', 'relay:limit:*')) do
+					local ms = redis.call('PTTL', key) + back / 1000
+					if string.find(key, ':used$') then
+						local value = redis.call('GET', key)
+						local a, b, c, d, day, spent = struct.unpack('<dddddd', value)
+						local last = #value > 48 and struct.pack('<d', struct.unpack('<d', value, 49) + back) or ''
+						day = day + math.floor(back / 86400000000)
+						redis.call('SET', key, struct.pack('<dddddd', a + back, b, c + back, d, day, spent) .. last)
+					elseif string.find(key, ':streams$') then
+						for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+							redis.call('ZINCRBY', key, back, id)
+						end
+					else
+						redis.call('SET', key, redis.call('GET', key) + math.floor(back / 86400000000))
+					end
+					redis.call('PEXPIRE', key, ms)
+				end
+				return 1`, "0", strconv.FormatInt(by.Microseconds(), 10)))
+		}
+		start := func(limits limit.Limits) *limit.Limiter {
+			return limit.NewLimiter(withRedis(t, limit.LimiterOptions{Policy: limit.Policy{Limits: limits}}, server))
+		}
+		settled := func(l *limit.Limiter, r *limit.Reservation, tokens int64) {
+			r.Settle(tokens)
+			require.Eventually(t, func() bool { return limit.Unsaid(l) == 0 }, patience, time.Millisecond)
+		}
+
+		limits := limit.Limits{
+			Requests: limit.Rate{Count: 10, Window: 10 * time.Hour}, Tokens: hourly(1000), TokensPerDay: 1000,
+			Streams: 2,
+		}
+		l, dead := start(limits), start(limits)
+		defer l.Close()
+		reserve(t, dead, "a", 100)
+		limit.Kill(dead)
+		r := reserve(t, l, "a", 500)
+		setBack(time.Hour)
+		_, err := l.Reserve("a", "", 800)
+		require.IsType(t, &limit.Exceeded{}, err) // by the tokens of the hour or, but for its last minutes, of the day
+		stand := err.(*limit.Exceeded).Stand
+		require.Equal(t, int64(8), stand[0].Left)
+		require.Equal(t, int64(400), stand[1].Left)
+		require.LessOrEqual(t, stand[1].Reset, 36*time.Minute)
+		require.Equal(t, int64(400), stand[2].Left)
+		setBack(25 * time.Hour)
+		settled(l, r, 100) // also where the one that ends is the first to come
+		first := reserve(t, l, "a", 100)
+		require.Equal(t, int64(7), first.Stand()[0].Left)
+		require.Equal(t, int64(700), first.Stand()[1].Left)
+		require.Equal(t, int64(700), first.Stand()[2].Left, "the same day comes once more, and no second budget")
+		reserve(t, l, "a", 100) // what the dead replica had does not count for an hour more
+		exceeded(t, l, "a", 100, "streams")
+		setBack(24 * time.Hour)
+		last := exceeded(t, l, "a", 0, "streams")
+		require.Equal(t, int64(600), last.Stand[2].Left)
+		settled(l, first, 0)
+		require.Equal(t, int64(700), admits(t, l, "a", 0).Stand()[2].Left)
+
+		quick := start(limit.Limits{Requests: limit.Rate{Count: 1, Window: 200 * time.Millisecond}})
+		defer quick.Close()
+		reserve(t, quick, "b", 0).Settle(0)
+		setBack(time.Hour)
+		admits(t, quick, "b", 0) // also who is refused at first, and comes again and again
+	})
+}
+
 func TestStreamsAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, newLimiter func(limit.LimiterOptions) *limit.Limiter) {
 		l := newLimiter(limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Streams: 2}}})

@@ -5,7 +5,7 @@
 --      stream's lease ms, reservation's life ms (packed; 0: no such limit; below 0: not one stream), id
 -- -> 1 or 0, us until requests, tokens and streams allow it, whether the day does, us until all requests and all
 --    tokens are back, tokens of the day that are used, us that the day lasts yet
--- What is used is: until when requests, what one took then, the same of tokens, the day, its tokens.
+-- What is used is: until when requests, what one took then, the same of tokens, the day, its tokens, when that was.
 local dayUs = 86400000000
 local each1, all1, each2, all2, tokens, budget, most, lease, life = struct.unpack('<ddddddddd', ARGV[1])
 local t = redis.call('TIME')
@@ -14,8 +14,16 @@ local today = math.floor(now / dayUs)
 
 local until1, was1, until2, was2, day, spent = 0, 0, 0, 0, today, 0
 local used = redis.call('GET', KEYS[1])
-if used then until1, was1, until2, was2, day, spent = struct.unpack('<dddddd', used) end
-if day ~= today then day, spent = today, 0 end
+if used then
+  until1, was1, until2, was2, day, spent = struct.unpack('<dddddd', used)
+  local back = #used > 48 and struct.unpack('<d', used, 49) - now or 0
+  if back > 0 then -- The clock was set back, or it is another node's: nobody waits until it is where it was.
+    until1, until2 = until1 - back, until2 - back
+    redis.call('SET', KEYS[1], struct.pack('<ddddddd', until1, was1, until2, was2, day, spent, now), 'KEEPTTL')
+  end
+end
+if day < today then spent = 0 end
+day = today
 
 -- count gives until when a rate is used. Where it was another rate, the units stay as many.
 local function count(till, was, each)
@@ -38,6 +46,8 @@ local over = budget > 0 and spent + math.min(tokens, budget) > budget and 1 or 0
 local full = 0
 if most ~= 0 and redis.call('ZCARD', KEYS[2]) >= most then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now) -- dead replicas'
+  -- those of a clock that was ahead, which are renewed soon if they run
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. string.format('%.0f', now + 2 * lease * 1000), '+inf')
   if redis.call('ZCARD', KEYS[2]) >= most then full = 1 end
 end
 if wait1 > 0 or wait2 > 0 or over == 1 or full == 1 then
@@ -50,7 +60,7 @@ elseif redis.call('SET', KEYS[3], today, 'NX', 'PX', life) then -- else it was d
   if budget > 0 then spent = spent + tokens end
   if spent > 0 then till = math.max(till, (today + 1) * dayUs) end
   if till > now then
-    redis.call('SET', KEYS[1], struct.pack('<dddddd', until1, was1, until2, was2, day, spent), 'PX',
+    redis.call('SET', KEYS[1], struct.pack('<ddddddd', until1, was1, until2, was2, day, spent, now), 'PX',
       math.ceil((till - now) / 1000) + 1)
   end
   if most ~= 0 then

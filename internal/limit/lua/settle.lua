@@ -21,7 +21,11 @@ local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local until1, was1, until2, was2, day, spent = 0, 0, 0, 0, reserved, 0
 local used = redis.call('GET', KEYS[1])
-if used then until1, was1, until2, was2, day, spent = struct.unpack('<dddddd', used) end
+if used then
+  until1, was1, until2, was2, day, spent = struct.unpack('<dddddd', used)
+  local back = #used > 48 and math.max(0, struct.unpack('<d', used, 49) - now) or 0
+  until1, until2 = until1 - back, until2 - back
+end
 
 local function settle(till, was, each, units)
   till = math.max(till, now)
@@ -31,12 +35,14 @@ local function settle(till, was, each, units)
 end
 until1, was1 = settle(until1, was1, each1, cancelled == 1 and -1 or 0)
 until2, was2 = settle(until2, was2, each2, tokens)
-if budget == 1 and day == reserved then spent = math.max(0, spent + tokens) end
+if budget == 1 and day <= reserved then -- before it where the clock was set back over midnight
+  spent = math.max(0, spent + tokens)
+end
 
 local till = math.max(until1, until2)
 if spent > 0 then till = math.max(till, (day + 1) * dayUs) end
 if till > now then
-  redis.call('SET', KEYS[1], struct.pack('<dddddd', until1, was1, until2, was2, day, spent), 'PX',
+  redis.call('SET', KEYS[1], struct.pack('<ddddddd', until1, was1, until2, was2, day, spent, now), 'PX',
     math.ceil((till - now) / 1000) + 1)
 elseif used then
   redis.call('DEL', KEYS[1])
