@@ -43,10 +43,9 @@ type Candidate struct {
 	// nobody knows.
 	Place func(model string) string
 
-	Load *Load // nil: it is not counted
+	Load *Load // nil: it is not counted, and as if it had never answered
 
 	asked atomic.Int64 // how often, lately: see Target.before
-	seen  atomic.Bool  // it has answered something, sometime
 }
 
 var (

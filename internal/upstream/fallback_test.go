@@ -103,7 +103,7 @@ func says(words ...string) act { return act{words: words} }
 func chain(providers ...*scripted) *upstream.Fallback {
 	f := &upstream.Fallback{Budget: 90 * time.Second}
 	for _, p := range providers {
-		f.Candidates = append(f.Candidates, &upstream.Candidate{Streamer: p})
+		f.Candidates = append(f.Candidates, &upstream.Candidate{Streamer: p, Load: new(upstream.Load)})
 	}
 	return f
 }
@@ -296,6 +296,25 @@ func TestAServerThatStartsAgainIsWaitedFor(t *testing.T) {
 		require.Equal(t, "Hi again", chattest.Fold(t, f.Stream(t.Context(), question())).Text, "without any retry")
 		require.Less(t, time.Since(begin), 61*time.Second)
 		require.Equal(t, upstream.BreakerClosed, b.State())
+	})
+}
+
+// The settings are read again, or a request is for another model of the upstream: it is there all the same.
+func TestAServerThatWasSeenByAnotherOfItsCandidatesIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &scripted{acts: []act{says("Hi")}}
+		before, after := chain(p), chain(p)
+		after.Candidates[0].Load = before.Candidates[0].Load
+		require.NoError(t, chattest.Fold(t, before.Stream(t.Context(), question())).Err)
+
+		begin := time.Now()
+		p.actAt = func() act {
+			if time.Since(begin) < 30*time.Second {
+				return refusedTCP
+			}
+			return says("Hi again")
+		}
+		require.Equal(t, "Hi again", chattest.Fold(t, after.Stream(t.Context(), question())).Text)
 	})
 }
 

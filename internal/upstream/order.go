@@ -11,8 +11,12 @@ import (
 	"github.com/websopy/relay/internal/upstream/format"
 )
 
-// Load counts the answers that an upstream is giving. Its candidates share it.
-type Load struct{ open atomic.Int64 }
+// Load counts the answers that an upstream is giving. Its candidates share it, those of all its models, and those that
+// are made anew when the settings are read again.
+type Load struct {
+	open atomic.Int64
+	seen atomic.Bool // it has answered something, sometime
+}
 
 // begin counts one more, until end.
 func (l *Load) begin() {
@@ -20,6 +24,15 @@ func (l *Load) begin() {
 		l.open.Add(1)
 	}
 }
+
+// see notes that the upstream is there.
+func (l *Load) see() {
+	if l != nil {
+		l.seen.Store(true)
+	}
+}
+
+func (l *Load) wasSeen() bool { return l != nil && l.seen.Load() }
 
 func (l *Load) answers() int64 {
 	if l == nil {

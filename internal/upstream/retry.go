@@ -32,7 +32,7 @@ const maxUnseen = 10 * time.Second
 // noteLife notes whether the candidate is there at all.
 func (c *Candidate) noteLife(err error) {
 	if err == nil || report.StatusOf(err) > 0 {
-		c.seen.Store(true)
+		c.Load.see()
 	}
 }
 
@@ -48,7 +48,7 @@ func (s *search) isStarting(c *Candidate, err error) bool {
 		return true
 	}
 	waited := s.Budget - time.Until(s.giveUp)
-	return errors.Is(e, syscall.ECONNREFUSED) && (c.seen.Load() || waited < maxUnseen)
+	return errors.Is(e, syscall.ECONNREFUSED) && (c.Load.wasSeen() || waited < maxUnseen)
 }
 
 const maxStartPause = 500 * time.Millisecond
