@@ -214,7 +214,10 @@ func TestAProblemNamesItsVariableAndTheRemedy(t *testing.T) {
 			"RELAY_JWT_COOKIE: set, but RELAY_CORS_ORIGINS is *: any page could use a visitor's cookie; list the " +
 				"origins that may"},
 		"an authority for no issuer": {"RELAY_JWT_CA_FILE=" + certFile, "RELAY_JWT_CA_FILE: " + noTokens},
-		"an audience of nobody":      {"RELAY_JWT_AUDIENCE=relay", "RELAY_JWT_AUDIENCE: " + noTokens},
+		"algorithms of nobody":       {"RELAY_JWT_ALGORITHMS=ES256", "RELAY_JWT_ALGORITHMS: " + noTokens},
+		"an issuer without a discovery document": {jwt + "RELAY_JWT_ISSUER=https://login.example.com?tenant=a",
+			"RELAY_JWT_ISSUER: has a query, and so no address of a discovery document; set RELAY_JWT_JWKS"},
+		"an audience of nobody": {"RELAY_JWT_AUDIENCE=relay", "RELAY_JWT_AUDIENCE: " + noTokens},
 
 		"keys that are commas": {"RELAY_API_KEYS=,",
 			"RELAY_API_KEYS: has only separators; leave it unset to accept everyone"},

@@ -32,6 +32,9 @@ func (c *Config) checkTokens(r *report) {
 	}
 	if c.JWTKeys == "" {
 		r.checkKeyURL("jwt_issuer", c.JWTIssuer)
+		if u, err := url.Parse(c.JWTIssuer); err == nil && u.RawQuery != "" { // OpenID Connect Discovery 1.0, 3
+			r.problem("jwt_issuer", "has a query, and so no address of a discovery document; set %s", path("jwt_jwks"))
+		}
 	} else {
 		c.checkKeySource(r)
 	}
@@ -57,8 +60,8 @@ func (c *Config) checkTokens(r *report) {
 // checkNoTokens reports settings that mean nothing without an issuer. The operator may believe that they guard the
 // relay.
 func checkNoTokens(r *report) {
-	for _, at := range []path{"jwt_audience", "jwt_require", "jwt_name_claim", "jwt_tier_claim", "jwt_cookie",
-		"jwt_ca_file"} {
+	for _, at := range []path{"jwt_audience", "jwt_algorithms", "jwt_require", "jwt_name_claim", "jwt_tier_claim",
+		"jwt_cookie", "jwt_ca_file"} {
 		if r.given(at) {
 			r.problem(at, "set, but neither %s nor %s is: no tokens are accepted", path("jwt_issuer"),
 				path("jwt_jwks"))
