@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"iter"
 	"reflect"
 	"slices"
@@ -31,6 +32,7 @@ type routing struct {
 type built struct {
 	settings   config.Upstream
 	credential cloud.Credential // nil: it has a key, or none
+	roots      *x509.CertPool   // of its file of authorities; nil: it has none
 	streamer   chat.Streamer
 	place      func(model string) string
 	breaker    *upstream.Breaker
@@ -98,11 +100,21 @@ func (r *routing) find(u config.Upstream) *built {
 	for _, b := range r.upstreams {
 		was := b.settings
 		was.Number = u.Number // its place alone is no change
-		if reflect.DeepEqual(was, u) {
+		if reflect.DeepEqual(was, u) && b.trusts(u.CAFile) {
 			return b
 		}
 	}
 	return nil
+}
+
+// trusts tells whether a file of authorities, under the same name, has what it had: they are replaced before they
+// expire, as keys are.
+func (b *built) trusts(file string) bool {
+	if file == "" {
+		return true
+	}
+	roots, err := trust(file)
+	return err == nil && roots.Equal(b.roots)
 }
 
 // close ends the refreshing of credentials that after does not use. What has begun needs them no more.
@@ -140,8 +152,8 @@ func build(u config.Upstream, log zerolog.Logger, redact telemetry.Redaction) (*
 		log.Warn().Str("upstream", u.Name).Str("model", redact.Replace(model)).Stringer("state", state).
 			Str("last_failure", redact.Replace(failure.Error())).Msg("circuit breaker")
 	})
-	return &built{settings: u, credential: credential, streamer: streamer, place: o.Place, breaker: breaker,
-		load: new(upstream.Load)}, nil
+	return &built{settings: u, credential: credential, roots: o.RootCAs, streamer: streamer, place: o.Place,
+		breaker: breaker, load: new(upstream.Load)}, nil
 }
 
 func (r *routing) route(of config.Route) *upstream.Route {

@@ -2,10 +2,13 @@ package main_test
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,6 +104,30 @@ func TestSettingsAreReadAgainWholeOrNotAtAll(t *testing.T) {
 
 	_, last := read(t, running, true)
 	require.Equal(t, "done", last.Type, "what runs goes on, with what it began with")
+}
+
+// The authority of a provider in the house is replaced under the same name, as its key would be.
+func TestAFileOfAuthoritiesIsReadAgain(t *testing.T) {
+	provider := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"error":{"message":"it came"}}`)
+	}))
+	provider.Config.ErrorLog = log.New(io.Discard, "", 0)
+	provider.StartTLS()
+	defer provider.Close()
+	authorities, _, _ := certificate(t) // of somebody else
+	p := relaytest.Serve(t, "RELAY_CONFIG="+string(newSettingsFile(t, "upstreams:\n- {name: house, kind: openai, "+
+		"base_url: '"+provider.URL+"', model: m, retries: 0, ca_file: "+authorities+"}\n")))
+	code := func() string {
+		_, last := read(t, p.Ask(t, "/api/chat/stream", question), false)
+		return last.Code
+	}
+	require.Equal(t, "upstream_unreachable", code())
+	require.NoError(t, os.WriteFile(authorities,
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: provider.Certificate().Raw}), 0o600))
+	p.Signal(t, syscall.SIGHUP)
+	p.WaitN(t, readAgain, 1)
+	require.Equal(t, "upstream_rejected", code())
 }
 
 func TestAChangeOfTheFileIsSeen(t *testing.T) {
