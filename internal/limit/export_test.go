@@ -54,3 +54,6 @@ func Answered(l *Limiter) {
 func Hangs(l *Limiter) {
 	l.shared.health.of(l.shared.conn.Nodes()[0]).again.Store(l.shared.health.now() + int64(Probe))
 }
+
+// Keys are those of a reservation in Redis.
+func Keys(r *Reservation) (used, streams, own string) { return r.key[0], r.key[1], r.key[2] }

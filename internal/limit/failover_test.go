@@ -1,6 +1,8 @@
 package limit_test
 
 import (
+	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -90,4 +92,57 @@ func failOver(t *testing.T, url string, masters, replicas []*redistest.Server) {
 		}
 		exceeded(t, l, caller, 0, limit.StreamsLimit)
 	}
+}
+
+// A slot of a Cluster goes from one node to another, key by key: what ends meanwhile is settled when it is there.
+func TestAnAnswerThatEndsWhileItsSlotMoves(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, time.Minute)
+	o := limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{TokensPerDay: 1000, Streams: 1}}}
+	o.Redis = connect(t, c.URL())
+	l := newLimiter(t, o)
+	r := admits(t, l, "a", 500)
+	require.Eventually(t, func() bool { // the first one makes the connection, and may not be in Redis
+		if limit.IsShared(r) && limit.Unsaid(l) == 0 {
+			return true
+		}
+		r.Cancel()
+		r, _ = l.Reserve("a", "", 500)
+		return false
+	}, patience, 10*time.Millisecond)
+
+	used, streams, own := limit.Keys(r)
+	from := slices.IndexFunc(c.Masters[:], func(s *redistest.Server) bool {
+		return s.Do("GET", own) != "" &&
+			!strings.HasPrefix(s.Do("GET", own), "MOVED")
+	})
+	require.NotEqual(t, -1, from)
+	source, target := c.Masters[from], c.Masters[(from+1)%3]
+	slot, sourceID, targetID := source.Do("CLUSTER", "KEYSLOT", own), source.Do("CLUSTER", "MYID"),
+		target.Do("CLUSTER", "MYID")
+	require.Equal(t, "OK", target.Do("CLUSTER", "SETSLOT", slot, "IMPORTING", sourceID))
+	require.Equal(t, "OK", source.Do("CLUSTER", "SETSLOT", slot, "MIGRATING", targetID))
+	host, port, _ := net.SplitHostPort(target.Addr)
+	move := func(key string) { require.Equal(t, "OK", source.Do("MIGRATE", host, port, key, "0", "5000")) }
+	move(own)
+
+	r.Settle(100)
+	tried := func() int {
+		_, rest, _ := strings.Cut(source.Do("INFO", "errorstats"), "errorstat_TRYAGAIN:count=")
+		n, _ := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\r", 2)[0]))
+		return n
+	}
+	require.Eventually(t, func() bool { return tried() >= 1 }, patience, 5*time.Millisecond)
+	if limit.Unsaid(l) > 0 { // it is asked again, and not only once
+		require.Eventually(t, func() bool { return tried() >= 2 }, patience, 5*time.Millisecond)
+	}
+	move(used)
+	move(streams)
+	for _, s := range []*redistest.Server{target, source} {
+		require.Equal(t, "OK", s.Do("CLUSTER", "SETSLOT", slot, "NODE", targetID))
+	}
+	require.Eventually(t, func() bool { return limit.Unsaid(l) == 0 }, patience, 5*time.Millisecond)
+	last := admits(t, l, "a", 0)
+	require.True(t, limit.IsShared(last))
+	require.Equal(t, int64(900), last.Stand()[0].Left)
 }

@@ -156,9 +156,14 @@ func has(reply string, codes []string) bool {
 	return false
 }
 
-// Concerns says whether err is an error reply that concerns only the keys of the command that it answers.
+// moving are the codes of commands whose keys go from one node of a Cluster to another, and are on neither wholly, or
+// not any more. That passes: who takes it for good has lost what it had to say while somebody added a node.
+var moving = []string{"TRYAGAIN", "MOVED", "ASK"}
+
+// Concerns says whether err is an error reply that concerns only the keys of the command that it answers, and will be
+// the same when it is given again.
 func Concerns(err error) bool {
 	_, about := judge(err)
 	reply, ok := rueidis.IsRedisErr(err)
-	return ok && !about && !has(reply.Error(), denied)
+	return ok && !about && !has(reply.Error(), denied) && !has(reply.Error(), moving)
 }
