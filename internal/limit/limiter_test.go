@@ -814,6 +814,19 @@ func TestLimitsWithTheDocumentedACLAndWithLess(t *testing.T) {
 	})
 }
 
+// What can't be told is counted, whatever the reason: somebody else has used the key, for one.
+func TestASettlementThatRedisDoesNotTakeIsCounted(t *testing.T) {
+	server := redistest.Start(t)
+	l := newLimiter(t, withRedis(t, limit.LimiterOptions{Policy: limit.Policy{Limits: plenty}}, server))
+	r := reserve(t, l, "a", 100)
+	_, _, own := limit.Keys(r)
+	server.Do("DEL", own)
+	require.Equal(t, "1", server.Do("SADD", own, "x"))
+	r.Settle(50)
+	require.Eventually(t, func() bool { return limit.Unsaid(l) == 0 }, patience, time.Millisecond)
+	require.Equal(t, uint64(1), l.Lost())
+}
+
 // In a Cluster all that is kept of a caller is on one node, and of many callers on all of them.
 func TestLimitsInACluster(t *testing.T) {
 	c := redistest.StartCluster(t, 20*time.Second)

@@ -397,10 +397,10 @@ func (s *shared) tell(ctx context.Context, all []settlement) (kept []settlement)
 
 func (s *shared) worthAnother(one *settlement, result rueidis.RedisResult) bool {
 	err := result.Error()
-	if err == nil || redisconn.Concerns(err) {
+	if err == nil {
 		return false
 	}
-	if time.Since(one.since) < oldest {
+	if !redisconn.Concerns(err) && time.Since(one.since) < oldest {
 		return true
 	}
 	s.mu.Lock()
