@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,7 +99,10 @@ func failOver(t *testing.T, url string, masters, replicas []*redistest.Server) {
 func TestAnAnswerThatEndsWhileItsSlotMoves(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, time.Minute)
-	o := limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{TokensPerDay: 1000, Streams: 1}}}
+	var refused atomic.Int64
+	o := limit.LimiterOptions{Away: limit.AwayLocal,
+		Policy:  limit.Policy{Limits: limit.Limits{TokensPerDay: 1000, Streams: 1}},
+		Refused: func(error) { refused.Add(1) }}
 	o.Redis = connect(t, c.URL())
 	l := newLimiter(t, o)
 	r := admits(t, l, "a", 500)
@@ -125,6 +129,8 @@ func TestAnAnswerThatEndsWhileItsSlotMoves(t *testing.T) {
 	host, port, _ := net.SplitHostPort(target.Addr)
 	move := func(key string) { require.Equal(t, "OK", source.Do("MIGRATE", host, port, key, "0", "5000")) }
 	move(own)
+	exceeded(t, l, "a", 100, limit.StreamsLimit)
+	require.Zero(t, refused.Load(), "nobody has to look after it")
 
 	r.Settle(100)
 	tried := func() int {

@@ -242,7 +242,7 @@ func (s *shared) runReserve(run redisconn.Run) ([]int64, error) {
 // command for example, would go unseen otherwise: it is not away, and everybody is served as if it were.
 func (s *shared) note(node *redisconn.Node, err error) {
 	_, reply := rueidis.IsRedisErr(err)
-	refuses := reply && node.State() == redisconn.Up
+	refuses := reply && node.State() == redisconn.Up && !redisconn.Moving(err)
 	if s.refuses.Load() == refuses || s.refuses.Swap(refuses) == refuses || !refuses || s.refused == nil {
 		return
 	}

@@ -165,5 +165,11 @@ var moving = []string{"TRYAGAIN", "MOVED", "ASK"}
 func Concerns(err error) bool {
 	_, about := judge(err)
 	reply, ok := rueidis.IsRedisErr(err)
-	return ok && !about && !has(reply.Error(), denied) && !has(reply.Error(), moving)
+	return ok && !about && !has(reply.Error(), denied) && !Moving(err)
+}
+
+// Moving says whether err is an error reply to a command whose keys are on their way from one node to another.
+func Moving(err error) bool {
+	reply, ok := rueidis.IsRedisErr(err)
+	return ok && has(reply.Error(), moving)
 }
