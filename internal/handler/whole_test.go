@@ -41,7 +41,7 @@ func TestAWholeAnswerWithAKeyIsGeneratedOnceAndFollowedByItsRetry(t *testing.T) 
 			_, err := http.DefaultClient.Do(req)
 			sent <- err
 		}()
-		require.Eventually(t, func() bool { return r.upstream.asked.Load() == 1 }, 5*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return r.upstream.asked.Load() == 1 }, patience, time.Millisecond)
 		giveUp()
 		require.ErrorIs(t, receive(t, sent), context.Canceled)
 	}
@@ -161,7 +161,7 @@ func TestAWholeAnswerOfAReplicaThatGoesAway(t *testing.T) {
 			unguessable)
 		answer <- response{res, body}
 	}()
-	require.Eventually(t, func() bool { return leaving.Stats().Attached == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return leaving.Stats().Attached == 1 }, patience, time.Millisecond)
 	leaving.Release()
 	res := receive(t, answer)
 	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)

@@ -570,13 +570,13 @@ func withRedis(t *testing.T, o limit.LimiterOptions, server *redistest.Server) l
 // A stream that runs counts for as long as it does, and that of a dead replica until its lease is over.
 func TestStreamsOfADeadReplicaAreForgotten(t *testing.T) {
 	server := redistest.Start(t)
-	o := limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Streams: 1}}, Lease: 300 * time.Millisecond}
+	o := limit.LimiterOptions{Policy: limit.Policy{Limits: limit.Limits{Streams: 1}}, Lease: 2 * time.Second}
 	l, other := limit.NewLimiter(withRedis(t, o, server)), newLimiter(t, withRedis(t, o, server))
 	reserve(t, l, "a", 0)
 	require.Never(t, func() bool {
 		_, err := other.Reserve("a", "", 0)
 		return err == nil
-	}, time.Second, 20*time.Millisecond, "it is renewed")
+	}, 3*time.Second, 20*time.Millisecond, "it is renewed")
 	limit.Kill(l)
 	admits(t, other, "a", 0)
 }
@@ -748,7 +748,7 @@ func TestAReservationThatWasSentIsTakenBack(t *testing.T) {
 		probe, err := l.Reserve("a", "", 0)
 		defer probe.Cancel()
 		return err == nil && limit.IsShared(probe) && probe.Stand()[0].Left == 1000
-	}, 10*time.Second, 50*time.Millisecond)
+	}, patience, 50*time.Millisecond)
 }
 
 func TestTheTableIsBounded(t *testing.T) {
