@@ -82,13 +82,11 @@ func (c *partialCall) end(out *Answer) error {
 		return nil
 	}
 	c.open = false
-	var args bytes.Buffer
-	enc := json.NewEncoder(&args)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(c.args); err != nil {
+	args, err := marshalPlain(c.args)
+	if err != nil {
 		return err
 	}
-	if err := out.wholeTool(c.id, c.name, bytes.TrimSpace(args.Bytes())); err != nil {
+	if err := out.wholeTool(c.id, c.name, args); err != nil {
 		return err
 	}
 	out.keep.call(len(out.tools)-1, c.seal)

@@ -2,6 +2,7 @@ package format
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 
 	"github.com/go-faster/jx"
@@ -216,4 +217,14 @@ func optionalRaw(e *jx.Encoder, name string, value []byte) {
 		e.FieldStart(name)
 		e.Raw(value)
 	}
+}
+
+// marshalPlain is json.Marshal without escapes for HTML, by which a stranger's text of < would go on at six times its
+// size.
+func marshalPlain(v any) ([]byte, error) {
+	var text bytes.Buffer
+	plain := json.NewEncoder(&text)
+	plain.SetEscapeHTML(false)
+	err := plain.Encode(v)
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), err
 }

@@ -1,7 +1,6 @@
 package format
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -222,13 +221,9 @@ func (it *item) encode(e *jx.Encoder) {
 
 func encodeDetails(e *jx.Encoder, details []reasoningDetail) {
 	e.ArrStart()
-	var raw bytes.Buffer
-	plain := json.NewEncoder(&raw)
-	plain.SetEscapeHTML(false) // or a stranger's text of < goes to the provider at six times its size
 	for i := range details {
-		raw.Reset()
-		if plain.Encode(&details[i]) == nil {
-			e.Raw(bytes.TrimSuffix(raw.Bytes(), []byte("\n")))
+		if raw, err := marshalPlain(&details[i]); err == nil {
+			e.Raw(raw)
 		}
 	}
 	e.ArrEnd()
