@@ -41,15 +41,22 @@ func (r *Router) Models() []Model { return r.Listed }
 // Resolve decides whether a request can be answered, and gives the names of the fields of it that do not reach who
 // answers first. The error, a *chat.Error, says what the request has to name.
 func (r *Router) Resolve(req *chat.Request) (leftOut []string, err error) {
+	_, leftOut, err = r.resolve(req)
+	return leftOut, err
+}
+
+// resolve is Resolve, and gives the route as well.
+func (r *Router) resolve(req *chat.Request) (of *Route, leftOut []string, err error) {
 	if req.Model == "" && r.Required != "" {
-		return nil, &chat.Error{Code: chat.InvalidRequest,
+		return nil, nil, &chat.Error{Code: chat.InvalidRequest,
 			Message: "model: is required, there is no default (see " + r.Required + ")"}
 	}
-	route := r.route(req.Model)
-	if route == nil {
-		return nil, &chat.Error{Code: chat.Forbidden, Message: fmt.Sprintf("model: %.64q is not allowed", req.Model)}
+	if of = r.route(req.Model); of == nil {
+		return nil, nil, &chat.Error{Code: chat.Forbidden,
+			Message: fmt.Sprintf("model: %.64q is not allowed", req.Model)}
 	}
-	return route.screen(req)
+	leftOut, err = of.screen(req)
+	return of, leftOut, err
 }
 
 // route is that of a model, nil when nobody has it.
@@ -68,11 +75,12 @@ func (r *Router) route(model string) *Route {
 // Stream implements chat.Streamer. What Resolve refuses is refused here as well: between the two the settings may have
 // been read again, and the model that the request names, or the default, may be gone.
 func (r *Router) Stream(ctx context.Context, req *chat.Request) iter.Seq2[chat.Chunk, error] {
-	if _, err := r.Resolve(req); err != nil {
+	route, _, err := r.resolve(req)
+	if err != nil {
 		return func(yield func(chat.Chunk, error) bool) { yield(chat.Chunk{}, err) }
 	}
-	f := &Fallback{Budget: r.Budget, HedgeAfter: r.HedgeAfter}
-	f.Candidates = r.route(req.Model).order(req, trace.Caller(ctx), r.Sticky)
+	f := &Fallback{Budget: r.Budget, HedgeAfter: r.HedgeAfter,
+		Candidates: route.order(req, trace.Caller(ctx), r.Sticky)}
 	return f.Stream(ctx, req)
 }
 
