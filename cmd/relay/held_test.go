@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -71,16 +72,7 @@ func TestAnAnswerThatIsReadSlowlyTakesLittleMemory(t *testing.T) {
 // answer is sent, and still less when it goes on after its client has left.
 func TestALongURLIsNotKeptForTheAnswer(t *testing.T) {
 	const streams, long, most = 100, 60 << 10, 45 << 10
-	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		_, _ = io.Copy(io.Discard, req.Body)
-		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}`+"\n\n")
-		_ = http.NewResponseController(w).Flush()
-		<-req.Context().Done()
-	}))
-	t.Cleanup(provider.Close)
-	p := relaytest.ServeBy(t, exec.Command(plainBinary(t)), "UPSTREAM_KIND=openai", "UPSTREAM_API_KEY=k-0123456789",
-		"UPSTREAM_MODEL=m", "UPSTREAM_BASE_URL="+provider.URL)
+	p := plainRelay(t, saysHi)
 	asked := func(transport http.RoundTripper, method, path, body string) (with int) {
 		before := heap(t, p)
 		var open []io.Closer
@@ -130,20 +122,22 @@ func TestALargeHeaderBeforeABodyThatMeansNothingIsCounted(t *testing.T) {
 	transport := &http.Transport{Protocols: new(http.Protocols)}
 	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
+	var asking sync.WaitGroup
 	for range requests {
 		body := &unended{strings.NewReader("x"), func() {}, ctx.Done()}
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+"/v1/models", body)
 		require.NoError(t, err)
 		req.ContentLength = 2
 		req.Header.Set("X-Large", strings.Repeat("x", large))
-		go func() {
+		asking.Go(func() {
 			if res, err := transport.RoundTrip(req); err == nil {
 				res.Body.Close()
 			}
-		}()
+		})
 	}
 	p.Until(t, "relay_body_bytes", func(n float64) bool { return n > requests*large*9/10 })
 	stop()
+	asking.Wait()
 	p.Until(t, "relay_body_bytes", func(n float64) bool { return n == 0 })
 }
 

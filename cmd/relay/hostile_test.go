@@ -3,8 +3,6 @@ package main_test
 import (
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -32,15 +30,11 @@ func TestAnswersThatAreBrokenTakeNoLongerThanTheirSize(t *testing.T) {
 		"lines that end in CR": "data: " + strings.Repeat("a\r", size/2) + "\r",
 	} {
 		t.Run(name, func(t *testing.T) {
-			provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			p := plainRelay(t, func(w http.ResponseWriter, req *http.Request) {
 				_, _ = io.Copy(io.Discard, req.Body)
 				w.Header().Set("Content-Type", "text/event-stream")
 				_, _ = io.WriteString(w, answer)
-			}))
-			t.Cleanup(provider.Close)
-			p := relaytest.ServeBy(t, exec.Command(plainBinary(t)), "UPSTREAM_KIND=openai",
-				"UPSTREAM_API_KEY=k-0123456789", "UPSTREAM_MODEL=m", "UPSTREAM_BASE_URL="+provider.URL,
-				"UPSTREAM_RETRIES=0", "RELAY_MAX_DURATION=1m")
+			}, "UPSTREAM_RETRIES=0", "RELAY_MAX_DURATION=1m")
 			before := processorTime(t, p)
 			said := relaytest.Body(t, p.Ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"hi"}]}`))
 			require.Contains(t, said, `"type":"error"`)
@@ -50,15 +44,12 @@ func TestAnswersThatAreBrokenTakeNoLongerThanTheirSize(t *testing.T) {
 }
 
 func TestAProvidersHeadersAreBounded(t *testing.T) {
-	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	p := plainRelay(t, func(w http.ResponseWriter, req *http.Request) {
 		_, _ = io.Copy(io.Discard, req.Body)
 		w.Header().Set("X-Large", strings.Repeat("x", 1<<20))
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}`+"\n\n")
-	}))
-	t.Cleanup(provider.Close)
-	p := relaytest.ServeBy(t, exec.Command(plainBinary(t)), "UPSTREAM_KIND=openai", "UPSTREAM_API_KEY=k-0123456789",
-		"UPSTREAM_MODEL=m", "UPSTREAM_BASE_URL="+provider.URL, "UPSTREAM_RETRIES=0")
+	}, "UPSTREAM_RETRIES=0")
 	said := relaytest.Body(t, p.Ask(t, "/api/chat/stream", `{"messages":[{"role":"user","content":"hi"}]}`))
 	require.NotContains(t, said, "Hi")
 	require.Contains(t, said, "upstream_unreachable")

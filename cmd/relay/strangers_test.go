@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"os/exec"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +25,25 @@ func heap(t *testing.T, p *relaytest.Relay) int {
 		require.NotEmpty(t, relaytest.Body(t, res))
 	}
 	return int(p.Gauge(t, "go_memstats_heap_alloc_bytes"))
+}
+
+// plainRelay runs a relay without the race detector, whose memory and time are a user's, in front of a provider that
+// speaks OpenAI's format.
+func plainRelay(t *testing.T, provider http.HandlerFunc, settings ...string) *relaytest.Relay {
+	t.Helper()
+	server := httptest.NewServer(provider)
+	t.Cleanup(server.Close)
+	return relaytest.ServeBy(t, exec.Command(plainBinary(t)), append([]string{"UPSTREAM_KIND=openai",
+		"UPSTREAM_API_KEY=k-0123456789", "UPSTREAM_MODEL=m", "UPSTREAM_BASE_URL=" + server.URL}, settings...)...)
+}
+
+// saysHi is a provider whose answers have one word, and no end.
+func saysHi(w http.ResponseWriter, req *http.Request) {
+	_, _ = io.Copy(io.Discard, req.Body)
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}`+"\n\n")
+	_ = http.NewResponseController(w).Flush()
+	<-req.Context().Done()
 }
 
 // unended is a body that is sent but for its end.
